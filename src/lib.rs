@@ -1,0 +1,1 @@
+//! PostgreSQL lock management for Diesel.
