@@ -192,7 +192,10 @@ mod tests {
         let max = AdvisoryKey::new(i64::MAX);
         assert_eq!((max.classid(), max.objid()), (2147483647, 4294967295));
         let minus_one = AdvisoryKey::new(-1);
-        assert_eq!((minus_one.classid(), minus_one.objid()), (u32::MAX, u32::MAX));
+        assert_eq!(
+            (minus_one.classid(), minus_one.objid()),
+            (u32::MAX, u32::MAX)
+        );
         let pair = AdvisoryKey::pair(-1, i32::MIN);
         assert_eq!((pair.classid(), pair.objid()), (u32::MAX, 1 << 31));
     }

@@ -1,1 +1,3 @@
-fn main() {}
+//! The integration tests: one binary, a module per subject, against a real server.
+
+mod support;

@@ -1,0 +1,77 @@
+use std::future::Future;
+use std::pin::Pin;
+
+use diesel::QueryResult;
+use diesel::connection::TransactionManagerStatus;
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::QueryMetadata;
+use diesel::pg::Pg;
+use diesel::query_builder::{Query, QueryFragment, QueryId};
+use diesel_async::{AsyncConnection, TransactionManager};
+use futures_util::TryStreamExt;
+
+use crate::Result;
+use crate::driver::{Driver, Plan, Session, build};
+
+/// Drives an async connection.
+pub struct AsyncDriver<'c, C>(pub &'c mut C);
+
+impl<C> Driver for AsyncDriver<'_, C>
+where
+    C: AsyncConnection<Backend = Pg>,
+{
+    async fn load<Q, ST, R>(&mut self, query: Q) -> QueryResult<Vec<R>>
+    where
+        Q: Query + QueryFragment<Pg> + QueryId + Send + 'static,
+        Pg: QueryMetadata<Q::SqlType>,
+        R: FromSqlRow<ST, Pg> + Send + 'static,
+        ST: 'static,
+    {
+        let rows = self.0.load(query).await?;
+        rows.and_then(|row| std::future::ready(build::<R, ST>(&row)))
+            .try_collect()
+            .await
+    }
+
+    async fn execute<Q>(&mut self, query: Q) -> QueryResult<()>
+    where
+        Q: QueryFragment<Pg> + QueryId + Send + 'static,
+    {
+        self.0.execute_returning_count(query).await.map(drop)
+    }
+
+    async fn begin(&mut self) -> QueryResult<()> {
+        C::TransactionManager::begin_transaction(self.0).await
+    }
+
+    async fn commit(&mut self) -> QueryResult<()> {
+        C::TransactionManager::commit_transaction(self.0).await
+    }
+
+    async fn rollback(&mut self) -> QueryResult<()> {
+        C::TransactionManager::rollback_transaction(self.0).await
+    }
+
+    fn status(&mut self) -> &mut TransactionManagerStatus {
+        C::TransactionManager::transaction_manager_status_mut(self.0)
+    }
+}
+
+/// The [`Session`] is an async connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Async;
+
+impl<C> Session<Async> for C
+where
+    C: AsyncConnection<Backend = Pg>,
+{
+    type Output<'c, T: Send + 'static>
+        = Pin<Box<dyn Future<Output = Result<T>> + Send + 'c>>
+    where
+        C: 'c;
+
+    fn drive<P: Plan>(&mut self, plan: P) -> Self::Output<'_, P::Output> {
+        Box::pin(async move { plan.run(&mut AsyncDriver(self)).await })
+    }
+}

@@ -1,0 +1,158 @@
+//! What a flow needs of a connection, so that it is written once for sync and async.
+//!
+//! A flow is an `async fn` over a [`Driver`]. On a sync connection each of its
+//! futures is ready at once, so [`ready`] runs the flow in a single poll.
+
+use std::future::{Future, ready as done};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use diesel::connection::{
+    DefaultLoadingMode, LoadConnection, TransactionManager, TransactionManagerStatus,
+};
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::QueryMetadata;
+use diesel::pg::Pg;
+use diesel::query_builder::{Query, QueryFragment, QueryId};
+use diesel::{Connection, QueryResult};
+
+use crate::Result;
+
+/// One session, whichever way it is spoken to.
+pub trait Driver: Send {
+    /// Sends a query and reads all of its rows.
+    ///
+    /// `ST` is the SQL type the row is built from; for a `SelectBy` that of its columns.
+    fn load<Q, ST, R>(&mut self, query: Q) -> impl Future<Output = QueryResult<Vec<R>>> + Send
+    where
+        Q: Query + QueryFragment<Pg> + QueryId + Send + 'static,
+        Pg: QueryMetadata<Q::SqlType>,
+        R: FromSqlRow<ST, Pg> + Send + 'static,
+        ST: 'static;
+
+    /// Sends a statement that has no rows.
+    fn execute<Q>(&mut self, query: Q) -> impl Future<Output = QueryResult<()>> + Send
+    where
+        Q: QueryFragment<Pg> + QueryId + Send + 'static;
+
+    /// Opens a transaction, or a savepoint in an open one.
+    fn begin(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Commits the innermost transaction or releases the innermost savepoint.
+    fn commit(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Rolls the innermost transaction or savepoint back.
+    fn rollback(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// What Diesel knows of the session's transaction.
+    fn status(&mut self) -> &mut TransactionManagerStatus;
+
+    /// How many transactions and savepoints are open.
+    fn depth(&mut self) -> QueryResult<u32> {
+        let depth = self.status().transaction_depth()?;
+        Ok(depth.map_or(0, |depth| depth.get()))
+    }
+}
+
+/// Drives a sync connection; its futures are always ready.
+pub struct SyncDriver<'c, C>(pub &'c mut C);
+
+impl<C> Driver for SyncDriver<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    fn load<Q, ST, R>(&mut self, query: Q) -> impl Future<Output = QueryResult<Vec<R>>> + Send
+    where
+        Q: Query + QueryFragment<Pg> + QueryId + Send + 'static,
+        Pg: QueryMetadata<Q::SqlType>,
+        R: FromSqlRow<ST, Pg> + Send + 'static,
+        ST: 'static,
+    {
+        let rows = LoadConnection::<DefaultLoadingMode>::load(self.0, query);
+        done(rows.and_then(|rows| rows.map(|row| build(&row?)).collect()))
+    }
+
+    fn execute<Q>(&mut self, query: Q) -> impl Future<Output = QueryResult<()>> + Send
+    where
+        Q: QueryFragment<Pg> + QueryId + Send + 'static,
+    {
+        done(self.0.execute_returning_count(&query).map(drop))
+    }
+
+    fn begin(&mut self) -> impl Future<Output = QueryResult<()>> + Send {
+        done(C::TransactionManager::begin_transaction(self.0))
+    }
+
+    fn commit(&mut self) -> impl Future<Output = QueryResult<()>> + Send {
+        done(C::TransactionManager::commit_transaction(self.0))
+    }
+
+    fn rollback(&mut self) -> impl Future<Output = QueryResult<()>> + Send {
+        done(C::TransactionManager::rollback_transaction(self.0))
+    }
+
+    fn status(&mut self) -> &mut TransactionManagerStatus {
+        C::TransactionManager::transaction_manager_status_mut(self.0)
+    }
+}
+
+pub(crate) fn build<'r, R, ST>(row: &impl diesel::row::Row<'r, Pg>) -> QueryResult<R>
+where
+    R: FromSqlRow<ST, Pg>,
+{
+    R::build_from_row(row).map_err(diesel::result::Error::DeserializationError)
+}
+
+/// Runs a flow over a [`SyncDriver`].
+pub(crate) fn ready<T>(flow: impl Future<Output = T>) -> T {
+    match pin!(flow).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("a sync connection answers before it returns"),
+    }
+}
+
+/// A flow as a value: what an action does, whichever connection it is given.
+pub trait Plan: Send + 'static {
+    /// What comes of it.
+    type Output: Send + 'static;
+
+    /// Takes the steps.
+    fn run(self, driver: &mut impl Driver) -> impl Future<Output = Result<Self::Output>> + Send;
+}
+
+/// A connection that actions run on: any sync or async Diesel connection to PostgreSQL.
+///
+/// On a sync connection an action returns its result, on an async one a future
+/// of it. `Style` is found by inference and never needs to be written.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no Diesel connection to PostgreSQL",
+    note = "sync: `diesel::Connection<Backend = diesel::pg::Pg>`; async, with the feature `async`: `diesel_async::AsyncConnection<Backend = diesel::pg::Pg>`"
+)]
+pub trait Session<Style> {
+    /// `Result<T>`, or a future of it.
+    type Output<'c, T: Send + 'static>
+    where
+        Self: 'c;
+
+    #[doc(hidden)]
+    fn drive<P: Plan>(&mut self, plan: P) -> Self::Output<'_, P::Output>;
+}
+
+/// The [`Session`] is a sync connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Sync;
+
+impl<C> Session<Sync> for C
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    type Output<'c, T: Send + 'static>
+        = Result<T>
+    where
+        C: 'c;
+
+    fn drive<P: Plan>(&mut self, plan: P) -> Result<P::Output> {
+        ready(plan.run(&mut SyncDriver(self)))
+    }
+}

@@ -1,0 +1,102 @@
+//! What the tests share: a server, fresh databases, sessions, and waiting for a condition.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
+use pglock_sandbox::Sandbox;
+
+/// How long a condition may take to come true before the test fails.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The server that all tests share; it dies with the process.
+pub fn server() -> &'static Sandbox {
+    static SERVER: OnceLock<Sandbox> = OnceLock::new();
+    SERVER.get_or_init(|| Sandbox::start().expect("a throwaway server"))
+}
+
+/// A fresh database with a table `users`, so that no test sees another's locks.
+pub struct Database {
+    pub url: String,
+    pub name: String,
+}
+
+impl Database {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut admin = PgConnection::establish(&server().url()).expect("the server");
+        sql_query(format!("CREATE DATABASE {name}"))
+            .execute(&mut admin)
+            .expect("a database");
+        let database = Self {
+            url: server().url_for(&name),
+            name,
+        };
+        database
+            .connect()
+            .batch_execute(
+                "CREATE TABLE users (id serial PRIMARY KEY, name text NOT NULL);
+                 CREATE TABLE posts (id serial PRIMARY KEY, user_id int, title text);
+                 INSERT INTO users (name) VALUES ('Sean'), ('Tess')",
+            )
+            .expect("the tables");
+        database
+    }
+
+    /// Opens a session.
+    pub fn connect(&self) -> PgConnection {
+        PgConnection::establish(&self.url).expect("a session")
+    }
+}
+
+diesel::table! {
+    users { id -> Integer, name -> Text, }
+}
+
+diesel::table! {
+    posts { id -> Integer, user_id -> Nullable<Integer>, title -> Nullable<Text>, }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(users, posts);
+
+/// Waits for a condition on the server; fails the test when it does not come.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The session's process id.
+pub fn pid(conn: &mut PgConnection) -> i32 {
+    diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>(
+        "pg_backend_pid()",
+    ))
+    .get_result(conn)
+    .expect("a pid")
+}
+
+/// Waits until the session `pid` waits for a lock.
+#[track_caller]
+pub fn wait_until_blocked(observer: &mut PgConnection, pid: i32) {
+    wait_until(&format!("session {pid} waits for a lock"), || {
+        count(
+            observer,
+            &format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted"),
+        ) > 0
+    });
+}
+
+/// Runs a query that gives one number.
+pub fn count(conn: &mut PgConnection, query: &str) -> i64 {
+    diesel::select(diesel::dsl::sql::<diesel::sql_types::BigInt>(&format!(
+        "({query})"
+    )))
+    .get_result(conn)
+    .expect("a number")
+}
