@@ -1,7 +1,5 @@
 //! Throwaway servers start, are reachable, and leave nothing behind.
 
-#![allow(missing_docs)]
-
 mod support;
 
 use std::error::Error;
