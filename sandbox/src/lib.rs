@@ -1,1 +1,31 @@
-//! Throwaway PostgreSQL servers.
+//! Throwaway PostgreSQL servers for the demo, the tests and the benches.
+//!
+//! A [`Sandbox`] is a server of its own: data in a temporary directory, a unix
+//! socket and a loopback port. It ends with the value, or with the process that
+//! owns it, also when that is killed with `SIGKILL`. Nothing is kept and nothing
+//! is synced to disk, so never put anything into it that should last.
+//!
+//! ```
+//! use pglock_sandbox::Sandbox;
+//!
+//! let server = Sandbox::builder().setting("max_connections", "20").start()?;
+//! assert!(server.url().ends_with("/postgres"));
+//! assert!(server.version() >= 13);
+//! # Ok::<(), pglock_sandbox::SandboxError>(())
+//! ```
+
+mod account;
+mod binaries;
+mod builder;
+mod directory;
+mod error;
+mod postmaster;
+mod sandbox;
+mod settings;
+mod url;
+
+pub use account::is_root;
+pub use binaries::find_postgres;
+pub use builder::SandboxBuilder;
+pub use error::SandboxError;
+pub use sandbox::Sandbox;

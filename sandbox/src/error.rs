@@ -1,0 +1,112 @@
+//! Why a server could not be started.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const HOW_TO_INSTALL: &str = "\
+    Debian, Ubuntu:  apt-get install postgresql\n  \
+    Fedora:          dnf install postgresql-server\n  \
+    Arch:            pacman -S postgresql\n  \
+    macOS:           brew install postgresql@18\n\
+    or set `PGLOCK_PG_BINDIR` to the folder that holds `initdb` and `postgres`";
+
+/// Why a server could not be started or restarted.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SandboxError {
+    /// There is no PostgreSQL server on this machine; says how to install one.
+    NotInstalled,
+    /// The folder that was asked for has no `initdb` and `postgres`.
+    NotAServer(PathBuf),
+    /// PostgreSQL refuses to run as root, and there is no other account to run it.
+    NoAccount,
+    /// The account that runs the server for root cannot get at its programs.
+    NotAccessible {
+        /// The folder that is closed.
+        path: PathBuf,
+        /// The account that needs it.
+        account: String,
+    },
+    /// The server, or `initdb` before it, ended instead of getting ready.
+    Ended {
+        /// The last lines of the server's log.
+        log: String,
+    },
+    /// The server was not ready in time.
+    NotReady {
+        /// How long it was given.
+        limit: Duration,
+        /// The last lines of the server's log.
+        log: String,
+    },
+    /// The operating system refused something.
+    Io {
+        /// What was being done, such as ``create `/tmp/x` ``.
+        action: String,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for SandboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInstalled => write!(
+                f,
+                "no PostgreSQL server found; install one:\n  {HOW_TO_INSTALL}"
+            ),
+            Self::NotAServer(dir) => write!(
+                f,
+                "`{}` does not hold `initdb` and `postgres`",
+                dir.display()
+            ),
+            Self::NoAccount => write!(
+                f,
+                "PostgreSQL refuses to run as root, and `/etc/passwd` has neither `postgres` nor `nobody`"
+            ),
+            Self::NotAccessible { path, account } => write!(
+                f,
+                "the account `{account}`, which runs PostgreSQL for root, cannot enter `{}`; \
+                 open it (`chmod o+x`) or put PostgreSQL elsewhere",
+                path.display()
+            ),
+            Self::Ended { log } => write!(
+                f,
+                "the PostgreSQL server ended instead of getting ready; its log ends with:\n{log}"
+            ),
+            Self::NotReady { limit, log } => {
+                write!(
+                    f,
+                    "the PostgreSQL server was not ready after {limit:?}; its log ends with:\n{log}"
+                )
+            }
+            Self::Io { action, .. } => write!(f, "could not {action}"),
+        }
+    }
+}
+
+impl Error for SandboxError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Says what was being done when the operating system refused.
+pub(crate) trait During<T> {
+    fn during(self, action: impl FnOnce() -> String) -> Result<T, SandboxError>;
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during(self, action: impl FnOnce() -> String) -> Result<T, SandboxError> {
+        self.map_err(|source| SandboxError::Io {
+            action: action(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,287 @@
+//! One throwaway server.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::account::Account;
+use crate::directory::{Directory, random_hex};
+use crate::error::During;
+use crate::postmaster::{self, State};
+use crate::{SandboxBuilder, SandboxError, binaries, settings, url};
+
+/// Only a hopelessly overloaded machine takes as long.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a port that somebody else took first is replaced.
+const PORTS: usize = 5;
+
+/// A throwaway PostgreSQL server that ends with this value, or with its owner.
+///
+/// The superuser is `postgres`, everything is UTF-8 with the locale `C`, and
+/// there is room for 200 sessions and 20 prepared transactions. Several can run
+/// at once.
+#[derive(Debug)]
+pub struct Sandbox {
+    supervisor: Child,
+    directory: Directory,
+    log_file: PathBuf,
+    account: Option<Account>,
+    settings: Vec<(String, String)>,
+    password: String,
+    port: u16,
+    version: u32,
+}
+
+impl Sandbox {
+    /// Starts a server with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`SandboxBuilder::start`].
+    pub fn start() -> Result<Self, SandboxError> {
+        Self::builder().start()
+    }
+
+    /// Lets settings and programs be chosen before the server starts.
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder::default()
+    }
+
+    /// Returns the superuser's URL of the database `postgres`, through the unix socket.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_for("postgres")
+    }
+
+    /// Returns the superuser's URL of a database, through the unix socket.
+    #[must_use]
+    pub fn url_for(&self, database: &str) -> String {
+        url::socket(self.socket_dir(), self.port, database)
+    }
+
+    /// Returns the superuser's URL of a database through the loopback port, with the password.
+    #[must_use]
+    pub fn tcp_url_for(&self, database: &str) -> String {
+        url::tcp(&self.password, self.port, database)
+    }
+
+    /// Returns the port on 127.0.0.1, which also names the unix socket.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the directory of the unix socket; the server's data is in `data` below it.
+    #[must_use]
+    pub fn socket_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Returns the file that the server logs to; it goes with the server.
+    #[must_use]
+    pub fn log_file(&self) -> &Path {
+        &self.log_file
+    }
+
+    /// Returns PostgreSQL's major version, such as 18.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Stops the server at once and starts it again, on the same data and port.
+    ///
+    /// Every session is lost, as in a crash; what was committed is still there.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not come back.
+    pub fn restart(&self) -> Result<(), SandboxError> {
+        let previous = postmaster::pid(&self.directory);
+        self.order_restart()?;
+        self.await_ready(previous.as_deref())
+    }
+
+    /// Stops the server at once, and returns when it and its data are gone.
+    ///
+    /// Dropping it does the same.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    pub(crate) fn launch(builder: SandboxBuilder) -> Result<Self, SandboxError> {
+        Self::launch_on(free_port()?, builder)
+    }
+
+    fn launch_on(port: u16, builder: SandboxBuilder) -> Result<Self, SandboxError> {
+        let mut server = Self::spawn(port, builder)?;
+        server.await_start()?;
+        server.version = server
+            .directory
+            .read("data/PG_VERSION")
+            .trim()
+            .parse()
+            .unwrap_or_default();
+        Ok(server)
+    }
+
+    fn spawn(port: u16, builder: SandboxBuilder) -> Result<Self, SandboxError> {
+        let bin_dir = builder
+            .bin_dir
+            .map_or_else(binaries::find_postgres, |dir| binaries::require(&dir))?;
+        let account = Account::to_drop_to()?;
+        if let Some(account) = &account {
+            account.enter(&bin_dir)?;
+        }
+        let directory = Directory::create(account.as_ref())?;
+        let password = random_hex(16)?;
+        directory.write("password", &password, account.as_ref())?;
+        directory.write(
+            "supervisor.sh",
+            include_str!("supervisor.sh"),
+            account.as_ref(),
+        )?;
+        directory.write(
+            "sandbox.conf",
+            &settings::render(&builder.settings, directory.path(), port),
+            account.as_ref(),
+        )?;
+        Ok(Self {
+            supervisor: supervise(&bin_dir, &directory, account.as_ref())?,
+            log_file: directory.log(),
+            directory,
+            account,
+            settings: builder.settings,
+            password,
+            port,
+            version: 0,
+        })
+    }
+
+    /// Waits for the first start; takes another port when somebody was quicker.
+    fn await_start(&mut self) -> Result<(), SandboxError> {
+        let mut result = self.await_ready(None);
+        for _ in 1..PORTS {
+            if !matches!(result, Err(SandboxError::Ended { .. })) || is_free(self.port) {
+                break;
+            }
+            result = self.move_to(free_port()?);
+        }
+        result
+    }
+
+    fn move_to(&mut self, port: u16) -> Result<(), SandboxError> {
+        self.port = port;
+        let file = settings::render(&self.settings, self.directory.path(), port);
+        self.directory
+            .write("sandbox.conf", &file, self.account.as_ref())?;
+        self.restart()
+    }
+
+    fn order_restart(&self) -> Result<(), SandboxError> {
+        let mut orders = self
+            .supervisor
+            .stdin
+            .as_ref()
+            .expect("it is taken by `wait` alone, at the end");
+        orders
+            .write_all(b"restart\n")
+            .during(|| "reach the server's supervisor".to_owned())
+    }
+
+    fn await_ready(&self, previous: Option<&str>) -> Result<(), SandboxError> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            match postmaster::state(&self.directory, previous) {
+                State::Ready => return Ok(()),
+                State::Ended => {
+                    return Err(SandboxError::Ended {
+                        log: self.directory.log_tail(),
+                    });
+                }
+                State::Starting if Instant::now() > deadline => return Err(self.not_ready()),
+                State::Starting => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    fn not_ready(&self) -> SandboxError {
+        SandboxError::NotReady {
+            limit: READY_WITHIN,
+            log: self.directory.log_tail(),
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Closes the pipe to the supervisor first, which is what it waits for.
+        let _ = self.supervisor.wait();
+    }
+}
+
+/// Starts the shell script that ties the server to this process.
+fn supervise(
+    bin_dir: &Path,
+    directory: &Directory,
+    account: Option<&Account>,
+) -> Result<Child, SandboxError> {
+    let log = File::create(directory.log())
+        .during(|| format!("create `{}`", directory.log().display()))?;
+    let errors = log.try_clone().during(|| "share the log file".to_owned())?;
+    let mut command = Command::new("/bin/sh");
+    command
+        .arg("supervisor.sh")
+        .arg(bin_dir)
+        .current_dir(directory.path());
+    // Ctrl-C in the terminal goes to the owner's group only; the supervisor sees it end.
+    command.process_group(0);
+    command.stdin(Stdio::piped()).stdout(log).stderr(errors);
+    set_environment(&mut command, bin_dir);
+    if let Some(account) = account {
+        command.uid(account.uid).gid(account.gid);
+    }
+    command.spawn().during(|| "start `/bin/sh`".to_owned())
+}
+
+/// Nothing of the owner's: `PGDATA`, `LANGUAGE` and the like would change the server.
+fn set_environment(command: &mut Command, bin_dir: &Path) {
+    command
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC");
+    if let Some(libraries) = binaries::library_path(bin_dir) {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+}
+
+fn free_port() -> Result<u16, SandboxError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let address = listener.and_then(|listener| listener.local_addr());
+    Ok(address.during(|| "find a free port".to_owned())?.port())
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_replaced() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let server = Sandbox::launch_on(port, Sandbox::builder()).unwrap();
+        assert_ne!(server.port(), port);
+        assert!(!is_free(server.port()));
+    }
+}

@@ -1,0 +1,41 @@
+//! Connection URLs that libpq and tokio-postgres both read.
+
+use std::path::Path;
+
+/// A URL through the unix socket in `socket_dir`.
+pub(crate) fn socket(socket_dir: &Path, port: u16, database: &str) -> String {
+    let host = encode(&socket_dir.to_string_lossy());
+    format!("postgres://postgres@{host}:{port}/{}", encode(database))
+}
+
+/// A URL through the loopback port.
+pub(crate) fn tcp(password: &str, port: u16, database: &str) -> String {
+    format!(
+        "postgres://postgres:{password}@127.0.0.1:{port}/{}",
+        encode(database)
+    )
+}
+
+/// Percent-encodes everything but the characters that no part of a URL gives a meaning.
+fn encode(text: &str) -> String {
+    text.bytes().map(encode_byte).collect()
+}
+
+fn encode_byte(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        char::from(byte).to_string()
+    } else {
+        format!("%{byte:02X}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_url_carries_the_folder_as_its_host() {
+        let url = socket(Path::new("/tmp/a b"), 5433, "täst/1");
+        assert_eq!(url, "postgres://postgres@%2Ftmp%2Fa%20b:5433/t%C3%A4st%2F1");
+    }
+}

@@ -1,0 +1,66 @@
+//! Other programs, shown as they are run.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Result;
+
+/// The top folder of the repository, where every command runs.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in a folder of the repository")
+}
+
+/// A cargo command, by the cargo that runs this.
+pub fn cargo(args: &[&str]) -> Command {
+    let program = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    let mut command = Command::new(program);
+    command.args(args).current_dir(root());
+    if env::var_os("CI").is_some() {
+        command.env("CARGO_INCREMENTAL", "0"); // nothing is built twice there
+    }
+    command
+}
+
+/// Runs a command to its end, after showing it; fails if it fails.
+pub fn run(command: &mut Command) -> Result<()> {
+    let shown = show(command);
+    eprintln!("\n$ {shown}");
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| format!("could not run `{shown}`: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`{shown}` failed: {status}").into())
+    }
+}
+
+/// Tells whether a quiet command succeeds; not if it does not exist.
+pub fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// The command as one would type it, with what it is given in the environment.
+fn show(command: &Command) -> String {
+    let settings = command.get_envs().filter_map(|(name, value)| {
+        Some(format!(
+            "{}={:?}",
+            name.to_string_lossy(),
+            value?.to_string_lossy()
+        ))
+    });
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
+    let words = std::iter::once(program)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned());
+    settings.chain(words).collect::<Vec<_>>().join(" ")
+}
