@@ -1,15 +1,38 @@
 //! PostgreSQL lock management for Diesel.
 
+mod advisory_flow;
+mod advisory_guard;
 mod advisory_key;
+mod advisory_lock;
+mod advisory_statement;
+mod advisory_xact_lock;
 #[cfg(feature = "async")]
 mod async_driver;
+mod connection;
 mod driver;
 mod error;
+mod lock_timeout;
+mod scope;
+mod statement;
+mod table_flow;
+mod table_lock;
 mod table_lock_mode;
+mod table_statement;
+mod timeout;
 
+pub use advisory_guard::AdvisoryGuard;
 pub use advisory_key::AdvisoryKey;
+pub use advisory_lock::AdvisoryLock;
+pub use advisory_xact_lock::AdvisoryXactLock;
+pub use connection::PgLockConnection;
 pub use error::Error;
+pub use table_lock::{LockableTable, TableLock};
 pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
 
 /// A result whose error is this crate's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The traits that put the crate's methods on connections and queries.
+pub mod prelude {
+    pub use crate::PgLockConnection;
+}

@@ -100,3 +100,12 @@ pub fn count(conn: &mut PgConnection, query: &str) -> i64 {
     .get_result(conn)
     .expect("a number")
 }
+
+/// The value of a setting of this session.
+pub fn setting(conn: &mut PgConnection, name: &str) -> String {
+    diesel::select(diesel::dsl::sql::<diesel::sql_types::Text>(&format!(
+        "current_setting('{name}')"
+    )))
+    .get_result(conn)
+    .expect("a setting")
+}
