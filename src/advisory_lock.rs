@@ -45,11 +45,7 @@ impl<'c, C> AdvisoryLock<'c, C> {
     pub(crate) fn new(conn: &'c mut C, key: AdvisoryKey) -> Self {
         Self {
             conn,
-            target: AdvisoryTarget {
-                key,
-                shared: false,
-                xact: false,
-            },
+            target: AdvisoryTarget::new(key),
             wait: Wait::default(),
         }
     }

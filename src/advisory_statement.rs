@@ -19,6 +19,15 @@ pub(crate) struct AdvisoryTarget {
 }
 
 impl AdvisoryTarget {
+    /// The session's exclusive lock; the builder's options change that.
+    pub(crate) fn new(key: AdvisoryKey) -> Self {
+        Self {
+            key,
+            shared: false,
+            xact: false,
+        }
+    }
+
     /// The name of the lock function that starts with `verb`.
     fn function(&self, verb: &str) -> String {
         let xact = if self.xact { "_xact" } else { "" };

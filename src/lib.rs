@@ -7,7 +7,17 @@ mod advisory_lock;
 mod advisory_statement;
 mod advisory_xact_lock;
 #[cfg(feature = "async")]
+mod async_advisory_lock;
+#[cfg(feature = "async")]
+mod async_advisory_xact_lock;
+#[cfg(feature = "async")]
+mod async_connection;
+#[cfg(feature = "async")]
 mod async_driver;
+#[cfg(feature = "async")]
+mod async_scope;
+#[cfg(feature = "async")]
+mod async_table_lock;
 mod connection;
 mod driver;
 mod error;
@@ -24,6 +34,16 @@ pub use advisory_guard::AdvisoryGuard;
 pub use advisory_key::AdvisoryKey;
 pub use advisory_lock::AdvisoryLock;
 pub use advisory_xact_lock::AdvisoryXactLock;
+#[cfg(feature = "async")]
+pub use async_advisory_lock::AsyncAdvisoryLock;
+#[cfg(feature = "async")]
+pub use async_advisory_xact_lock::AsyncAdvisoryXactLock;
+#[cfg(feature = "async")]
+pub use async_connection::AsyncPgLockConnection;
+#[cfg(feature = "async")]
+pub use async_scope::AsyncFunc;
+#[cfg(feature = "async")]
+pub use async_table_lock::AsyncTableLock;
 pub use connection::PgLockConnection;
 pub use error::Error;
 pub use table_lock::{LockableTable, TableLock};
@@ -34,5 +54,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The traits that put the crate's methods on connections and queries.
 pub mod prelude {
+    #[cfg(feature = "async")]
+    pub use crate::AsyncPgLockConnection;
     pub use crate::PgLockConnection;
 }

@@ -42,6 +42,14 @@ pub(crate) struct Previous {
     backend: i32,
 }
 
+impl Previous {
+    /// Whether the end of the transaction puts it back in any case.
+    #[cfg(feature = "async")]
+    pub(crate) fn is_local(&self) -> bool {
+        self.local
+    }
+}
+
 /// Sets `lock_timeout`; `None` means no limit.
 pub(crate) async fn set(driver: &mut impl Driver, timeout: Option<Duration>) -> Result<Previous> {
     let value = timeout.map_or(Ok(0), millis)?.to_string();

@@ -1,6 +1,8 @@
 //! The integration tests: one binary, a module per subject, against a real server.
 
 mod advisory;
+#[cfg(feature = "async")]
+mod async_locks;
 mod lock_timeout;
 mod support;
 mod table_lock;
