@@ -14,7 +14,6 @@ const HOW_TO_INSTALL: &str = "\
     or set `PGLOCK_PG_BINDIR` to the folder that holds `initdb` and `postgres`";
 
 /// Why a server could not be started or restarted.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum SandboxError {
     /// There is no PostgreSQL server on this machine; says how to install one.
@@ -85,6 +84,15 @@ impl fmt::Display for SandboxError {
             }
             Self::Io { action, .. } => write!(f, "could not {action}"),
         }
+    }
+}
+
+/// The message and its cause, for that is what `unwrap` and `main` show, and a log has lines.
+impl fmt::Debug for SandboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        self.source()
+            .map_or(Ok(()), |source| write!(f, ": {source}"))
     }
 }
 
