@@ -108,6 +108,17 @@ impl fmt::Debug for AdvisoryKey {
     }
 }
 
+/// Serializes as a number, or as an array of two.
+#[cfg(feature = "serde")]
+impl serde::Serialize for AdvisoryKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Repr::Big(key) => key.serialize(serializer),
+            Repr::Pair(first, second) => (first, second).serialize(serializer),
+        }
+    }
+}
+
 impl From<i64> for AdvisoryKey {
     fn from(key: i64) -> Self {
         Self::new(key)

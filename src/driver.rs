@@ -191,6 +191,10 @@ where
     R::build_from_row(row).map_err(diesel::result::Error::DeserializationError)
 }
 
+/// What [`Driver::load`] calls the SQL type of a row that a query selects `as_select`.
+pub(crate) type ColumnsOf<T> =
+    diesel::dsl::SqlTypeOf<<T as diesel::expression::Selectable<Pg>>::SelectExpression>;
+
 /// Runs a flow over a [`SyncDriver`].
 pub(crate) fn ready<T>(flow: impl Future<Output = T>) -> T {
     match pin!(flow).poll(&mut Context::from_waker(Waker::noop())) {

@@ -1,5 +1,8 @@
 //! PostgreSQL lock management for Diesel.
 
+#[path = "../schema.rs"]
+pub mod schema;
+
 mod advisory_flow;
 mod advisory_guard;
 mod advisory_key;
@@ -18,16 +21,30 @@ mod async_driver;
 mod async_scope;
 #[cfg(feature = "async")]
 mod async_table_lock;
+mod backend_state;
+mod blocked_pg_lock;
+pub mod blocking;
 mod connection;
 mod driver;
 mod error;
+pub mod expression;
+mod lock_mode;
 mod lock_timeout;
+mod lock_type;
+mod pg_activity;
+mod pg_lock;
+mod prepared_transaction;
+mod relation_kind;
 mod scope;
+#[cfg(feature = "serde")]
+mod seconds;
+mod sql_value;
 mod statement;
 mod table_flow;
 mod table_lock;
 mod table_lock_mode;
 mod table_statement;
+mod text_enum;
 mod timeout;
 
 pub use advisory_guard::AdvisoryGuard;
@@ -44,8 +61,16 @@ pub use async_connection::AsyncPgLockConnection;
 pub use async_scope::AsyncFunc;
 #[cfg(feature = "async")]
 pub use async_table_lock::AsyncTableLock;
+pub use backend_state::BackendState;
+pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
 pub use connection::PgLockConnection;
 pub use error::Error;
+pub use lock_mode::LockMode;
+pub use lock_type::LockType;
+pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
+pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
+pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
+pub use relation_kind::RelationKind;
 pub use table_lock::{LockableTable, TableLock};
 pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
 

@@ -6,3 +6,4 @@ mod async_locks;
 mod lock_timeout;
 mod support;
 mod table_lock;
+mod views;

@@ -1,0 +1,46 @@
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::dsl::{AsSelect, Select};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+
+use crate::expression::PreparedDuration;
+use crate::schema::pg_prepared_xacts;
+
+/// A transaction that was prepared for a two-phase commit: a row of [`pg_prepared_xacts`][pg].
+///
+/// It has no session and keeps its locks until somebody runs `COMMIT PREPARED` or
+/// `ROLLBACK PREPARED` in its database: nothing can be cancelled or terminated.
+///
+/// [pg]: https://www.postgresql.org/docs/current/view-pg-prepared-xacts.html
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
+#[diesel(table_name = pg_prepared_xacts, check_for_backend(Pg))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PreparedTransaction {
+    /// The transaction; its locks have a [`virtual_transaction`](crate::PgLock::virtual_transaction) of `-1/` and this number.
+    #[diesel(column_name = transaction)]
+    pub transaction_id: u32,
+    /// The name it was prepared under.
+    pub gid: String,
+    /// When it was prepared.
+    pub prepared: DateTime<Utc>,
+    /// How long ago that was, by the server's clock.
+    #[diesel(select_expression = PreparedDuration)]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
+    pub duration: TimeDelta,
+    /// Who prepared it.
+    pub owner: String,
+    /// In which database.
+    pub database: String,
+}
+
+/// The query that [`PreparedTransaction::query`] returns.
+pub type PreparedTransactionQuery =
+    Select<pg_prepared_xacts::table, AsSelect<PreparedTransaction, Pg>>;
+
+impl PreparedTransaction {
+    /// Reads `pg_prepared_xacts`: the prepared transactions of all databases.
+    pub fn query() -> PreparedTransactionQuery {
+        pg_prepared_xacts::table.select(Self::as_select())
+    }
+}
