@@ -22,10 +22,10 @@ use sha2::{Digest, Sha256};
 /// assert_ne!(AdvisoryKey::pair(1, 2), AdvisoryKey::new(4294967298));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AdvisoryKey(Repr);
+pub struct AdvisoryKey(pub(crate) Repr);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Repr {
+pub(crate) enum Repr {
     Big(i64),
     Pair(i32, i32),
 }

@@ -16,7 +16,8 @@ use diesel::pg::Pg;
 use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel::{Connection, QueryResult};
 
-use crate::Result;
+use crate::statement::Statement;
+use crate::{Error, Result};
 
 /// One session, whichever way it is spoken to.
 pub trait Driver: Send {
@@ -29,6 +30,21 @@ pub trait Driver: Send {
         Pg: QueryMetadata<Q::SqlType>,
         R: FromSqlRow<ST, Pg> + Send + 'static,
         ST: 'static;
+
+    /// Sends a statement that has one row, and reads it.
+    fn ask<Q>(&mut self, query: Q) -> impl Future<Output = Result<Q::Row>> + Send
+    where
+        Q: Statement,
+        Q::SqlType: 'static,
+        Q::Row: FromSqlRow<Q::SqlType, Pg>,
+        Pg: QueryMetadata<Q::SqlType>,
+    {
+        async move {
+            let rows = self.load::<Q, Q::SqlType, Q::Row>(query).await?;
+            let first = rows.into_iter().next();
+            Ok(first.ok_or(diesel::result::Error::NotFound)?)
+        }
+    }
 
     /// Sends a statement that has no rows.
     fn execute<Q>(&mut self, query: Q) -> impl Future<Output = QueryResult<()>> + Send
@@ -51,6 +67,78 @@ pub trait Driver: Send {
     fn depth(&mut self) -> QueryResult<u32> {
         let depth = self.status().transaction_depth()?;
         Ok(depth.map_or(0, |depth| depth.get()))
+    }
+
+    /// Refuses to go on outside a transaction.
+    fn require_transaction(&mut self, lock: &'static str) -> Result<()> {
+        match self.depth()? {
+            0 => Err(Error::NotInTransaction(lock)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to go on inside a transaction.
+    fn refuse_transaction(&mut self, lock: &'static str) -> Result<()> {
+        match self.depth()? {
+            0 => Ok(()),
+            _ => Err(Error::InTransaction(lock)),
+        }
+    }
+
+    /// Rolls back until no more than `depth` transactions and savepoints are open.
+    fn unwind(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            while self.depth()? > depth {
+                self.rollback().await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Ends what was opened at `depth`: commits after success, else rolls back.
+    fn close(&mut self, depth: u32, succeeded: bool) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            if !succeeded {
+                return self.unwind(depth).await;
+            }
+            let committed = self.commit().await;
+            self.unwind(depth).await?;
+            Ok(committed?)
+        }
+    }
+}
+
+/// Marks the connection broken when dropped before it was settled: pools then drop
+/// it, and what the session was left with, a lock or a setting, goes with it.
+pub(crate) struct Unsettled<'d, D: Driver> {
+    driver: &'d mut D,
+    settled: bool,
+}
+
+impl<'d, D: Driver> Unsettled<'d, D> {
+    pub(crate) fn new(driver: &'d mut D) -> Self {
+        Self::unless(false, driver)
+    }
+
+    /// Not when `settled`, because the end of the transaction will see to it.
+    pub(crate) fn unless(settled: bool, driver: &'d mut D) -> Self {
+        Self { driver, settled }
+    }
+
+    pub(crate) fn driver(&mut self) -> &mut D {
+        self.driver
+    }
+
+    pub(crate) fn settle(mut self) {
+        self.settled = true;
+    }
+}
+
+impl<D: Driver> Drop for Unsettled<'_, D> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.driver.status().set_in_error();
+        }
     }
 }
 

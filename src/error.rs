@@ -1,8 +1,145 @@
+use std::time::Duration;
+
+use crate::AdvisoryKey;
+
 /// What went wrong.
+///
+/// An error of the server (a deadlock, a cancelled statement, a lost connection)
+/// is never reported as [`NotAcquired`](Error::NotAcquired).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Somebody else holds the lock, and it was not waited for, or not long enough.
+    #[error("{lock} was not acquired{}", waiting(.waited))]
+    #[non_exhaustive]
+    NotAcquired {
+        /// What was asked for, such as `exclusive advisory lock 42`.
+        lock: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+
+    /// The session does not hold the lock that it was to release.
+    #[error("advisory lock `{0}` is not held by this session")]
+    NotHeld(AdvisoryKey),
+
+    /// A lock that ends with the transaction was asked for outside of one.
+    #[error("{0} ends with the transaction, and none is open; open one, or use `run`, which does")]
+    NotInTransaction(&'static str),
+
+    /// `run` opens a transaction of its own, and one is open already.
+    #[error("`run` opens a transaction to hold {0} in, and one is open; use `acquire` inside it")]
+    InTransaction(&'static str),
+
+    /// The timeout is below 1 ms or above `i32::MAX` ms (24.8 days).
+    #[error("the timeout {0:?} is not between 1 ms and {max} ms; to not wait at all use `nowait`", max = i32::MAX)]
+    InvalidTimeout(Duration),
+
+    /// Two statements of one session ran on two server processes: a pooler in
+    /// transaction mode is in between.
+    ///
+    /// Session locks and session settings cannot work there; use them inside a
+    /// transaction, as `.xact()` does, or connect to the server directly.
+    #[error(
+        "{what} was set on backend {expected}, but the next statement ran on backend {found}: \
+         a connection pooler in transaction mode breaks session state; stay inside a transaction"
+    )]
+    #[non_exhaustive]
+    SessionChanged {
+        /// The lock or the setting.
+        what: String,
+        /// The process that has it.
+        expected: i32,
+        /// The process that answered.
+        found: i32,
+    },
+
     /// PostgreSQL or Diesel refused a statement.
     #[error("the statement failed")]
-    Query(#[from] diesel::result::Error),
+    Query(#[source] diesel::result::Error),
+}
+
+fn waiting(waited: &Duration) -> String {
+    match waited.as_millis() {
+        0 => String::new(),
+        millis => format!(" within {millis} ms"),
+    }
+}
+
+impl Error {
+    /// Whether somebody else holds the lock: trying again later may succeed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use diesel_pglock::Error;
+    ///
+    /// let error = Error::from(diesel::result::Error::NotFound);
+    /// assert!(!error.is_not_acquired());
+    /// ```
+    pub fn is_not_acquired(&self) -> bool {
+        matches!(self, Self::NotAcquired { .. })
+    }
+}
+
+/// The error of a statement; one that carries an [`Error`] gives it back.
+impl From<diesel::result::Error> for Error {
+    fn from(error: diesel::result::Error) -> Self {
+        match error {
+            diesel::result::Error::QueryBuilderError(carried) => match carried.downcast() {
+                Ok(own) => *own,
+                Err(other) => Self::Query(diesel::result::Error::QueryBuilderError(other)),
+            },
+            error => Self::Query(error),
+        }
+    }
+}
+
+/// Lets a closure that returns a `QueryResult` use `?` on this crate's results.
+///
+/// The error travels in [`QueryBuilderError`](diesel::result::Error::QueryBuilderError);
+/// `Error::from` takes it out again.
+impl From<Error> for diesel::result::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Query(error) => error,
+            other => Self::QueryBuilderError(Box::new(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_survives_the_way_through_diesel() {
+        let error = diesel::result::Error::from(Error::NotHeld(AdvisoryKey::new(7)));
+        assert!(matches!(Error::from(error), Error::NotHeld(key) if key == AdvisoryKey::new(7)));
+    }
+
+    #[test]
+    fn the_source_is_set_and_not_repeated() {
+        let error = Error::from(diesel::result::Error::NotFound);
+        assert!(!error.to_string().contains("not found"));
+        assert_eq!(
+            error.source().unwrap().to_string(),
+            diesel::result::Error::NotFound.to_string()
+        );
+    }
+
+    #[test]
+    fn the_error_fits_every_error_type() {
+        fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            Err(Error::InvalidTimeout(Duration::ZERO))?
+        }
+        assert!(
+            boxed()
+                .unwrap_err()
+                .to_string()
+                .contains("between 1 ms and 2147483647 ms")
+        );
+    }
 }

@@ -3,17 +3,34 @@
 #[path = "../schema.rs"]
 pub mod schema;
 
+mod advisory_flow;
+mod advisory_guard;
 mod advisory_key;
+mod advisory_lock;
+mod advisory_statement;
+mod advisory_xact_lock;
+#[cfg(feature = "async")]
+mod async_advisory_lock;
+#[cfg(feature = "async")]
+mod async_advisory_xact_lock;
+#[cfg(feature = "async")]
+mod async_connection;
 #[cfg(feature = "async")]
 mod async_driver;
+#[cfg(feature = "async")]
+mod async_scope;
+#[cfg(feature = "async")]
+mod async_table_lock;
 mod backend_state;
 mod blocked_pg_lock;
 pub mod blocking;
+mod connection;
 mod driver;
 pub mod dsl;
 mod error;
 pub mod expression;
 mod lock_mode;
+mod lock_timeout;
 mod lock_type;
 mod pg_activity;
 mod pg_lock;
@@ -21,17 +38,37 @@ mod pg_lock_dsl;
 mod predicate;
 mod prepared_transaction;
 mod relation_kind;
+mod scope;
 #[cfg(feature = "serde")]
 mod seconds;
 mod signal;
 mod signal_plan;
 mod sql_value;
+mod statement;
+mod table_flow;
+mod table_lock;
 mod table_lock_mode;
+mod table_statement;
 mod text_enum;
+mod timeout;
 
+pub use advisory_guard::AdvisoryGuard;
 pub use advisory_key::AdvisoryKey;
+pub use advisory_lock::AdvisoryLock;
+pub use advisory_xact_lock::AdvisoryXactLock;
+#[cfg(feature = "async")]
+pub use async_advisory_lock::AsyncAdvisoryLock;
+#[cfg(feature = "async")]
+pub use async_advisory_xact_lock::AsyncAdvisoryXactLock;
+#[cfg(feature = "async")]
+pub use async_connection::AsyncPgLockConnection;
+#[cfg(feature = "async")]
+pub use async_scope::AsyncFunc;
+#[cfg(feature = "async")]
+pub use async_table_lock::AsyncTableLock;
 pub use backend_state::BackendState;
 pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
+pub use connection::PgLockConnection;
 pub use driver::Session;
 pub use error::Error;
 pub use lock_mode::LockMode;
@@ -42,7 +79,15 @@ pub use pg_lock_dsl::{BlockedPgLockDsl, PgLockDsl};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use relation_kind::RelationKind;
 pub use signal::{Signal, SignalKind, SignalOutcome};
+pub use table_lock::{LockableTable, TableLock};
 pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
 
 /// A result whose error is this crate's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The traits that put the crate's methods on connections and queries.
+pub mod prelude {
+    #[cfg(feature = "async")]
+    pub use crate::AsyncPgLockConnection;
+    pub use crate::{BlockedPgLockDsl, PgLockConnection, PgLockDsl};
+}

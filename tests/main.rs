@@ -1,4 +1,9 @@
 //! The integration tests: one binary, a module per subject, against a real server.
 
+mod advisory;
+#[cfg(feature = "async")]
+mod async_locks;
+mod lock_timeout;
 mod support;
+mod table_lock;
 mod views;

@@ -19,9 +19,11 @@ mod binaries;
 mod builder;
 mod directory;
 mod error;
+mod port;
 mod postmaster;
 mod sandbox;
 mod settings;
+mod supervisor;
 mod url;
 
 pub use account::is_root;

@@ -1,19 +1,14 @@
 //! One throwaway server.
 
-use std::fs::File;
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
 use crate::directory::{Directory, random_hex};
-use crate::error::During;
 use crate::postmaster::{self, State};
-use crate::{SandboxBuilder, SandboxError, binaries, settings, url};
+use crate::{SandboxBuilder, SandboxError, binaries, port, settings, supervisor, url};
 
 /// Only a hopelessly overloaded machine takes as long.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -104,7 +99,7 @@ impl Sandbox {
     /// When the server does not come back.
     pub fn restart(&self) -> Result<(), SandboxError> {
         let previous = postmaster::pid(&self.directory);
-        self.order_restart()?;
+        supervisor::restart(&self.supervisor)?;
         self.await_ready(previous.as_deref())
     }
 
@@ -116,7 +111,7 @@ impl Sandbox {
     }
 
     pub(crate) fn launch(builder: SandboxBuilder) -> Result<Self, SandboxError> {
-        Self::launch_on(free_port()?, builder)
+        Self::launch_on(port::free()?, builder)
     }
 
     fn launch_on(port: u16, builder: SandboxBuilder) -> Result<Self, SandboxError> {
@@ -142,18 +137,14 @@ impl Sandbox {
         let directory = Directory::create(account.as_ref())?;
         let password = random_hex(16)?;
         directory.write("password", &password, account.as_ref())?;
-        directory.write(
-            "supervisor.sh",
-            include_str!("supervisor.sh"),
-            account.as_ref(),
-        )?;
+        directory.write("supervisor.sh", supervisor::SCRIPT, account.as_ref())?;
         directory.write(
             "sandbox.conf",
             &settings::render(&builder.settings, directory.path(), port),
             account.as_ref(),
         )?;
         Ok(Self {
-            supervisor: supervise(&bin_dir, &directory, account.as_ref())?,
+            supervisor: supervisor::start(&bin_dir, &directory, account.as_ref())?,
             log_file: directory.log(),
             directory,
             account,
@@ -168,10 +159,10 @@ impl Sandbox {
     fn await_start(&mut self) -> Result<(), SandboxError> {
         let mut result = self.await_ready(None);
         for _ in 1..PORTS {
-            if !matches!(result, Err(SandboxError::Ended { .. })) || is_free(self.port) {
+            if !matches!(result, Err(SandboxError::Ended { .. })) || port::is_free(self.port) {
                 break;
             }
-            result = self.move_to(free_port()?);
+            result = self.move_to(port::free()?);
         }
         result
     }
@@ -182,17 +173,6 @@ impl Sandbox {
         self.directory
             .write("sandbox.conf", &file, self.account.as_ref())?;
         self.restart()
-    }
-
-    fn order_restart(&self) -> Result<(), SandboxError> {
-        let mut orders = self
-            .supervisor
-            .stdin
-            .as_ref()
-            .expect("it is taken by `wait` alone, at the end");
-        orders
-            .write_all(b"restart\n")
-            .during(|| "reach the server's supervisor".to_owned())
     }
 
     fn await_ready(&self, previous: Option<&str>) -> Result<(), SandboxError> {
@@ -226,54 +206,10 @@ impl Drop for Sandbox {
     }
 }
 
-/// Starts the shell script that ties the server to this process.
-fn supervise(
-    bin_dir: &Path,
-    directory: &Directory,
-    account: Option<&Account>,
-) -> Result<Child, SandboxError> {
-    let log = File::create(directory.log())
-        .during(|| format!("create `{}`", directory.log().display()))?;
-    let errors = log.try_clone().during(|| "share the log file".to_owned())?;
-    let mut command = Command::new("/bin/sh");
-    command
-        .arg("supervisor.sh")
-        .arg(bin_dir)
-        .current_dir(directory.path());
-    // Ctrl-C in the terminal goes to the owner's group only; the supervisor sees it end.
-    command.process_group(0);
-    command.stdin(Stdio::piped()).stdout(log).stderr(errors);
-    set_environment(&mut command, bin_dir);
-    if let Some(account) = account {
-        command.uid(account.uid).gid(account.gid);
-    }
-    command.spawn().during(|| "start `/bin/sh`".to_owned())
-}
-
-/// Nothing of the owner's: `PGDATA`, `LANGUAGE` and the like would change the server.
-fn set_environment(command: &mut Command, bin_dir: &Path) {
-    command
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .env("LC_ALL", "C")
-        .env("TZ", "UTC");
-    if let Some(libraries) = binaries::library_path(bin_dir) {
-        command.env("LD_LIBRARY_PATH", libraries);
-    }
-}
-
-fn free_port() -> Result<u16, SandboxError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let address = listener.and_then(|listener| listener.local_addr());
-    Ok(address.during(|| "find a free port".to_owned())?.port())
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
     use super::*;
 
     #[test]
@@ -282,6 +218,6 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let server = Sandbox::launch_on(port, Sandbox::builder()).unwrap();
         assert_ne!(server.port(), port);
-        assert!(!is_free(server.port()));
+        assert!(!port::is_free(server.port()));
     }
 }

@@ -49,6 +49,6 @@ if create_cluster; then
     while serve; do :; done
 else
     echo initdb >exited
-    read -r _ <&3
+    while read -r _ <&3; do :; done # the owner may want to read the log
 fi
 cd / && rm -rf "$dir"

@@ -95,8 +95,17 @@ pub fn wait_until_blocked(observer: &mut PgConnection, pid: i32) {
 /// Runs a query that gives one number.
 pub fn count(conn: &mut PgConnection, query: &str) -> i64 {
     diesel::select(diesel::dsl::sql::<diesel::sql_types::BigInt>(&format!(
-        "({query})"
+        "({query})::bigint"
     )))
     .get_result(conn)
     .expect("a number")
+}
+
+/// The value of a setting of this session.
+pub fn setting(conn: &mut PgConnection, name: &str) -> String {
+    diesel::select(diesel::dsl::sql::<diesel::sql_types::Text>(&format!(
+        "current_setting('{name}')"
+    )))
+    .get_result(conn)
+    .expect("a setting")
 }

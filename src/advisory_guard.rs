@@ -1,0 +1,121 @@
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::thread;
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+
+use crate::advisory_flow::{self as flow, Held};
+use crate::driver::{SyncDriver, ready};
+use crate::{Error, Result};
+
+/// A held advisory lock; dropping it releases.
+///
+/// It is the connection as well: use it for the statements that the lock protects.
+///
+/// A release that fails, as in an aborted transaction, marks the connection
+/// broken, so that a pool drops it and the lock goes with the session.
+/// [`release`](Self::release) tells of that; dropping does not.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct AdvisoryGuard<'c, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    conn: &'c mut C,
+    /// `None` once it was given back.
+    held: Option<Held>,
+}
+
+impl<'c, C> AdvisoryGuard<'c, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    pub(crate) fn new(conn: &'c mut C, held: Held) -> Self {
+        Self {
+            conn,
+            held: Some(held),
+        }
+    }
+
+    /// Releases the lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotHeld`] when something else has released it already;
+    /// [`Error::SessionChanged`] behind a pooler in transaction mode;
+    /// [`Error::Query`] when the server cannot be asked.
+    #[doc(alias = "pg_advisory_unlock")]
+    pub fn release(mut self) -> Result<()> {
+        match self.held.take() {
+            Some(held) => ready(flow::release(&mut SyncDriver(self.conn), &held)),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `f`, then releases.
+    pub(crate) fn run<R, E>(mut self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<R, E>
+    where
+        E: From<Error>,
+    {
+        let Some(held) = self.held else {
+            return f(self.conn);
+        };
+        ready(flow::enter(&mut SyncDriver(self.conn), &held))?;
+        let result = f(self.conn);
+        self.held = None;
+        let left = ready(flow::leave(
+            &mut SyncDriver(self.conn),
+            &held,
+            result.is_ok(),
+        ));
+        result.and_then(|value| Ok(left.map(|()| value)?))
+    }
+}
+
+impl<C> fmt::Debug for AdvisoryGuard<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.held.as_ref();
+        f.debug_struct("AdvisoryGuard")
+            .field("held", &held)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> Deref for AdvisoryGuard<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        self.conn
+    }
+}
+
+impl<C> DerefMut for AdvisoryGuard<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    fn deref_mut(&mut self) -> &mut C {
+        self.conn
+    }
+}
+
+impl<C> Drop for AdvisoryGuard<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    fn drop(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        let mut driver = SyncDriver(&mut *self.conn);
+        // Nobody is left to be told; what could not be released is marked broken.
+        let _ = match thread::panicking() {
+            true => ready(flow::abandon(&mut driver, &held)),
+            false => ready(flow::release(&mut driver, &held)),
+        };
+    }
+}

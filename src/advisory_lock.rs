@@ -1,0 +1,176 @@
+use std::fmt;
+use std::time::Duration;
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+
+use crate::advisory_flow as flow;
+use crate::advisory_statement::AdvisoryTarget;
+use crate::driver::{SyncDriver, ready};
+use crate::timeout::Wait;
+use crate::{AdvisoryGuard, AdvisoryKey, AdvisoryXactLock, Error, Result};
+
+/// An advisory lock to be taken; made by [`advisory`](crate::PgLockConnection::advisory).
+///
+/// The lock belongs to the session: it outlives transactions, committed or
+/// rolled back, and it nests: taken twice, it has to be released twice. Without
+/// [`shared`](Self::shared) it excludes every other session that asks for the key.
+///
+/// | call | nothing said | [`timeout(d)`](Self::timeout) | [`nowait()`](Self::nowait) |
+/// |---|---|---|---|
+/// | [`acquire`](Self::acquire), [`run`](Self::run) | waits; the session's `lock_timeout` applies | waits up to `d`, then an error | an error at once |
+/// | [`try_acquire`](Self::try_acquire), [`try_run`](Self::try_run) | `None` at once | waits up to `d`, then `None` | `None` at once |
+///
+/// See [Advisory Locks](https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS).
+#[must_use = "the lock is taken by `acquire`, `run`, `try_acquire` or `try_run`"]
+#[doc(alias = "pg_advisory_lock")]
+pub struct AdvisoryLock<'c, C> {
+    conn: &'c mut C,
+    target: AdvisoryTarget,
+    wait: Wait,
+}
+
+/// Connections need not be `Debug`.
+impl<C> fmt::Debug for AdvisoryLock<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdvisoryLock")
+            .field("target", &self.target)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C> AdvisoryLock<'c, C> {
+    pub(crate) fn new(conn: &'c mut C, key: AdvisoryKey) -> Self {
+        Self {
+            conn,
+            target: AdvisoryTarget::new(key),
+            wait: Wait::default(),
+        }
+    }
+
+    /// Shares the lock with others who ask for it shared.
+    #[doc(alias = "pg_advisory_lock_shared")]
+    pub fn shared(mut self) -> Self {
+        self.target.shared = true;
+        self
+    }
+
+    /// Does not wait at all.
+    #[doc(alias = "pg_try_advisory_lock")]
+    pub fn nowait(mut self) -> Self {
+        self.wait = Wait::No;
+        self
+    }
+
+    /// Waits no longer than `timeout`, 1 ms to `i32::MAX` ms (24.8 days), rounded up to a millisecond.
+    ///
+    /// A free lock costs no more round trips with a timeout than without.
+    #[doc(alias = "lock_timeout")]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.wait = Wait::UpTo(timeout);
+        self
+    }
+
+    /// Takes the lock for the transaction rather than the session.
+    ///
+    /// It ends with the transaction and cannot be released before.
+    #[doc(alias = "pg_advisory_xact_lock")]
+    pub fn xact(mut self) -> AdvisoryXactLock<'c, C> {
+        self.target.xact = true;
+        AdvisoryXactLock::new(self.conn, self.target, self.wait)
+    }
+}
+
+impl<'c, C> AdvisoryLock<'c, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    /// Takes the lock, and releases it when the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAcquired`] when somebody else had it until the wait was over;
+    /// [`Error::InvalidTimeout`] before anything is sent;
+    /// [`Error::Query`] for what else the server says, a deadlock for example.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let guard = conn.advisory("report").acquire()?;
+    /// assert!(other.advisory("report").try_acquire()?.is_none());
+    ///
+    /// guard.release()?;
+    /// assert!(other.advisory("report").try_acquire()?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn acquire(self) -> Result<AdvisoryGuard<'c, C>> {
+        let Self { conn, target, wait } = self;
+        let held = ready(flow::acquire(&mut SyncDriver(conn), target, wait))?;
+        Ok(AdvisoryGuard::new(conn, held))
+    }
+
+    /// Takes the lock if it can be had; `None` when somebody else has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), without [`Error::NotAcquired`].
+    pub fn try_acquire(self) -> Result<Option<AdvisoryGuard<'c, C>>> {
+        let Self { conn, target, wait } = self;
+        let held = ready(flow::try_acquire(&mut SyncDriver(conn), target, wait))?;
+        Ok(held.map(|held| AdvisoryGuard::new(conn, held)))
+    }
+
+    /// Runs `f` while the lock is held.
+    ///
+    /// The lock is released when `f` returns, fails or panics. Inside a transaction
+    /// `f` gets a savepoint, so that an error in it does not keep the lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), or whatever `f` returns: an error of `f` is
+    /// never replaced by one of the release.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// conn.advisory("report").run(|_conn| {
+    ///     let refused = other.advisory("report").nowait().acquire().unwrap_err();
+    ///     assert!(refused.is_not_acquired());
+    ///     diesel::QueryResult::Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<R, E>
+    where
+        E: From<Error>,
+    {
+        self.acquire()?.run(f)
+    }
+
+    /// Runs `f` if the lock can be had; `None` when somebody else has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    pub fn try_run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<Option<R>, E>
+    where
+        E: From<Error>,
+    {
+        let guard = self.try_acquire()?;
+        guard.map(|guard| guard.run(f)).transpose()
+    }
+}

@@ -1,0 +1,145 @@
+use std::fmt;
+use std::time::Duration;
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+
+use crate::advisory_flow::{self as flow, XACT_LOCK};
+use crate::advisory_statement::AdvisoryTarget;
+use crate::driver::{SyncDriver, ready};
+use crate::scope::in_new_transaction;
+use crate::timeout::Wait;
+use crate::{Error, Result};
+
+/// An advisory lock for the rest of the transaction; made by
+/// [`AdvisoryLock::xact`](crate::AdvisoryLock::xact).
+///
+/// It cannot be released: it ends with the transaction, or with the savepoint
+/// that it was taken in when that is rolled back to. It works through a pooler in
+/// transaction mode, where a session's lock does not.
+#[must_use = "the lock is taken by `acquire`, `run`, `try_acquire` or `try_run`"]
+pub struct AdvisoryXactLock<'c, C> {
+    conn: &'c mut C,
+    target: AdvisoryTarget,
+    wait: Wait,
+}
+
+/// Connections need not be `Debug`.
+impl<C> fmt::Debug for AdvisoryXactLock<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdvisoryXactLock")
+            .field("target", &self.target)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C> AdvisoryXactLock<'c, C> {
+    pub(crate) fn new(conn: &'c mut C, target: AdvisoryTarget, wait: Wait) -> Self {
+        Self { conn, target, wait }
+    }
+
+    /// Shares the lock with others who ask for it shared.
+    pub fn shared(mut self) -> Self {
+        self.target.shared = true;
+        self
+    }
+
+    /// Does not wait at all.
+    pub fn nowait(mut self) -> Self {
+        self.wait = Wait::No;
+        self
+    }
+
+    /// Waits no longer than `timeout`, 1 ms to `i32::MAX` ms, rounded up to a millisecond.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.wait = Wait::UpTo(timeout);
+        self
+    }
+}
+
+impl<C> AdvisoryXactLock<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    /// Takes the lock until the transaction ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInTransaction`] outside a transaction, and those of
+    /// [`AdvisoryLock::acquire`](crate::AdvisoryLock::acquire). After
+    /// [`Error::NotAcquired`] the transaction is as usable as before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// conn.transaction(|conn| {
+    ///     conn.advisory("report").xact().acquire()?;
+    ///     assert!(other.advisory("report").try_acquire()?.is_none());
+    ///     diesel_pglock::Result::Ok(())
+    /// })?;
+    /// assert!(other.advisory("report").try_acquire()?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn acquire(self) -> Result<()> {
+        ready(flow::acquire_xact(
+            &mut SyncDriver(self.conn),
+            self.target,
+            self.wait,
+        ))
+    }
+
+    /// Takes the lock if it can be had; `false` when somebody else has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), without [`Error::NotAcquired`].
+    pub fn try_acquire(self) -> Result<bool> {
+        ready(flow::try_acquire_xact(
+            &mut SyncDriver(self.conn),
+            self.target,
+            self.wait,
+        ))
+    }
+
+    /// Opens a transaction, takes the lock, and runs `f` in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InTransaction`] when a transaction is open: it would keep the lock
+    /// after `run`. Those of [`acquire`](Self::acquire), and whatever `f` returns.
+    pub fn run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<R, E>
+    where
+        E: From<Error>,
+    {
+        let Self { conn, target, wait } = self;
+        in_new_transaction(conn, XACT_LOCK, |conn| {
+            ready(flow::acquire_xact(&mut SyncDriver(conn), target, wait))?;
+            f(conn)
+        })
+    }
+
+    /// Opens a transaction and runs `f` in it if the lock can be had; `None` otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    pub fn try_run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<Option<R>, E>
+    where
+        E: From<Error>,
+    {
+        let Self { conn, target, wait } = self;
+        in_new_transaction(conn, XACT_LOCK, |conn| {
+            let taken = ready(flow::try_acquire_xact(&mut SyncDriver(conn), target, wait))?;
+            taken.then(|| f(conn)).transpose()
+        })
+    }
+}

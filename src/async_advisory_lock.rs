@@ -1,0 +1,184 @@
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use diesel::pg::Pg;
+use diesel_async::AsyncConnection;
+
+use crate::advisory_flow::{self as flow, Held};
+use crate::advisory_statement::AdvisoryTarget;
+use crate::async_driver::AsyncDriver;
+use crate::async_scope::{AsyncFunc, end};
+use crate::driver::Unsettled;
+use crate::timeout::Wait;
+use crate::{AdvisoryKey, AsyncAdvisoryXactLock, Error, Result};
+
+/// An advisory lock to be taken on an async connection; made by
+/// [`advisory`](crate::AsyncPgLockConnection::advisory).
+///
+/// The options and what they mean are those of [`AdvisoryLock`](crate::AdvisoryLock).
+/// There is no guard: dropping one could not wait for the release. [`run`](Self::run)
+/// and [`try_run`](Self::try_run) hold the lock while a closure runs.
+#[must_use = "the lock is taken by `run` or `try_run`"]
+#[doc(alias = "pg_advisory_lock")]
+pub struct AsyncAdvisoryLock<'c, C> {
+    conn: &'c mut C,
+    target: AdvisoryTarget,
+    wait: Wait,
+}
+
+/// Connections need not be `Debug`.
+impl<C> fmt::Debug for AsyncAdvisoryLock<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncAdvisoryLock")
+            .field("target", &self.target)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C> AsyncAdvisoryLock<'c, C> {
+    pub(crate) fn new(conn: &'c mut C, key: AdvisoryKey) -> Self {
+        Self {
+            conn,
+            target: AdvisoryTarget::new(key),
+            wait: Wait::default(),
+        }
+    }
+
+    /// Shares the lock with others who ask for it shared.
+    #[doc(alias = "pg_advisory_lock_shared")]
+    pub fn shared(mut self) -> Self {
+        self.target.shared = true;
+        self
+    }
+
+    /// Does not wait at all.
+    #[doc(alias = "pg_try_advisory_lock")]
+    pub fn nowait(mut self) -> Self {
+        self.wait = Wait::No;
+        self
+    }
+
+    /// Waits no longer than `timeout`, 1 ms to `i32::MAX` ms (24.8 days), rounded up to a millisecond.
+    #[doc(alias = "lock_timeout")]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.wait = Wait::UpTo(timeout);
+        self
+    }
+
+    /// Takes the lock for the transaction rather than the session.
+    #[doc(alias = "pg_advisory_xact_lock")]
+    pub fn xact(mut self) -> AsyncAdvisoryXactLock<'c, C> {
+        self.target.xact = true;
+        AsyncAdvisoryXactLock::new(self.conn, self.target, self.wait)
+    }
+}
+
+impl<'c, C> AsyncAdvisoryLock<'c, C>
+where
+    C: AsyncConnection<Backend = Pg>,
+{
+    /// Runs `f` while the lock is held.
+    ///
+    /// The lock is released when `f` returns, fails or panics. Inside a transaction
+    /// `f` gets a savepoint, so that an error in it does not keep the lock.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AdvisoryLock::run`](crate::AdvisoryLock::run).
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped cannot wait for the release. Wherever it is dropped
+    /// (waiting for the lock, in `f`, releasing) the connection is marked broken: a
+    /// pool drops it, and the lock goes with the session. A connection of one's own
+    /// has to be dropped; until then it may hold the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// conn.advisory("report").run(async |_conn| {
+    ///     let refused = other.advisory("report").try_run(async |_| diesel::QueryResult::Ok(())).await?;
+    ///     assert_eq!(refused, None);
+    ///     diesel::QueryResult::Ok(())
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
+    where
+        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
+            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+            + Send
+            + 'a,
+        E: From<Error> + Send + 'a,
+        R: Send + 'a,
+        'a: 'c,
+    {
+        async move {
+            let mut driver = AsyncDriver(self.conn);
+            let held = flow::acquire(&mut driver, self.target, self.wait).await?;
+            run_held(driver, held, f).await
+        }
+    }
+
+    /// Runs `f` if the lock can be had; `None` when somebody else has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    pub fn try_run<'a, R, E, F>(
+        self,
+        f: F,
+    ) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
+    where
+        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
+            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+            + Send
+            + 'a,
+        E: From<Error> + Send + 'a,
+        R: Send + 'a,
+        'a: 'c,
+    {
+        async move {
+            let mut driver = AsyncDriver(self.conn);
+            match flow::try_acquire(&mut driver, self.target, self.wait).await? {
+                Some(held) => run_held(driver, held, f).await.map(Some),
+                None => Ok(None),
+            }
+        }
+    }
+}
+
+async fn run_held<C, R, E, F>(mut driver: AsyncDriver<'_, C>, held: Held, f: F) -> Result<R, E>
+where
+    C: AsyncConnection<Backend = Pg>,
+    for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
+        + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+        + Send,
+    E: From<Error> + Send,
+    R: Send,
+{
+    let mut session = Unsettled::new(&mut driver);
+    flow::enter(session.driver(), &held).await?;
+    let ended = end(f(&mut *session.driver().0)).await;
+    session.settle();
+    let left = match ended.panicked() {
+        true => flow::abandon(&mut driver, &held).await,
+        false => flow::leave(&mut driver, &held, ended.succeeded()).await,
+    };
+    ended.and(left)
+}

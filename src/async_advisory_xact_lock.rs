@@ -1,0 +1,156 @@
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use diesel::pg::Pg;
+use diesel_async::AsyncConnection;
+
+use crate::advisory_flow::{self as flow, XACT_LOCK};
+use crate::advisory_statement::AdvisoryTarget;
+use crate::async_driver::AsyncDriver;
+use crate::async_scope::{AsyncFunc, in_new_transaction};
+use crate::timeout::Wait;
+use crate::{Error, Result};
+
+/// An advisory lock for the rest of the transaction, on an async connection; made by
+/// [`AsyncAdvisoryLock::xact`](crate::AsyncAdvisoryLock::xact).
+///
+/// See [`AdvisoryXactLock`](crate::AdvisoryXactLock).
+#[must_use = "the lock is taken by `acquire`, `run`, `try_acquire` or `try_run`"]
+pub struct AsyncAdvisoryXactLock<'c, C> {
+    conn: &'c mut C,
+    target: AdvisoryTarget,
+    wait: Wait,
+}
+
+/// Connections need not be `Debug`.
+impl<C> fmt::Debug for AsyncAdvisoryXactLock<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncAdvisoryXactLock")
+            .field("target", &self.target)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C> AsyncAdvisoryXactLock<'c, C> {
+    pub(crate) fn new(conn: &'c mut C, target: AdvisoryTarget, wait: Wait) -> Self {
+        Self { conn, target, wait }
+    }
+
+    /// Shares the lock with others who ask for it shared.
+    pub fn shared(mut self) -> Self {
+        self.target.shared = true;
+        self
+    }
+
+    /// Does not wait at all.
+    pub fn nowait(mut self) -> Self {
+        self.wait = Wait::No;
+        self
+    }
+
+    /// Waits no longer than `timeout`, 1 ms to `i32::MAX` ms, rounded up to a millisecond.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.wait = Wait::UpTo(timeout);
+        self
+    }
+}
+
+impl<'c, C> AsyncAdvisoryXactLock<'c, C>
+where
+    C: AsyncConnection<Backend = Pg>,
+{
+    /// Takes the lock until the transaction ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AdvisoryXactLock::acquire`](crate::AdvisoryXactLock::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, the statement goes on at the server, and the lock
+    /// may come yet; it ends with the transaction at the latest.
+    pub async fn acquire(self) -> Result<()> {
+        flow::acquire_xact(&mut AsyncDriver(self.conn), self.target, self.wait).await
+    }
+
+    /// Takes the lock if it can be had; `false` when somebody else has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), without [`Error::NotAcquired`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub async fn try_acquire(self) -> Result<bool> {
+        flow::try_acquire_xact(&mut AsyncDriver(self.conn), self.target, self.wait).await
+    }
+
+    /// Opens a transaction, takes the lock, and runs `f` in it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AdvisoryXactLock::run`](crate::AdvisoryXactLock::run).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, the connection is marked broken: a pool drops it,
+    /// and the transaction is rolled back with the session.
+    pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
+    where
+        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
+            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+            + Send
+            + 'a,
+        E: From<Error> + Send + 'a,
+        R: Send + 'a,
+        'a: 'c,
+    {
+        let Self { conn, target, wait } = self;
+        in_new_transaction(conn, XACT_LOCK, async move |conn: &mut C| {
+            flow::acquire_xact(&mut AsyncDriver(conn), target, wait).await?;
+            f(conn).await
+        })
+    }
+
+    /// Opens a transaction and runs `f` in it if the lock can be had; `None` otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    pub fn try_run<'a, R, E, F>(
+        self,
+        f: F,
+    ) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
+    where
+        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
+            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+            + Send
+            + 'a,
+        E: From<Error> + Send + 'a,
+        R: Send + 'a,
+        'a: 'c,
+    {
+        let Self { conn, target, wait } = self;
+        in_new_transaction(
+            conn,
+            XACT_LOCK,
+            async move |conn: &mut C| match flow::try_acquire_xact(
+                &mut AsyncDriver(conn),
+                target,
+                wait,
+            )
+            .await?
+            {
+                true => f(conn).await.map(Some),
+                false => Ok(None),
+            },
+        )
+    }
+}

@@ -1,0 +1,87 @@
+//! Async closures that leave the connection as it was, or marked broken.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
+use diesel::pg::Pg;
+use diesel_async::AsyncConnection;
+use futures_util::FutureExt;
+
+use crate::async_driver::AsyncDriver;
+use crate::driver::{Driver, Unsettled};
+use crate::{Error, Result};
+
+/// An async closure whose future has a name, so that it can be asked to be `Send`.
+///
+/// `AsyncFnOnce` alone cannot say that yet. Every `async |conn| …` whose future
+/// is `Send` implements it; there is nothing to write.
+pub trait AsyncFunc<T, R>:
+    AsyncFnOnce(T) -> R + FnOnce(T) -> <Self as AsyncFunc<T, R>>::Fut
+{
+    /// The future of the closure.
+    type Fut: Future<Output = R>;
+}
+
+impl<F, T, Fut, R> AsyncFunc<T, R> for F
+where
+    F: AsyncFnOnce(T) -> R + FnOnce(T) -> Fut,
+    Fut: Future<Output = R>,
+{
+    type Fut = Fut;
+}
+
+/// How a closure ended: with its result, or with a panic that goes on once the
+/// connection is in order.
+pub(crate) struct Ended<T>(Result<T, Box<dyn Any + Send>>);
+
+/// Runs the closure's future, and keeps a panic.
+pub(crate) async fn end<T>(future: impl Future<Output = T>) -> Ended<T> {
+    Ended(AssertUnwindSafe(future).catch_unwind().await)
+}
+
+impl<R, E: From<Error>> Ended<Result<R, E>> {
+    pub(crate) fn succeeded(&self) -> bool {
+        matches!(self.0, Ok(Ok(_)))
+    }
+
+    pub(crate) fn panicked(&self) -> bool {
+        self.0.is_err()
+    }
+
+    /// The closure's own error comes first, then that of putting things in order.
+    pub(crate) fn and(self, cleaned_up: Result<()>) -> Result<R, E> {
+        let result = self.0.unwrap_or_else(|panic| resume_unwind(panic));
+        result.and_then(|value| Ok(cleaned_up.map(|()| value)?))
+    }
+}
+
+/// Runs `f` in a transaction that must be the outermost, to hold `lock` in.
+///
+/// Rolled back when `f` panics. When the future is dropped the transaction cannot
+/// be closed any more, and the connection is marked broken.
+pub(crate) async fn in_new_transaction<C, R, E, F>(
+    conn: &mut C,
+    lock: &'static str,
+    f: F,
+) -> Result<R, E>
+where
+    C: AsyncConnection<Backend = Pg>,
+    for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
+        + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+        + Send,
+    E: From<Error> + Send,
+    R: Send,
+{
+    let mut driver = AsyncDriver(conn);
+    driver.refuse_transaction(lock)?;
+    let mut session = Unsettled::new(&mut driver);
+    if let Err(error) = session.driver().begin().await {
+        session.settle();
+        return Err(Error::from(error).into());
+    }
+    let ended = end(f(&mut *session.driver().0)).await;
+    let closed = session.driver().close(0, ended.succeeded()).await;
+    session.settle();
+    ended.and(closed)
+}

@@ -1,0 +1,193 @@
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use diesel::pg::Pg;
+use diesel_async::AsyncConnection;
+
+use crate::async_driver::AsyncDriver;
+use crate::async_scope::{AsyncFunc, in_new_transaction};
+use crate::table_flow::{self as flow, TABLE_LOCK};
+use crate::table_lock::Tables;
+use crate::timeout::Wait;
+use crate::{Error, LockableTable, Result, TableLockMode};
+
+/// Tables to be locked on an async connection; made by
+/// [`lock_table`](crate::AsyncPgLockConnection::lock_table).
+///
+/// The options and what they mean are those of [`TableLock`](crate::TableLock).
+#[must_use = "the lock is taken by `acquire`, `run`, `try_acquire` or `try_run`"]
+#[doc(alias = "LOCK TABLE")]
+pub struct AsyncTableLock<'c, C> {
+    conn: &'c mut C,
+    tables: Tables,
+    wait: Wait,
+}
+
+/// Connections need not be `Debug`.
+impl<C> fmt::Debug for AsyncTableLock<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncTableLock")
+            .field("tables", &self.tables)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C> AsyncTableLock<'c, C> {
+    pub(crate) fn new<T: LockableTable>(conn: &'c mut C, mode: TableLockMode) -> Self {
+        Self {
+            conn,
+            tables: Tables::new::<T>(mode),
+            wait: Wait::default(),
+        }
+    }
+
+    /// Locks one more table, in the same mode and under the same deadline.
+    pub fn and<T: LockableTable>(mut self) -> Self {
+        self.tables = self.tables.and::<T>();
+        self
+    }
+
+    /// Leaves out the tables that inherit from those named: partitions, for example.
+    #[doc(alias = "ONLY")]
+    pub fn only(mut self) -> Self {
+        self.tables = self.tables.only();
+        self
+    }
+
+    /// Does not wait at all.
+    #[doc(alias = "NOWAIT")]
+    pub fn nowait(mut self) -> Self {
+        self.wait = Wait::No;
+        self
+    }
+
+    /// Waits no longer than `timeout` for all of the tables together, 1 ms to
+    /// `i32::MAX` ms (24.8 days), rounded up to a millisecond.
+    #[doc(alias = "lock_timeout")]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.wait = Wait::UpTo(timeout);
+        self
+    }
+}
+
+impl<'c, C> AsyncTableLock<'c, C>
+where
+    C: AsyncConnection<Backend = Pg>,
+{
+    /// Locks the tables until the transaction ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TableLock::acquire`](crate::TableLock::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, the statement goes on at the server, and the lock
+    /// may come yet; it ends with the transaction at the latest.
+    pub async fn acquire(self) -> Result<()> {
+        let target = self.tables.into_target()?;
+        flow::acquire(&mut AsyncDriver(self.conn), target, self.wait).await
+    }
+
+    /// Locks the tables if they can be had; `false` when somebody else is in the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), without [`Error::NotAcquired`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub async fn try_acquire(self) -> Result<bool> {
+        let target = self.tables.into_target()?;
+        flow::try_acquire(&mut AsyncDriver(self.conn), target, self.wait).await
+    }
+
+    /// Opens a transaction, locks the tables, and runs `f` in it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TableLock::run`](crate::TableLock::run).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, the connection is marked broken: a pool drops it,
+    /// and the transaction is rolled back with the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_async::RunQueryDsl;
+    /// use diesel_pglock::{TableLockMode, prelude::*};
+    ///
+    /// let deleted = conn
+    ///     .lock_table::<users::table>(TableLockMode::ShareRowExclusive)
+    ///     .run(async |conn| diesel::delete(users::table).execute(conn).await)
+    ///     .await?;
+    /// assert_eq!(deleted, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
+    where
+        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
+            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+            + Send
+            + 'a,
+        E: From<Error> + Send + 'a,
+        R: Send + 'a,
+        'a: 'c,
+    {
+        let Self { conn, tables, wait } = self;
+        in_new_transaction(conn, TABLE_LOCK, async move |conn: &mut C| {
+            flow::acquire(&mut AsyncDriver(conn), tables.into_target()?, wait).await?;
+            f(conn).await
+        })
+    }
+
+    /// Opens a transaction and runs `f` in it if the tables can be had; `None` otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    pub fn try_run<'a, R, E, F>(
+        self,
+        f: F,
+    ) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
+    where
+        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
+            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+            + Send
+            + 'a,
+        E: From<Error> + Send + 'a,
+        R: Send + 'a,
+        'a: 'c,
+    {
+        let Self { conn, tables, wait } = self;
+        in_new_transaction(
+            conn,
+            TABLE_LOCK,
+            async move |conn: &mut C| match flow::try_acquire(
+                &mut AsyncDriver(conn),
+                tables.into_target()?,
+                wait,
+            )
+            .await?
+            {
+                true => f(conn).await.map(Some),
+                false => Ok(None),
+            },
+        )
+    }
+}

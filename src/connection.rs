@@ -1,0 +1,94 @@
+use std::time::Duration;
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+
+use crate::driver::{Driver, SyncDriver, ready};
+use crate::lock_timeout;
+use crate::scope::or_undo;
+use crate::statement::BackendPid;
+use crate::{AdvisoryKey, AdvisoryLock, Error, LockableTable, Result, TableLock, TableLockMode};
+
+/// Adds locks to every sync Diesel connection to PostgreSQL: plain, pooled or wrapped.
+pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
+    /// Names an advisory lock to be taken; see [`AdvisoryLock`].
+    #[doc(alias = "pg_advisory_lock")]
+    fn advisory(&mut self, key: impl Into<AdvisoryKey>) -> AdvisoryLock<'_, Self> {
+        AdvisoryLock::new(self, key.into())
+    }
+
+    /// Names a table to be locked; see [`TableLock`].
+    #[doc(alias = "LOCK TABLE")]
+    fn lock_table<T: LockableTable>(&mut self, mode: TableLockMode) -> TableLock<'_, Self> {
+        TableLock::new::<T>(self, mode)
+    }
+
+    /// Runs `f` under another `lock_timeout`: 1 ms to `i32::MAX` ms (24.8 days),
+    /// rounded up to a millisecond; `None` for no limit.
+    ///
+    /// The timeout counts for each lock that a statement waits for. The value that
+    /// was there before, whoever set it, is back afterwards, also when `f` fails
+    /// or panics; scopes nest. In an aborted transaction it comes back with the
+    /// rollback.
+    ///
+    /// See [`lock_timeout`](https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidTimeout`] before anything is sent; [`Error::SessionChanged`]
+    /// behind a pooler in transaction mode, outside a transaction; whatever `f` returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut conn = connection();
+    /// use std::time::Duration;
+    ///
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// conn.with_lock_timeout(Duration::from_secs(2), |conn| {
+    ///     let timeout = diesel::dsl::sql::<diesel::sql_types::Text>("current_setting('lock_timeout')");
+    ///     assert_eq!(diesel::select(timeout).get_result::<String>(conn)?, "2s");
+    ///     diesel::QueryResult::Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "lock_timeout")]
+    fn with_lock_timeout<R, E>(
+        &mut self,
+        timeout: impl Into<Option<Duration>>,
+        f: impl FnOnce(&mut Self) -> Result<R, E>,
+    ) -> Result<R, E>
+    where
+        E: From<Error>,
+    {
+        let mut previous = Some(ready(lock_timeout::set(
+            &mut SyncDriver(self),
+            timeout.into(),
+        ))?);
+        let mut restore = |conn: &mut Self| match previous.take() {
+            Some(previous) => ready(lock_timeout::restore(&mut SyncDriver(conn), previous)),
+            None => Ok(()),
+        };
+        let result = or_undo(self, f, |conn| drop(restore(conn)));
+        let restored = restore(self);
+        result.and_then(|value| Ok(restored.map(|()| value)?))
+    }
+
+    /// The process id of the session's backend, as the lock views show it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Query`] when the server cannot be asked.
+    #[doc(alias = "pg_backend_pid")]
+    fn backend_pid(&mut self) -> Result<i32> {
+        ready(SyncDriver(self).ask(BackendPid))
+    }
+}
+
+impl<C: Connection<Backend = Pg> + LoadConnection> PgLockConnection for C {}

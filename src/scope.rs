@@ -1,0 +1,59 @@
+//! Closures that leave the connection as it was, also when they panic.
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+
+use crate::driver::{Driver, SyncDriver, ready};
+use crate::{Error, Result};
+
+/// Runs `f`; `undo` runs when `f` panics.
+pub(crate) fn or_undo<C, R>(
+    conn: &mut C,
+    f: impl FnOnce(&mut C) -> R,
+    undo: impl FnMut(&mut C),
+) -> R {
+    let mut scope = Scope {
+        conn,
+        undo: Some(undo),
+    };
+    let value = f(scope.conn);
+    scope.undo = None;
+    value
+}
+
+struct Scope<'c, C, U: FnMut(&mut C)> {
+    conn: &'c mut C,
+    undo: Option<U>,
+}
+
+impl<C, U: FnMut(&mut C)> Drop for Scope<'_, C, U> {
+    fn drop(&mut self) {
+        if let Some(undo) = &mut self.undo {
+            undo(self.conn);
+        }
+    }
+}
+
+/// Runs `f` in a transaction that must be the outermost, to hold `lock` in.
+///
+/// Unlike Diesel's own it is rolled back when `f` panics: the locks taken in it
+/// would else be held for as long as the connection lives.
+pub(crate) fn in_new_transaction<C, R, E>(
+    conn: &mut C,
+    lock: &'static str,
+    f: impl FnOnce(&mut C) -> Result<R, E>,
+) -> Result<R, E>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+    E: From<Error>,
+{
+    SyncDriver(conn).refuse_transaction(lock)?;
+    ready(SyncDriver(conn).begin()).map_err(Error::from)?;
+    let result = or_undo(conn, f, |conn| {
+        // A connection that cannot roll back is marked broken by Diesel.
+        let _ = ready(SyncDriver(conn).unwind(0));
+    });
+    let closed = ready(SyncDriver(conn).close(0, result.is_ok()));
+    result.and_then(|value| Ok(closed.map(|()| value)?))
+}

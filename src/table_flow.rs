@@ -1,0 +1,45 @@
+//! Taking a table lock: the order of statements, and what follows from each reply.
+
+use std::time::Instant;
+
+use crate::driver::Driver;
+use crate::statement::{ACQUIRED, TakeOutcome};
+use crate::table_statement::{LockTables, TableTarget};
+use crate::timeout::{Patience, Wait};
+use crate::{Error, Result};
+
+/// What `lock_table` takes, in an error.
+pub(crate) const TABLE_LOCK: &str = "a table lock";
+
+/// Takes the lock or says who has it.
+pub(crate) async fn acquire(
+    driver: &mut impl Driver,
+    target: TableTarget,
+    wait: Wait,
+) -> Result<()> {
+    let started = Instant::now();
+    let lock = target.to_string();
+    match take(driver, target, wait.of_acquire()?).await? {
+        true => Ok(()),
+        false => Err(Error::NotAcquired {
+            lock,
+            waited: started.elapsed(),
+        }),
+    }
+}
+
+/// Takes the lock; `false` when somebody else is in the way.
+pub(crate) async fn try_acquire(
+    driver: &mut impl Driver,
+    target: TableTarget,
+    wait: Wait,
+) -> Result<bool> {
+    take(driver, target, wait.of_try()?).await
+}
+
+async fn take(driver: &mut impl Driver, target: TableTarget, patience: Patience) -> Result<bool> {
+    driver.require_transaction(TABLE_LOCK)?;
+    driver.execute(LockTables { target, patience }).await?;
+    let (outcome, _) = driver.ask(TakeOutcome { local: true }).await?;
+    Ok(outcome.as_deref() == Some(ACQUIRED))
+}

@@ -1,0 +1,242 @@
+use std::fmt;
+use std::time::Duration;
+
+use diesel::associations::HasTable;
+use diesel::connection::LoadConnection;
+use diesel::pg::{Pg, PgQueryBuilder};
+use diesel::query_builder::{QueryBuilder, QueryFragment};
+use diesel::{Connection, QueryResult};
+
+use crate::driver::{SyncDriver, ready};
+use crate::scope::in_new_transaction;
+use crate::table_flow::{self as flow, TABLE_LOCK};
+use crate::table_statement::TableTarget;
+use crate::timeout::Wait;
+use crate::{Error, Result, TableLockMode};
+
+/// What [`lock_table`](crate::PgLockConnection::lock_table) locks: a table of
+/// [`diesel::table!`], or a model struct that belongs to one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` names no table that can be locked",
+    label = "expected a table such as `users::table`, or a struct that derives `Identifiable` or `HasTable`",
+    note = "the table of `diesel::table! {{ users {{ … }} }}` is `users::table`"
+)]
+pub trait LockableTable {
+    #[doc(hidden)]
+    fn render() -> QueryResult<String>;
+}
+
+impl<T> LockableTable for T
+where
+    T: HasTable,
+    T::Table: QueryFragment<Pg>,
+{
+    fn render() -> QueryResult<String> {
+        let mut sql = PgQueryBuilder::new();
+        T::table().to_sql(&mut sql, &Pg)?;
+        Ok(sql.finish())
+    }
+}
+
+/// Tables to be locked; made by [`lock_table`](crate::PgLockConnection::lock_table).
+///
+/// A table lock ends with the transaction, or with the savepoint that it was
+/// taken in when that is rolled back to. A lock that is not to be had leaves the
+/// transaction usable, and none of the tables locked.
+///
+/// | call | nothing said | [`timeout(d)`](Self::timeout) | [`nowait()`](Self::nowait) |
+/// |---|---|---|---|
+/// | [`acquire`](Self::acquire), [`run`](Self::run) | waits; the session's `lock_timeout` applies | waits up to `d`, then an error | an error at once |
+/// | [`try_acquire`](Self::try_acquire), [`try_run`](Self::try_run) | `false` or `None` at once | waits up to `d`, then `false` or `None` | `false` or `None` at once |
+///
+/// See [LOCK](https://www.postgresql.org/docs/current/sql-lock.html).
+#[must_use = "the lock is taken by `acquire`, `run`, `try_acquire` or `try_run`"]
+#[doc(alias = "LOCK TABLE")]
+pub struct TableLock<'c, C> {
+    conn: &'c mut C,
+    tables: Tables,
+    wait: Wait,
+}
+
+/// The builder's part that sync and async share.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    target: TableTarget,
+    /// The first name that could not be rendered; told by the call that locks.
+    failed: Option<diesel::result::Error>,
+}
+
+impl Tables {
+    pub(crate) fn new<T: LockableTable>(mode: TableLockMode) -> Self {
+        let target = TableTarget {
+            tables: Vec::new(),
+            mode,
+            only: false,
+        };
+        let tables = Self {
+            target,
+            failed: None,
+        };
+        tables.and::<T>()
+    }
+
+    pub(crate) fn and<T: LockableTable>(mut self) -> Self {
+        match T::render() {
+            Ok(table) => self.target.tables.push(table),
+            Err(error) => self.failed = self.failed.or(Some(error)),
+        }
+        self
+    }
+
+    pub(crate) fn only(mut self) -> Self {
+        self.target.only = true;
+        self
+    }
+
+    pub(crate) fn into_target(self) -> Result<TableTarget> {
+        match self.failed {
+            None => Ok(self.target),
+            Some(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Connections need not be `Debug`.
+impl<C> fmt::Debug for TableLock<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableLock")
+            .field("tables", &self.tables)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C> TableLock<'c, C> {
+    pub(crate) fn new<T: LockableTable>(conn: &'c mut C, mode: TableLockMode) -> Self {
+        Self {
+            conn,
+            tables: Tables::new::<T>(mode),
+            wait: Wait::default(),
+        }
+    }
+
+    /// Locks one more table, in the same mode and under the same deadline.
+    ///
+    /// Tables are locked in the order they are named; two sessions that name them
+    /// in a different order can deadlock.
+    pub fn and<T: LockableTable>(mut self) -> Self {
+        self.tables = self.tables.and::<T>();
+        self
+    }
+
+    /// Leaves out the tables that inherit from those named: partitions, for example.
+    #[doc(alias = "ONLY")]
+    pub fn only(mut self) -> Self {
+        self.tables = self.tables.only();
+        self
+    }
+
+    /// Does not wait at all.
+    #[doc(alias = "NOWAIT")]
+    pub fn nowait(mut self) -> Self {
+        self.wait = Wait::No;
+        self
+    }
+
+    /// Waits no longer than `timeout` for all of the tables together, 1 ms to
+    /// `i32::MAX` ms (24.8 days), rounded up to a millisecond.
+    #[doc(alias = "lock_timeout")]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.wait = Wait::UpTo(timeout);
+        self
+    }
+}
+
+impl<C> TableLock<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    /// Locks the tables until the transaction ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInTransaction`] outside a transaction; [`Error::NotAcquired`] when
+    /// somebody else was in the way until the wait was over, and then the
+    /// transaction is as usable as before; [`Error::InvalidTimeout`] before anything
+    /// is sent; [`Error::Query`] for what else the server says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::{TableLockMode, prelude::*};
+    ///
+    /// conn.transaction(|conn| {
+    ///     conn.lock_table::<users::table>(TableLockMode::Exclusive).acquire()?;
+    ///     let refused = other
+    ///         .lock_table::<users::table>(TableLockMode::RowExclusive)
+    ///         .try_run(|_| diesel::QueryResult::Ok(()))?;
+    ///     assert_eq!(refused, None);
+    ///     diesel_pglock::Result::Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn acquire(self) -> Result<()> {
+        let target = self.tables.into_target()?;
+        ready(flow::acquire(&mut SyncDriver(self.conn), target, self.wait))
+    }
+
+    /// Locks the tables if they can be had; `false` when somebody else is in the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), without [`Error::NotAcquired`].
+    pub fn try_acquire(self) -> Result<bool> {
+        let target = self.tables.into_target()?;
+        ready(flow::try_acquire(
+            &mut SyncDriver(self.conn),
+            target,
+            self.wait,
+        ))
+    }
+
+    /// Opens a transaction, locks the tables, and runs `f` in it.
+    ///
+    /// The transaction is committed when `f` succeeds, and rolled back when it
+    /// fails or panics.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InTransaction`] when a transaction is open: it would keep the lock
+    /// after `run`. Those of [`acquire`](Self::acquire), and whatever `f` returns.
+    pub fn run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<R, E>
+    where
+        E: From<Error>,
+    {
+        let target = self.tables.into_target()?;
+        in_new_transaction(self.conn, TABLE_LOCK, |conn| {
+            ready(flow::acquire(&mut SyncDriver(conn), target, self.wait))?;
+            f(conn)
+        })
+    }
+
+    /// Opens a transaction and runs `f` in it if the tables can be had; `None` otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    pub fn try_run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<Option<R>, E>
+    where
+        E: From<Error>,
+    {
+        let target = self.tables.into_target()?;
+        in_new_transaction(self.conn, TABLE_LOCK, |conn| {
+            let taken = ready(flow::try_acquire(&mut SyncDriver(conn), target, self.wait))?;
+            taken.then(|| f(conn)).transpose()
+        })
+    }
+}
