@@ -32,6 +32,7 @@ pub mod expression;
 mod lock_mode;
 mod lock_timeout;
 mod lock_type;
+mod obstacle;
 mod pg_activity;
 mod pg_lock;
 mod pg_lock_dsl;
