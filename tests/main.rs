@@ -1,9 +1,17 @@
 //! The integration tests: one binary, a module per subject, against a real server.
 
-mod advisory;
+// The scenarios of the contract run on sync connections and on async ones.
+#![allow(clippy::duplicate_mod)]
+
+mod advisory_guard;
 #[cfg(feature = "async")]
-mod async_locks;
-mod lock_timeout;
+mod async_contract;
+#[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
+mod async_pools;
+#[cfg(feature = "bb8")]
+mod cancel_safety;
 mod support;
-mod table_lock;
+mod sync_contract;
+#[cfg(feature = "r2d2")]
+mod sync_pool;
 mod views;
