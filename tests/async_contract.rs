@@ -106,8 +106,14 @@ pub async fn wait_until_blocked(observer: &mut diesel::PgConnection, pid: i32) {
 mod advisory;
 #[path = "contract/closure.rs"]
 mod closure;
+#[path = "contract/cost.rs"]
+mod cost;
+#[path = "contract/german.rs"]
+mod german;
 #[path = "contract/lock_timeout.rs"]
 mod lock_timeout;
+#[path = "contract/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "contract/table_lock.rs"]
 mod table_lock;
 #[path = "contract/xact.rs"]

@@ -10,6 +10,8 @@ mod async_contract;
 mod async_pools;
 #[cfg(feature = "bb8")]
 mod cancel_safety;
+mod german;
+mod pgbouncer;
 mod support;
 mod sync_contract;
 #[cfg(feature = "r2d2")]

@@ -77,8 +77,14 @@ pub fn fail(conn: &mut Conn) -> diesel_pglock::Result<()> {
 mod advisory;
 #[path = "contract/closure.rs"]
 mod closure;
+#[path = "contract/cost.rs"]
+mod cost;
+#[path = "contract/german.rs"]
+mod german;
 #[path = "contract/lock_timeout.rs"]
 mod lock_timeout;
+#[path = "contract/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "contract/table_lock.rs"]
 mod table_lock;
 #[path = "contract/xact.rs"]

@@ -20,6 +20,15 @@ pub fn server() -> &'static Sandbox {
     SERVER.get_or_init(|| Sandbox::start().expect("a throwaway server"))
 }
 
+/// Says that a test did not run, past the capture of what tests print.
+pub fn skipped(test: &str, install: &str) {
+    use std::io::Write;
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED {test}: install {install}, or let `cargo xtask test` do it as root on Debian"
+    );
+}
+
 /// A fresh database with a table `users`, so that no test sees another's locks.
 pub struct Database {
     pub url: String,
@@ -28,14 +37,19 @@ pub struct Database {
 
 impl Database {
     pub fn new() -> Self {
+        Self::on(server())
+    }
+
+    /// On a server of a test's own.
+    pub fn on(server: &Sandbox) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut admin = PgConnection::establish(&server().url()).expect("the server");
+        let mut admin = PgConnection::establish(&server.url()).expect("the server");
         sql_query(format!("CREATE DATABASE {name}"))
             .execute(&mut admin)
             .expect("a database");
         let database = Self {
-            url: server().url_for(&name),
+            url: server.url_for(&name),
             name,
         };
         database
