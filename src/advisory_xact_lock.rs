@@ -16,8 +16,9 @@ use crate::{Error, Result};
 /// [`AdvisoryLock::xact`](crate::AdvisoryLock::xact).
 ///
 /// It cannot be released: it ends with the transaction, or with the savepoint
-/// that it was taken in when that is rolled back to. It works through a pooler in
-/// transaction mode, where a session's lock does not.
+/// that it was taken in when that is rolled back to. A statement that fails ends
+/// it at once: the server does not wait for the rollback. It works through a
+/// pooler in transaction mode, where a session's lock does not.
 #[must_use = "the lock is taken by `acquire`, `run`, `try_acquire` or `try_run`"]
 pub struct AdvisoryXactLock<'c, C> {
     conn: &'c mut C,

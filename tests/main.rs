@@ -12,6 +12,8 @@ mod async_pools;
 mod cancel_safety;
 mod german;
 mod pgbouncer;
+#[cfg(all(feature = "r2d2", feature = "bb8"))]
+mod stress;
 mod support;
 mod sync_contract;
 #[cfg(feature = "r2d2")]
