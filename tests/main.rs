@@ -10,6 +10,7 @@ mod async_contract;
 mod async_pools;
 #[cfg(feature = "bb8")]
 mod cancel_safety;
+mod compile_fail;
 mod german;
 mod pgbouncer;
 #[cfg(all(feature = "r2d2", feature = "bb8"))]

@@ -13,6 +13,9 @@ use crate::support::*;
 
 type Handle = PooledConnection<ConnectionManager<PgConnection>>;
 
+/// What somebody does with a connection.
+type Use<'u> = dyn Fn(&mut Handle) -> Result<(), Error> + 'u;
+
 fn fail(conn: &mut Handle) -> Result<(), Error> {
     Ok(conn.batch_execute("SELECT 1/0")?)
 }
@@ -35,10 +38,9 @@ fn no_outcome_leaves_a_lock_or_a_setting_behind() {
     let db = Database::new();
     let (pool, mut observer) = (pool(&db), db.connect());
     let panic = |_: &mut Handle| panic!("in the closure");
-    let endings: [&dyn Fn(&mut Handle) -> Result<(), Error>; 4] =
-        [&|_| Ok(()), &fail, &die, &panic];
+    let endings: [&Use<'_>; 4] = [&|_| Ok(()), &fail, &die, &panic];
     for end in endings {
-        let uses: [&dyn Fn(&mut Handle) -> Result<(), Error>; 7] = [
+        let uses: [&Use<'_>; 7] = [
             &|conn| conn.advisory(1).run(|conn| end(conn)),
             &|conn| conn.advisory(1).xact().run(|conn| end(conn)),
             &|conn| conn.lock_table::<users::table>(Share).run(|conn| end(conn)),
