@@ -9,3 +9,4 @@ mod lock_timeout;
 mod support;
 mod table_lock;
 mod views;
+mod wait_graph;
