@@ -10,7 +10,10 @@ use crate::scope::or_undo;
 use crate::statement::BackendPid;
 use crate::watch::Us;
 use crate::watcher::watch_over;
-use crate::{AdvisoryKey, AdvisoryLock, Error, LockableTable, Prioritizer, Result, TableLock, TableLockMode, WatcherSource};
+use crate::{
+    AdvisoryKey, AdvisoryLock, Error, LockableTable, Prioritizer, Result, TableLock, TableLockMode,
+    WatcherSource,
+};
 
 /// Adds locks to every sync Diesel connection to PostgreSQL: plain, pooled or wrapped.
 pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
@@ -109,9 +112,11 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
         E: From<Error>,
     {
         let us = ready(Us::identify(&mut SyncDriver(self)))?;
-        watch_over(prioritizer, us, || match prioritizer.settings().lock_timeout {
-            Some(timeout) => self.with_lock_timeout(timeout, f),
-            None => f(self),
+        watch_over(prioritizer, us, || {
+            match prioritizer.settings().lock_timeout {
+                Some(timeout) => self.with_lock_timeout(timeout, f),
+                None => f(self),
+            }
         })?
     }
 

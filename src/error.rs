@@ -78,7 +78,9 @@ pub enum Error {
 /// The error and what it came from, in one line.
 pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+    sources.fold(error.to_string(), |text, source| {
+        format!("{text}: {source}")
+    })
 }
 
 fn waiting(waited: &Duration) -> String {

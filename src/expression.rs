@@ -83,6 +83,13 @@ expression! {
 }
 
 expression! {
+    /// Whether the lock belongs to this database: the locked thing does, or, where it belongs to
+    /// none (a transaction, a shared catalog), the session that holds or awaits it.
+    InCurrentDatabase: Nullable<Bool>, beside (pg_locks::pid, pg_stat_activity::pid),
+    r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0), "pg_catalog"."pg_stat_activity"."datid") = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"#
+}
+
+expression! {
     /// When the wait for the lock began: `pg_locks.waitstart`, and NULL on PostgreSQL 13, which has no such column.
     WaitStart: Nullable<Timestamptz>, beside pg_locks::pid, wait_start!()
 }

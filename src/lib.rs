@@ -26,30 +26,31 @@ mod blocked_pg_lock;
 pub mod blocking;
 mod connection;
 mod driver;
+pub mod dsl;
 mod error;
 pub mod expression;
 mod lock_mode;
 mod lock_timeout;
 mod lock_type;
+mod one_line;
 mod pg_activity;
+mod pg_lock;
+mod pg_lock_dsl;
 mod policy;
+mod predicate;
+mod prepared_transaction;
 mod prioritizer;
 mod prioritizer_report;
-mod pg_lock;
-mod prepared_transaction;
 mod relation_kind;
 mod scope;
 #[cfg(feature = "serde")]
 mod seconds;
 #[cfg(feature = "postgres")]
 mod secret;
+mod signal;
 mod signal_log;
+mod signal_plan;
 mod sql_value;
-mod wait_chain;
-mod watch;
-mod watch_statement;
-mod watcher;
-mod watcher_source;
 mod statement;
 mod table_flow;
 mod table_lock;
@@ -57,6 +58,11 @@ mod table_lock_mode;
 mod table_statement;
 mod text_enum;
 mod timeout;
+mod wait_chain;
+mod watch;
+mod watch_statement;
+mod watcher;
+mod watcher_source;
 
 pub use advisory_guard::AdvisoryGuard;
 pub use advisory_key::AdvisoryKey;
@@ -75,20 +81,23 @@ pub use async_table_lock::AsyncTableLock;
 pub use backend_state::BackendState;
 pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
 pub use connection::PgLockConnection;
+pub use driver::Session;
 pub use error::Error;
 pub use lock_mode::LockMode;
 pub use lock_type::LockType;
 pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
 pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
-pub use policy::{Decision, Policy};
+pub use pg_lock_dsl::{BlockedPgLockDsl, PgLockDsl};
 pub use policy::Policy::{Cancel, CancelThenTerminate, Observe, Terminate};
+pub use policy::{Decision, Policy};
+pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use prioritizer::{Prioritizer, Victims};
 pub use prioritizer_report::{Blocker, PrioritizerEvent, PrioritizerReport};
-pub use watcher_source::WatcherSource;
-pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use relation_kind::RelationKind;
+pub use signal::{Signal, SignalKind, SignalOutcome};
 pub use table_lock::{LockableTable, TableLock};
 pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
+pub use watcher_source::WatcherSource;
 
 /// A result whose error is this crate's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -97,5 +106,5 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub mod prelude {
     #[cfg(feature = "async")]
     pub use crate::AsyncPgLockConnection;
-    pub use crate::PgLockConnection;
+    pub use crate::{BlockedPgLockDsl, PgLockConnection, PgLockDsl};
 }

@@ -158,7 +158,10 @@ impl<S> Prioritizer<S> {
     /// Calls `on_event` when somebody is found in the way, when a signal is sent,
     /// and when the watcher fails. It is called on the watcher's thread; what it
     /// does holds the watcher up.
-    pub fn on_event(mut self, on_event: impl Fn(&PrioritizerEvent) + Send + Sync + 'static) -> Self {
+    pub fn on_event(
+        mut self,
+        on_event: impl Fn(&PrioritizerEvent) + Send + Sync + 'static,
+    ) -> Self {
         self.settings.on_event = Some(Arc::new(on_event));
         self
     }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::one_line::one_line;
 use crate::{PgActivity, PgLock, Signal, SignalOutcome};
 
 /// What a prioritized run found in its way and did about it.
@@ -61,7 +62,12 @@ impl fmt::Display for Blocker {
         if let Some(activity) = &self.activity {
             describe(activity, f)?;
         }
-        write!(f, ", in the way of {} for {} ms", self.lock.mode, self.blocked_for.as_millis())?;
+        write!(
+            f,
+            ", in the way of {} for {} ms",
+            self.lock.mode,
+            self.blocked_for.as_millis()
+        )?;
         if let Some(relation) = &self.lock.relation {
             write!(f, " on `{relation}`")?;
         }
@@ -74,12 +80,12 @@ impl fmt::Display for Blocker {
 
 fn describe(activity: &PgActivity, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let application = activity.application_name.as_deref().unwrap_or_default();
-    write!(f, " (application `{}`", crate::one_line::one_line(application, 40))?;
+    write!(f, " (application `{}`", one_line(application, 40))?;
     if let Some(state) = &activity.state {
         write!(f, ", {state}")?;
     }
     if let Some(query) = &activity.query {
-        write!(f, ", `{}`", crate::one_line::one_line(query, 80))?;
+        write!(f, ", `{}`", one_line(query, 80))?;
     }
     f.write_str(")")
 }

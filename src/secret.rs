@@ -43,7 +43,13 @@ fn redact(message: &str, secrets: &[&str]) -> String {
     let quotations: Vec<_> = message
         .split('"')
         .enumerate()
-        .map(|(i, part)| if i % 2 == 1 && conceals(part) { "…" } else { part })
+        .map(|(i, part)| {
+            if i % 2 == 1 && conceals(part) {
+                "…"
+            } else {
+                part
+            }
+        })
         .collect();
     let message = quotations.join("\"");
     secrets
@@ -59,7 +65,10 @@ mod tests {
     fn a_password_is_found_wherever_it_stands() {
         assert_eq!(secrets("postgres://app:pa/ss@w@host/db"), ["pa/ss@w"]);
         assert_eq!(secrets("host=x password=hunter2 dbname=y"), ["hunter2"]);
-        assert_eq!(secrets("postgres://host/db?password=hunter2&x=y"), ["hunter2"]);
+        assert_eq!(
+            secrets("postgres://host/db?password=hunter2&x=y"),
+            ["hunter2"]
+        );
         assert!(secrets("postgres://app@host/db").is_empty());
     }
 
@@ -68,6 +77,9 @@ mod tests {
         let message = "invalid integer value \"pa\" for connection option \"port\"";
         let concealed = "invalid integer value \"…\" for connection option \"port\"";
         assert_eq!(redact(message, &["pa/ss"]), concealed);
-        assert_eq!(redact("could not read \"app:pa/ss\"", &["pa/ss"]), "could not read \"…\"");
+        assert_eq!(
+            redact("could not read \"app:pa/ss\"", &["pa/ss"]),
+            "could not read \"…\""
+        );
     }
 }

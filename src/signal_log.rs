@@ -39,7 +39,10 @@ pub(crate) fn entry(
         outcome: signal.outcome.to_string(),
         pid: signal.pid,
         backend_start: activity.as_ref().and_then(|a| a.backend_start),
-        state: activity.as_ref().and_then(|a| a.state.as_ref()).map(ToString::to_string),
+        state: activity
+            .as_ref()
+            .and_then(|a| a.state.as_ref())
+            .map(ToString::to_string),
         transaction_seconds: activity
             .as_ref()
             .and_then(|a| a.transaction_duration)

@@ -75,7 +75,10 @@ mod tests {
     #[test]
     fn the_roots_are_found_through_those_who_only_queue() {
         // 1 waits behind 2 and 3; 2 waits for 3 and 4, 3 for 4, 4 for nobody.
-        let chain = WaitChain::walk(1, [(1, vec![2, 3]), (2, vec![3, 4]), (3, vec![4]), (9, vec![8])]);
+        let chain = WaitChain::walk(
+            1,
+            [(1, vec![2, 3]), (2, vec![3, 4]), (3, vec![4]), (9, vec![8])],
+        );
         assert_eq!(chain.roots(), [4]);
         assert_eq!(chain.direct(), [2, 3]);
         assert_eq!(chain.path_to(4), [(1, 2), (2, 4)]);

@@ -4,17 +4,19 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::query_builder::Query;
 
 use crate::driver::{ColumnsOf, Driver};
 use crate::policy::Decision;
 use crate::prioritizer::{Settings, Victims};
 use crate::schema::{blocking, pg_locks};
-use crate::signal::SignalKind;
+use crate::signal::{Provided, SendSignal};
+use crate::signal_plan;
 use crate::wait_chain::WaitChain;
 use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Identify, Waiters};
 use crate::{
-    BlockedPgLock, Blocker, Error, PrioritizerEvent, PrioritizerReport, Result, Signal,
-    SignalOutcome,
+    BlockedPgLock, Blocker, Error, PgActivity, PrioritizerEvent, PrioritizerReport, Result, Signal,
+    SignalKind,
 };
 
 /// The session that is let through.
@@ -32,7 +34,6 @@ impl Us {
 }
 
 /// One run's watcher.
-#[derive(Debug)]
 pub(crate) struct Watch {
     us: Us,
     settings: Settings,
@@ -109,7 +110,9 @@ impl Watch {
         &self,
         driver: &mut impl Driver,
     ) -> Result<Vec<(BlockedPgLock, Vec<(i32, i32)>)>> {
-        let waiters = driver.load::<Waiters, _, (i32, Vec<i32>)>(Waiters).await?;
+        let waiters = driver
+            .load::<Waiters, <Waiters as Query>::SqlType, _>(Waiters)
+            .await?;
         let chain = WaitChain::walk(self.us.pid, waiters);
         let targets = match self.settings.victims {
             Victims::Roots => chain.roots(),
@@ -118,14 +121,19 @@ impl Watch {
         if targets.is_empty() {
             return Ok(Vec::new());
         }
-        let blocked: Vec<_> = targets.iter().filter_map(|&pid| chain.blocked_by(pid)).collect();
+        let blocked: Vec<_> = targets
+            .iter()
+            .filter_map(|&pid| chain.blocked_by(pid))
+            .collect();
         let query = BlockedPgLock::query()
             .filter(pg_locks::pid.eq_any(blocked))
             .filter(blocking::pid.eq_any(targets));
         let mut rows = driver
             .load::<_, ColumnsOf<BlockedPgLock>, BlockedPgLock>(query)
             .await?;
-        rows.retain(|row| row.lock.pid.is_some() && row.lock.pid == chain.blocked_by(row.blocking_pid));
+        rows.retain(|row| {
+            row.lock.pid.is_some() && row.lock.pid == chain.blocked_by(row.blocking_pid)
+        });
         rows.dedup_by_key(|row| row.blocking_pid);
         let with_path = |row: BlockedPgLock| {
             let path = chain.path_to(row.blocking_pid);
@@ -194,8 +202,8 @@ impl Watch {
             true => driver.ask(HeldBy(row.blocking_pid)).await?,
             false => Vec::new(),
         };
-        let outcome = crate::signal::send(driver, kind, row, path).await?;
-        let signal = self.record(at, kind, outcome);
+        let signal = signal_plan::send(driver, statement(kind, row, path), false).await?;
+        self.record(at, &signal);
         if self.settings.audit {
             self.log(driver, at, &signal, held).await;
         }
@@ -208,7 +216,10 @@ impl Watch {
         let is_row = |p: &Present| is_same(&self.report.blockers[p.index], row);
         let at = self.present.iter().position(is_row)?;
         let blocker = &self.report.blockers[self.present[at].index];
-        let room = self.settings.max_victims.is_none_or(|most| self.victims < most);
+        let room = self
+            .settings
+            .max_victims
+            .is_none_or(|most| self.victims < most);
         let due = blocker.pid.is_some()
             && !blocker.protected
             && self.present[at].since.elapsed() >= self.settings.grace
@@ -220,7 +231,10 @@ impl Watch {
     fn decide(&self, at: usize, row: &BlockedPgLock) -> Decision {
         let present = &self.present[at];
         let since_cancel = present.cancelled.map(|at| at.elapsed());
-        let decision = self.settings.policy.decide(row, present.since.elapsed(), since_cancel);
+        let decision = self
+            .settings
+            .policy
+            .decide(row, present.since.elapsed(), since_cancel);
         match decision {
             Decision::Cancel if present.cancelled.is_some() => Decision::Wait,
             _ if present.terminated => Decision::Wait,
@@ -228,18 +242,13 @@ impl Watch {
         }
     }
 
-    fn record(&mut self, at: usize, kind: SignalKind, outcome: SignalOutcome) -> Signal {
+    fn record(&mut self, at: usize, signal: &Signal) {
         let present = &mut self.present[at];
-        match kind {
+        match signal.kind {
             SignalKind::Cancel => present.cancelled = Some(Instant::now()),
             SignalKind::Terminate => present.terminated = true,
         }
         let blocker = &mut self.report.blockers[present.index];
-        let signal = Signal {
-            pid: blocker.pid.unwrap_or_default(),
-            kind,
-            outcome,
-        };
         let was_victim = blocker.is_victim();
         blocker.signals.push(signal.clone());
         self.victims += usize::from(blocker.is_victim() && !was_victim);
@@ -248,11 +257,16 @@ impl Watch {
             signal: signal.clone(),
         };
         self.tell(event);
-        signal
     }
 
     /// A signal that cannot be recorded is reported; it has been sent.
-    async fn log(&mut self, driver: &mut impl Driver, at: usize, signal: &Signal, held: Vec<String>) {
+    async fn log(
+        &mut self,
+        driver: &mut impl Driver,
+        at: usize,
+        signal: &Signal,
+        held: Vec<String>,
+    ) {
         let blocker = &self.report.blockers[self.present[at].index];
         let entry = crate::signal_log::entry(blocker, signal, held, self.us.pid);
         if let Err(error) = driver.execute(entry).await {
@@ -286,11 +300,30 @@ impl Watch {
     }
 }
 
+/// Looks at the whole way from us to the session again, and signals it if that is still so.
+fn statement(kind: SignalKind, row: &BlockedPgLock, path: Vec<(i32, i32)>) -> SendSignal {
+    let (waiters, blockers) = path.into_iter().unzip();
+    SendSignal {
+        kind,
+        pid: row.blocking_pid,
+        backend_start: row.blocking_activity.as_ref().and_then(|a| a.backend_start),
+        provided: Provided::Leads { waiters, blockers },
+    }
+}
+
+/// Sessions that nobody is better off without: a walsender feeds a replica, and an
+/// autovacuum that prevents a wraparound would start over, with less time left.
+fn is_protected(activity: &PgActivity) -> bool {
+    let is = |kind| activity.backend_type.as_deref() == Some(kind);
+    let query = activity.query.as_deref().unwrap_or_default();
+    is("walsender") || is("autovacuum worker") && query.ends_with("(to prevent wraparound)")
+}
+
 fn blocker(row: &BlockedPgLock) -> Blocker {
     let activity = row.blocking_activity.clone();
     Blocker {
         pid: (row.blocking_pid != 0).then_some(row.blocking_pid),
-        protected: activity.as_ref().is_some_and(crate::signal::is_protected),
+        protected: activity.as_ref().is_some_and(is_protected),
         activity,
         lock: row.lock.clone(),
         blocked_for: Duration::ZERO,
@@ -300,7 +333,7 @@ fn blocker(row: &BlockedPgLock) -> Blocker {
 
 /// A pid is given to another session once its own has ended; the start tells them apart.
 fn is_same(blocker: &Blocker, row: &BlockedPgLock) -> bool {
-    let start = |activity: Option<&crate::PgActivity>| activity.and_then(|a| a.backend_start);
+    let start = |activity: Option<&PgActivity>| activity.and_then(|a| a.backend_start);
     blocker.pid.unwrap_or_default() == row.blocking_pid
         && start(blocker.activity.as_ref()) == start(row.blocking_activity.as_ref())
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
 use crate::driver::{SyncDriver, ready};
@@ -23,19 +23,20 @@ pub(crate) fn watch_over<S: WatcherSource, T>(
     let mut session = prioritizer.source().connect()?;
     ready(watch.check(&mut SyncDriver(&mut session)))?;
     let (stop, stopping) = channel();
-    let stopped = AtomicBool::new(false);
+    let stopped = &AtomicBool::new(false);
     Ok(thread::scope(|scope| {
-        scope.spawn(|| {
-            let report = run(watch, Some(session), prioritizer.source(), &stopping, &stopped);
+        scope.spawn(move || {
+            let source = prioritizer.source();
+            let report = run(watch, Some(session), source, &stopping, stopped);
             prioritizer.set_report(report);
         });
-        let _stop = Stop(&stopped, Some(stop));
+        let _stop = Stop(stopped, Some(stop));
         f()
     }))
 }
 
 /// Tells the watcher to stop when the closure has ended, also by a panic.
-struct Stop<'s>(&'s AtomicBool, Option<std::sync::mpsc::Sender<()>>);
+struct Stop<'s>(&'s AtomicBool, Option<Sender<()>>);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
@@ -57,7 +58,9 @@ fn run<S: WatcherSource>(
         }));
         if looked.is_err() {
             // The policy or the event handler is the caller's; it must not take the run with it.
-            watch.fail(&Error::Watcher("its policy or event handler panicked".into()));
+            watch.fail(&Error::Watcher(
+                "its policy or event handler panicked".into(),
+            ));
             break;
         }
     }

@@ -4,6 +4,7 @@ mod advisory;
 #[cfg(feature = "async")]
 mod async_locks;
 mod lock_timeout;
+mod prioritize;
 mod support;
 mod table_lock;
 mod views;

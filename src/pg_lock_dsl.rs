@@ -1,0 +1,264 @@
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use diesel::associations::HasTable;
+use diesel::dsl::{Eq, EqAny, Gt, Select, not};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::QueryFragment;
+use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
+
+use crate::driver::Session;
+use crate::dsl::{
+    Advisory, Application, BlockedBy, CurrentDatabase, Granted, Mode, OfType, On, Pid, Pids,
+    Waiting, WaitingLongerThan,
+};
+use crate::expression::{InCurrentDatabase, WaitDuration};
+use crate::predicate::{IsAdvisory, IsOn};
+use crate::schema::{blocking, pg_locks, pg_stat_activity};
+use crate::signal_plan::{
+    ActivityColumns, BlockingColumns, SessionQuery, SignalSessions, activity_columns,
+    blocking_columns,
+};
+use crate::{AdvisoryKey, LockMode, LockType, Signal, SignalKind};
+
+/// Filters and actions for queries of locks.
+///
+/// Each filter works on every Diesel query that holds the columns it asks about:
+/// all on [`PgLock::query`](crate::PgLock::query) and
+/// [`BlockedPgLock::query`](crate::BlockedPgLock::query), most on the bare
+/// `pg_locks`, filtered, joined, with another selection, boxed or not. The
+/// result is a Diesel query again.
+pub trait PgLockDsl: Sized {
+    /// Keeps the locks on a table, and on its pages and rows.
+    ///
+    /// `T` is a table or a model that has one. It is found as a query would find it:
+    /// by schema and name, or along the `search_path` when `table!` gives no schema.
+    /// Locks on its indexes, partitions and TOAST table are not its own.
+    fn on<T>(self) -> On<Self>
+    where
+        T: HasTable<Table: QueryFragment<Pg>>,
+        Self: FilterDsl<IsOn>,
+    {
+        self.filter(IsOn::table(&T::table()))
+    }
+
+    /// Keeps the locks on a relation, and on its pages and rows.
+    ///
+    /// The name is read as SQL reads it: `public.users`, `"Odd Name"`, or `users`
+    /// along the `search_path`. Of a name that means nothing there are no locks.
+    fn on_relation(self, name: impl Into<String>) -> On<Self>
+    where
+        Self: FilterDsl<IsOn>,
+    {
+        self.filter(IsOn::named(name))
+    }
+
+    /// Keeps the advisory lock of a key in this database.
+    fn advisory(self, key: impl Into<AdvisoryKey>) -> Advisory<Self>
+    where
+        Self: FilterDsl<IsAdvisory>,
+    {
+        self.filter(IsAdvisory::from(key.into()))
+    }
+
+    /// Keeps the locks that a session holds or awaits.
+    fn pid(self, pid: i32) -> Pid<Self>
+    where
+        Self: FilterDsl<Eq<pg_locks::pid, i32>>,
+    {
+        self.filter(pg_locks::pid.eq(pid))
+    }
+
+    /// Keeps the locks that any of the sessions holds or awaits.
+    fn pids(self, pids: impl IntoIterator<Item = i32>) -> Pids<Self>
+    where
+        Self: FilterDsl<EqAny<pg_locks::pid, Vec<i32>>>,
+    {
+        let pids: Vec<i32> = pids.into_iter().collect();
+        self.filter(pg_locks::pid.eq_any(pids))
+    }
+
+    /// Keeps the locks that are held.
+    fn granted(self) -> Granted<Self>
+    where
+        Self: FilterDsl<pg_locks::granted>,
+    {
+        self.filter(pg_locks::granted)
+    }
+
+    /// Keeps the locks that are awaited.
+    fn waiting(self) -> Waiting<Self>
+    where
+        Self: FilterDsl<not<pg_locks::granted>>,
+    {
+        self.filter(diesel::dsl::not(pg_locks::granted))
+    }
+
+    /// Keeps the locks of a mode.
+    fn mode(self, mode: impl Into<LockMode>) -> Mode<Self>
+    where
+        Self: FilterDsl<Eq<pg_locks::mode, LockMode>>,
+    {
+        self.filter(pg_locks::mode.eq(mode.into()))
+    }
+
+    /// Keeps the locks on a type of thing.
+    fn lock_type(self, lock_type: LockType) -> OfType<Self>
+    where
+        Self: FilterDsl<Eq<pg_locks::locktype, LockType>>,
+    {
+        self.filter(pg_locks::locktype.eq(lock_type))
+    }
+
+    /// Keeps the locks that have been awaited for longer.
+    ///
+    /// On PostgreSQL 13, which does not record since when, there are none.
+    fn waiting_longer_than(self, limit: Duration) -> WaitingLongerThan<Self>
+    where
+        Self: FilterDsl<Gt<WaitDuration, TimeDelta>>,
+    {
+        self.filter(WaitDuration.gt(interval(limit)))
+    }
+
+    /// Keeps the locks of sessions whose client calls itself so.
+    fn application(self, name: impl Into<String>) -> Application<Self>
+    where
+        Self: FilterDsl<Eq<pg_stat_activity::application_name, String>>,
+    {
+        self.filter(pg_stat_activity::application_name.eq(name.into()))
+    }
+
+    /// Keeps the locks of this database.
+    ///
+    /// A lock on a transaction or a shared catalog belongs to none: there the
+    /// session's database decides.
+    fn current_database(self) -> CurrentDatabase<Self>
+    where
+        Self: FilterDsl<InCurrentDatabase>,
+    {
+        self.filter(InCurrentDatabase)
+    }
+
+    /// Cancels the queries of the sessions that the query finds, and tells what came of it.
+    ///
+    /// Works on queries of locks and of activity. Each session is signalled once; the
+    /// one that asks, if it is among them, last: that ends this very statement with an
+    /// error. A denied signal keeps no other from being sent and no transaction from
+    /// going on. What is idle in a transaction [stays so](SignalKind::Cancel).
+    #[doc(alias = "pg_cancel_backend")]
+    fn cancel_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
+    where
+        C: Session<Style>,
+        Self: SelectDsl<ActivityColumns, Output: SessionQuery>,
+    {
+        signal_activity(self, SignalKind::Cancel, conn)
+    }
+
+    /// Ends the sessions that the query finds, and tells what came of it.
+    ///
+    /// As [`cancel_activity`](Self::cancel_activity); the session that asks, if it is
+    /// among them, loses its connection.
+    #[doc(alias = "pg_terminate_backend")]
+    fn terminate_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
+    where
+        C: Session<Style>,
+        Self: SelectDsl<ActivityColumns, Output: SessionQuery>,
+    {
+        signal_activity(self, SignalKind::Terminate, conn)
+    }
+}
+
+impl<Q: QueryDsl> PgLockDsl for Q {}
+
+/// Filters and actions for queries of [`BlockedPgLock`](crate::BlockedPgLock)s, on top of [`PgLockDsl`]'s.
+///
+/// Those of `PgLockDsl` are about the lock that is awaited and the session that waits.
+pub trait BlockedPgLockDsl: Sized {
+    /// Keeps the locks that a session stands in the way of; 0 for the prepared transactions.
+    fn blocked_by(self, pid: i32) -> BlockedBy<Self>
+    where
+        Self: FilterDsl<Eq<blocking::pid, i32>>,
+    {
+        self.filter(blocking::pid.eq(pid))
+    }
+
+    /// Keeps the sessions in the way that have kept a waiter waiting for longer.
+    ///
+    /// That is for how long the waiter has waited. On PostgreSQL 13, which does not
+    /// record it, there are none.
+    fn blocking_longer_than(self, limit: Duration) -> WaitingLongerThan<Self>
+    where
+        Self: FilterDsl<Gt<WaitDuration, TimeDelta>>,
+    {
+        self.filter(WaitDuration.gt(interval(limit)))
+    }
+
+    /// Cancels the queries of the sessions in the way, and tells what came of it.
+    ///
+    /// A session that has stepped out of the way meanwhile is left alone, and is
+    /// [`Gone`](crate::SignalOutcome::Gone). A prepared transaction has no session to
+    /// signal. Otherwise as [`PgLockDsl::cancel_activity`].
+    #[doc(alias = "pg_cancel_backend")]
+    fn cancel_blocking_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
+    where
+        C: Session<Style>,
+        Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
+    {
+        signal_blocking(self, SignalKind::Cancel, conn)
+    }
+
+    /// Ends the sessions in the way, and tells what came of it.
+    ///
+    /// As [`cancel_blocking_activity`](Self::cancel_blocking_activity).
+    #[doc(alias = "pg_terminate_backend")]
+    fn terminate_blocking_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
+    where
+        C: Session<Style>,
+        Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
+    {
+        signal_blocking(self, SignalKind::Terminate, conn)
+    }
+}
+
+impl<Q: QueryDsl> BlockedPgLockDsl for Q {}
+
+fn signal_activity<Q, C, Style>(
+    query: Q,
+    kind: SignalKind,
+    conn: &mut C,
+) -> C::Output<'_, Vec<Signal>>
+where
+    C: Session<Style>,
+    Q: SelectDsl<ActivityColumns>,
+    Select<Q, ActivityColumns>: SessionQuery,
+{
+    conn.drive(SignalSessions {
+        sessions: query.select(activity_columns()),
+        kind,
+        in_the_way: false,
+    })
+}
+
+fn signal_blocking<Q, C, Style>(
+    query: Q,
+    kind: SignalKind,
+    conn: &mut C,
+) -> C::Output<'_, Vec<Signal>>
+where
+    C: Session<Style>,
+    Q: SelectDsl<BlockingColumns>,
+    Select<Q, BlockingColumns>: SessionQuery,
+{
+    conn.drive(SignalSessions {
+        sessions: query.select(blocking_columns()),
+        kind,
+        in_the_way: true,
+    })
+}
+
+/// The longest that an interval can be stands for anything longer.
+fn interval(duration: Duration) -> TimeDelta {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    TimeDelta::microseconds(microseconds)
+}

@@ -1,0 +1,104 @@
+//! Conditions on a lock that compare it with something given.
+
+use diesel::expression::{Expression, ValidGrouping, is_aggregate};
+use diesel::pg::{Pg, PgQueryBuilder};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryBuilder, QueryFragment, QueryId};
+use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
+
+use crate::AdvisoryKey;
+use crate::schema::pg_locks;
+
+/// Whether the lock is on a relation, or on a page or row of it.
+#[derive(Debug, Clone, QueryId)]
+pub struct IsOn {
+    /// As SQL spells it.
+    relation: String,
+}
+
+impl IsOn {
+    pub(crate) fn named(relation: impl Into<String>) -> Self {
+        let relation = relation.into();
+        Self { relation }
+    }
+
+    /// Spells a table as Diesel does in a query: quoted, and with its schema where it has one.
+    pub(crate) fn table(table: &impl QueryFragment<Pg>) -> Self {
+        let mut sql = PgQueryBuilder::default();
+        // Only a custom table could fail; the empty name is an error to PostgreSQL.
+        let spelled = table.to_sql(&mut sql, &Pg);
+        Self::named(spelled.map(|()| sql.finish()).unwrap_or_default())
+    }
+}
+
+// `to_regclass` finds the relation as a query would, through the `search_path`
+// when no schema is given, and is NULL when there is none. It stands in a
+// subquery, so that it is called once and not per lock. Another database may
+// use the same number for another relation.
+impl QueryFragment<Pg> for IsOn {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("(\"pg_catalog\".\"pg_locks\".\"relation\" = (SELECT pg_catalog.to_regclass(");
+        out.push_bind_param::<Text, _>(&self.relation)?;
+        out.push_sql(
+            ")::pg_catalog.oid) AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0, \
+             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())))",
+        );
+        Ok(())
+    }
+}
+
+/// Whether the lock is the advisory lock of a key, in this database.
+#[derive(Debug, Clone, QueryId)]
+pub struct IsAdvisory {
+    classid: u32,
+    objid: u32,
+    objsubid: i16,
+}
+
+impl From<AdvisoryKey> for IsAdvisory {
+    fn from(key: AdvisoryKey) -> Self {
+        Self {
+            classid: key.classid(),
+            objid: key.objid(),
+            objsubid: key.objsubid(),
+        }
+    }
+}
+
+impl QueryFragment<Pg> for IsAdvisory {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "(\"pg_catalog\".\"pg_locks\".\"locktype\" = 'advisory' \
+             AND \"pg_catalog\".\"pg_locks\".\"classid\" = ",
+        );
+        out.push_bind_param::<Oid, _>(&self.classid)?;
+        out.push_sql(" AND \"pg_catalog\".\"pg_locks\".\"objid\" = ");
+        out.push_bind_param::<Oid, _>(&self.objid)?;
+        out.push_sql(" AND \"pg_catalog\".\"pg_locks\".\"objsubid\" = ");
+        out.push_bind_param::<SmallInt, _>(&self.objsubid)?;
+        out.push_sql(
+            " AND \"pg_catalog\".\"pg_locks\".\"database\" = \
+             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))",
+        );
+        Ok(())
+    }
+}
+
+macro_rules! condition_on_pg_locks {
+    ($name:ident) => {
+        impl Expression for $name {
+            type SqlType = Nullable<Bool>;
+        }
+
+        impl<QS> AppearsOnTable<QS> for $name where pg_locks::pid: AppearsOnTable<QS> {}
+
+        impl<QS> SelectableExpression<QS> for $name where pg_locks::pid: SelectableExpression<QS> {}
+
+        impl ValidGrouping<()> for $name {
+            type IsAggregate = is_aggregate::No;
+        }
+    };
+}
+
+condition_on_pg_locks!(IsOn);
+condition_on_pg_locks!(IsAdvisory);

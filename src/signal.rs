@@ -1,0 +1,185 @@
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
+
+/// A signal to a session, and what came of it.
+///
+/// See [Server Signaling Functions][pg].
+///
+/// [pg]: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Signal {
+    /// The session.
+    pub pid: i32,
+    /// What it was asked to do.
+    pub kind: SignalKind,
+    /// Whether it was asked.
+    pub outcome: SignalOutcome,
+}
+
+/// What a session is asked to do.
+// Exhaustive: PostgreSQL has these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum SignalKind {
+    /// To stop its query: `pg_cancel_backend`.
+    ///
+    /// A session that is [idle in transaction](crate::BackendState::IdleInTransaction)
+    /// has none: it is sent the signal, changes nothing and keeps its locks.
+    #[doc(alias = "pg_cancel_backend")]
+    Cancel,
+    /// To end: `pg_terminate_backend`.
+    #[doc(alias = "pg_terminate_backend")]
+    Terminate,
+}
+
+/// Whether a session was sent a signal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum SignalOutcome {
+    /// It was sent, which a session may take its time to heed.
+    Sent,
+    /// It was not: the session has ended, or no longer stands in the way.
+    Gone,
+    /// It was not: this role may not signal that session. The server's own words.
+    ///
+    /// A role may signal the sessions of roles it is a member of; a member of
+    /// `pg_signal_backend` those of all but superusers.
+    Denied(String),
+}
+
+impl SignalKind {
+    const fn function(self) -> &'static str {
+        match self {
+            Self::Cancel => "pg_catalog.pg_cancel_backend",
+            Self::Terminate => "pg_catalog.pg_terminate_backend",
+        }
+    }
+}
+
+impl fmt::Display for SignalKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Cancel => "cancel",
+            Self::Terminate => "terminate",
+        })
+    }
+}
+
+impl fmt::Display for SignalOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sent => f.pad("sent"),
+            Self::Gone => f.pad("gone"),
+            Self::Denied(message) => write!(f, "denied: {message}"),
+        }
+    }
+}
+
+/// The statement that sends one signal: a row with `true` when it did.
+///
+/// It looks the session up and signals it in one, so that a successor with the
+/// same pid is never hit. One statement per session: the first that this role
+/// may not signal would end a longer one.
+#[derive(Clone, Debug)]
+pub struct SendSignal {
+    pub kind: SignalKind,
+    pub pid: i32,
+    /// As `pg_stat_activity` shows it to this role, which may be not at all.
+    pub backend_start: Option<DateTime<Utc>>,
+    /// What must still be so for the signal to be sent.
+    pub provided: Provided,
+}
+
+/// What is looked at again in the statement that signals.
+#[derive(Clone, Debug)]
+pub enum Provided {
+    /// Nothing but that the session is the same.
+    Always,
+    /// It stands in the way of one of these sessions.
+    Blocks(Vec<i32>),
+    /// Each of these sessions stands in the way of the other beside it, the first of
+    /// the two; and it is not the session that sends the signal.
+    Leads {
+        waiters: Vec<i32>,
+        blockers: Vec<i32>,
+    },
+}
+
+impl QueryFragment<Pg> for SendSignal {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ");
+        out.push_sql(self.kind.function());
+        out.push_sql("(pid) FROM pg_catalog.pg_stat_activity WHERE pid = ");
+        out.push_bind_param::<Integer, _>(&self.pid)?;
+        out.push_sql(" AND backend_start IS NOT DISTINCT FROM ");
+        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
+        match &self.provided {
+            Provided::Always => {}
+            Provided::Blocks(waiters) => {
+                out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.unnest(");
+                out.push_bind_param::<Array<Integer>, _>(waiters)?;
+                out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
+            }
+            Provided::Leads { waiters, blockers } => {
+                out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND (SELECT ");
+                out.push_sql("bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ");
+                // Of two arrays, `unnest` is syntax and takes no schema.
+                out.push_sql("FROM unnest(");
+                out.push_bind_param::<Array<Integer>, _>(waiters)?;
+                out.push_sql(", ");
+                out.push_bind_param::<Array<Integer>, _>(blockers)?;
+                out.push_sql(") AS way(waiter, blocker))");
+            }
+        }
+        Ok(())
+    }
+}
+
+// Its SQL depends on its value.
+impl QueryId for SendSignal {
+    type QueryId = ();
+
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for SendSignal {
+    type SqlType = Bool;
+}
+
+/// Asks whether this role may signal a session; no row when it is gone.
+///
+/// Diesel does not show the code of an error, and its text is in the server's
+/// language: this tells "you may not" from a cancelled or timed-out statement.
+#[derive(Clone, Debug, QueryId)]
+pub struct MaySignal {
+    pub pid: i32,
+}
+
+impl QueryFragment<Pg> for MaySignal {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT me.rolsuper OR (them.rolsuper IS FALSE \
+             AND (pg_catalog.pg_has_role(them.oid, 'USAGE') \
+             OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))) \
+             FROM pg_catalog.pg_stat_activity AS session \
+             JOIN pg_catalog.pg_roles AS me ON me.rolname = CURRENT_USER \
+             LEFT JOIN pg_catalog.pg_roles AS them ON them.oid = session.usesysid \
+             WHERE session.pid = ",
+        );
+        out.push_bind_param::<Integer, _>(&self.pid)
+    }
+}
+
+impl Query for MaySignal {
+    type SqlType = Bool;
+}
