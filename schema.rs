@@ -4,32 +4,7 @@
 //! [`PgLock::query`](crate::PgLock::query) or [`BlockedPgLock::query`](crate::BlockedPgLock::query),
 //! which join them as they belong together, and refer to the columns from here.
 //!
-//! To join a table of your own, allow it beside the tables that the query holds:
-//!
-//! ```
-//! mod schema {
-//!     use diesel_pglock::schema::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity};
-//!
-//!     diesel::table! {
-//!         workers (pid) { pid -> Integer, name -> Text, }
-//!     }
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_locks);
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_database);
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_class);
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_namespace);
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_stat_activity);
-//! }
-//!
-//! use diesel::prelude::*;
-//! use diesel_pglock::{PgLock, schema::pg_locks};
-//! use schema::workers;
-//!
-//! let query = PgLock::query()
-//!     .inner_join(workers::table.on(pg_locks::pid.eq(workers::pid.nullable())))
-//!     .select((workers::name, PgLock::as_select()));
-//! # let sql = diesel::debug_query::<diesel::pg::Pg, _>(&query).to_string();
-//! # assert!(sql.contains(r#"INNER JOIN "workers""#), "{sql}");
-//! ```
+//! To join a table of your own, see [`allow_tables_to_appear_beside_locks!`](crate::allow_tables_to_appear_beside_locks).
 
 pub use crate::blocking;
 
@@ -217,7 +192,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     pg_namespace,
     pg_database,
     pg_prepared_xacts,
-    blocking,
 );
 
 diesel::table! {

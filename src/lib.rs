@@ -22,6 +22,7 @@ mod async_scope;
 #[cfg(feature = "async")]
 mod async_table_lock;
 mod backend_state;
+mod beside_locks;
 mod blocked_pg_lock;
 pub mod blocking;
 mod connection;

@@ -68,7 +68,7 @@ pub struct PgLock {
     /// The column of the locked object, or 0.
     #[diesel(column_name = objsubid)]
     pub object_subid: Option<i16>,
-    /// The virtual transaction that holds or awaits the lock; `-1/` and the number of a prepared transaction.
+    /// The virtual transaction that holds or awaits the lock; what the locks of a prepared transaction have in common.
     #[diesel(column_name = virtualtransaction)]
     pub virtual_transaction: String,
     /// What the session does.

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use diesel::associations::HasTable;
 use diesel::dsl::{Eq, EqAny, Gt, Select, not};
+use diesel::internal::table_macro::{BoxedSelectStatement, FromClause, SelectStatement};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::QueryFragment;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
+use diesel::query_source::AppearsInFromClause;
 
 use crate::driver::Session;
 use crate::dsl::{
@@ -20,15 +20,15 @@ use crate::signal_plan::{
     ActivityColumns, BlockingColumns, SessionQuery, SignalSessions, activity_columns,
     blocking_columns,
 };
-use crate::{AdvisoryKey, LockMode, LockType, Signal, SignalKind};
+use crate::{AdvisoryKey, LockMode, LockType, LockableTable, Signal, SignalKind};
 
 /// Filters and actions for queries of locks.
 ///
 /// Each filter works on every Diesel query that holds the columns it asks about:
 /// all on [`PgLock::query`](crate::PgLock::query) and
-/// [`BlockedPgLock::query`](crate::BlockedPgLock::query), most on the bare
-/// `pg_locks`, filtered, joined, with another selection, boxed or not. The
-/// result is a Diesel query again.
+/// [`BlockedPgLock::query`](crate::BlockedPgLock::query), most on one that starts
+/// from the bare `pg_locks`; filtered, joined, with another selection, boxed or
+/// not. The result is a Diesel query again; [`dsl`](crate::dsl) names its type.
 pub trait PgLockDsl: Sized {
     /// Keeps the locks on a table, and on its pages and rows.
     ///
@@ -37,10 +37,10 @@ pub trait PgLockDsl: Sized {
     /// Locks on its indexes, partitions and TOAST table are not its own.
     fn on<T>(self) -> On<Self>
     where
-        T: HasTable<Table: QueryFragment<Pg>>,
+        T: LockableTable,
         Self: FilterDsl<IsOn>,
     {
-        self.filter(IsOn::table(&T::table()))
+        self.filter(IsOn::table::<T>())
     }
 
     /// Keeps the locks on a relation, and on its pages and rows.
@@ -169,7 +169,8 @@ pub trait PgLockDsl: Sized {
     }
 }
 
-impl<Q: QueryDsl> PgLockDsl for Q {}
+// Not for tables, and not for queries without these views: Diesel's `on`, of a join, must stay the only one there.
+impl<Q: LockQuery> PgLockDsl for Q {}
 
 /// Filters and actions for queries of [`BlockedPgLock`](crate::BlockedPgLock)s, on top of [`PgLockDsl`]'s.
 ///
@@ -221,7 +222,7 @@ pub trait BlockedPgLockDsl: Sized {
     }
 }
 
-impl<Q: QueryDsl> BlockedPgLockDsl for Q {}
+impl<Q: LockQuery> BlockedPgLockDsl for Q {}
 
 fn signal_activity<Q, C, Style>(
     query: Q,
@@ -261,4 +262,19 @@ where
 fn interval(duration: Duration) -> TimeDelta {
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     TimeDelta::microseconds(microseconds)
+}
+
+/// A query of the tables of [`schema`](crate::schema), and perhaps of others beside them.
+pub trait LockQuery {}
+
+impl<F, S, D, W, O, L, G, H, LC> LockQuery
+    for SelectStatement<FromClause<F>, S, D, W, O, L, G, H, LC>
+where
+    F: QuerySource + AppearsInFromClause<pg_locks::table>,
+{
+}
+
+impl<F, ST, GB> LockQuery for BoxedSelectStatement<'_, ST, FromClause<F>, Pg, GB> where
+    F: QuerySource + AppearsInFromClause<pg_locks::table>
+{
 }

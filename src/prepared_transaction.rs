@@ -17,7 +17,8 @@ use crate::schema::pg_prepared_xacts;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PreparedTransaction {
-    /// The transaction; its locks have a [`virtual_transaction`](crate::PgLock::virtual_transaction) of `-1/` and this number.
+    /// The transaction. Among its locks is one on this; the others have the same
+    /// [`virtual_transaction`](crate::PgLock::virtual_transaction).
     #[diesel(column_name = transaction)]
     pub transaction_id: u32,
     /// The name it was prepared under.

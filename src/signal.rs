@@ -3,8 +3,10 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
+
+use crate::statement::query;
 
 /// A signal to a session, and what came of it.
 ///
@@ -145,22 +147,13 @@ impl QueryFragment<Pg> for SendSignal {
     }
 }
 
-// Its SQL depends on its value.
-impl QueryId for SendSignal {
-    type QueryId = ();
-
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for SendSignal {
-    type SqlType = Bool;
-}
+query!(SendSignal => Bool, bool);
 
 /// Asks whether this role may signal a session; no row when it is gone.
 ///
 /// Diesel does not show the code of an error, and its text is in the server's
 /// language: this tells "you may not" from a cancelled or timed-out statement.
-#[derive(Clone, Debug, QueryId)]
+#[derive(Clone, Debug)]
 pub struct MaySignal {
     pub pid: i32,
 }
@@ -180,6 +173,4 @@ impl QueryFragment<Pg> for MaySignal {
     }
 }
 
-impl Query for MaySignal {
-    type SqlType = Bool;
-}
+query!(MaySignal => Bool, bool);

@@ -1,8 +1,10 @@
 //! The integration tests: one binary, a module per subject, against a real server.
 
+mod actions;
 mod advisory;
 #[cfg(feature = "async")]
 mod async_locks;
+mod filters;
 mod lock_timeout;
 mod prioritize;
 mod support;

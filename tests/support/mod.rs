@@ -1,5 +1,9 @@
 //! What the tests share: a server, fresh databases, sessions, and waiting for a condition.
 
+mod waiting;
+
+pub use waiting::Waiting;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
