@@ -193,3 +193,44 @@ diesel::allow_tables_to_appear_in_same_query!(
     pg_database,
     pg_prepared_xacts,
 );
+
+diesel::table! {
+    /// Who was cancelled or terminated to let prioritized code through, by whom and
+    /// why. The crate's own migrations make it: `diesel_pglock::MIGRATIONS`.
+    pglock.signal_log (id) {
+        /// The entry's number, in the order of writing.
+        id -> BigInt,
+        /// When the signal was sent.
+        sent_at -> Timestamptz,
+        /// `cancel` or `terminate`.
+        kind -> Text,
+        /// `sent`, `gone`, or `denied` and why.
+        outcome -> Text,
+        /// The session that was signalled.
+        pid -> Integer,
+        /// When that session began; together with `pid` it names it for good.
+        backend_start -> Nullable<Timestamptz>,
+        /// The role it had logged in as.
+        username -> Nullable<Text>,
+        /// What its client called itself.
+        application_name -> Nullable<Text>,
+        /// What it did.
+        state -> Nullable<Text>,
+        /// Its running query, or else its last one.
+        query -> Nullable<Text>,
+        /// How long its transaction had been open.
+        transaction_seconds -> Nullable<Double>,
+        /// The locks it held, each as `mode on thing`.
+        held -> Array<Text>,
+        /// How long it had been in the way.
+        blocked_seconds -> Double,
+        /// The session that was let through.
+        blocked_pid -> Integer,
+        /// The session that sent the signal.
+        sender_pid -> Integer,
+        /// The role that sent it.
+        sender_username -> Text,
+        /// What its client calls itself.
+        sender_application_name -> Text,
+    }
+}

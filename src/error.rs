@@ -54,9 +54,33 @@ pub enum Error {
         found: i32,
     },
 
+    /// The watcher has no connection; nothing was run.
+    #[error("the watcher has no connection")]
+    Watcher(#[source] Box<dyn std::error::Error + Send + Sync>),
+
+    /// The watcher's connection does not see the session that it is to let through;
+    /// nothing was run.
+    #[error("the watcher's connection leads to another server: session {0} is not there")]
+    OtherServer(i32),
+
+    /// Signals are to be recorded, and `pglock.signal_log` is not there; nothing was run.
+    #[error(
+        "the table `pglock.signal_log` is missing, or not to be seen by the watcher's role; \
+         run `diesel_pglock::MIGRATIONS`, or leave `audit` off"
+    )]
+    NoSignalLog,
+
     /// PostgreSQL or Diesel refused a statement.
     #[error("the statement failed")]
     Query(#[source] diesel::result::Error),
+}
+
+/// The error and what it came from, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| {
+        format!("{text}: {source}")
+    })
 }
 
 fn waiting(waited: &Duration) -> String {

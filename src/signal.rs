@@ -98,8 +98,23 @@ pub struct SendSignal {
     pub pid: i32,
     /// As `pg_stat_activity` shows it to this role, which may be not at all.
     pub backend_start: Option<DateTime<Utc>>,
-    /// Whom the session must still stand in the way of, one of them; nobody for unconditionally.
-    pub waiters: Vec<i32>,
+    /// What must still be so for the signal to be sent.
+    pub provided: Provided,
+}
+
+/// What is looked at again in the statement that signals.
+#[derive(Clone, Debug)]
+pub enum Provided {
+    /// Nothing but that the session is the same.
+    Always,
+    /// It stands in the way of one of these sessions.
+    Blocks(Vec<i32>),
+    /// Each of these sessions stands in the way of the other beside it, the first of
+    /// the two; and it is not the session that sends the signal.
+    Leads {
+        waiters: Vec<i32>,
+        blockers: Vec<i32>,
+    },
 }
 
 impl QueryFragment<Pg> for SendSignal {
@@ -110,10 +125,23 @@ impl QueryFragment<Pg> for SendSignal {
         out.push_bind_param::<Integer, _>(&self.pid)?;
         out.push_sql(" AND backend_start IS NOT DISTINCT FROM ");
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
-        if !self.waiters.is_empty() {
-            out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.unnest(");
-            out.push_bind_param::<Array<Integer>, _>(&self.waiters)?;
-            out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
+        match &self.provided {
+            Provided::Always => {}
+            Provided::Blocks(waiters) => {
+                out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.unnest(");
+                out.push_bind_param::<Array<Integer>, _>(waiters)?;
+                out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
+            }
+            Provided::Leads { waiters, blockers } => {
+                out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND (SELECT ");
+                out.push_sql("bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ");
+                // Of two arrays, `unnest` is syntax and takes no schema.
+                out.push_sql("FROM unnest(");
+                out.push_bind_param::<Array<Integer>, _>(waiters)?;
+                out.push_sql(", ");
+                out.push_bind_param::<Array<Integer>, _>(blockers)?;
+                out.push_sql(") AS way(waiter, blocker))");
+            }
         }
         Ok(())
     }

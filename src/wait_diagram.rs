@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::wait_graph::WaitId;
 use crate::wait_tree::headline;
-use crate::{BlockKind, Blocker, WaitGraph, WaitNode};
+use crate::{BlockKind, WaitBlocker, WaitGraph, WaitNode};
 
 impl WaitGraph {
     /// Draws the graph in [Graphviz](https://graphviz.org)' language; an arrow leads from who waits to who is in its way.
@@ -59,9 +59,9 @@ impl WaitGraph {
 }
 
 /// Those who hold the lock, or else those before it in the queue.
-fn direct(node: &WaitNode) -> impl Iterator<Item = &Blocker> {
+fn direct(node: &WaitNode) -> impl Iterator<Item = &WaitBlocker> {
     let kind = node.blockers().first().map(|first| first.kind);
-    let direct = move |it: &&Blocker| Some(it.kind) == kind;
+    let direct = move |it: &&WaitBlocker| Some(it.kind) == kind;
     node.blockers().iter().filter(direct)
 }
 

@@ -68,14 +68,14 @@ pub struct Wait {
     /// The lock; the `activity` stands in the node.
     pub lock: PgLock,
     /// Who is in its way, those who hold it first.
-    pub blockers: Vec<Blocker>,
+    pub blockers: Vec<WaitBlocker>,
 }
 
 /// Who is in the way of a lock, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Blocker {
+pub struct WaitBlocker {
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) id: WaitId,
     /// The session; `None` for a prepared transaction.
@@ -122,7 +122,7 @@ impl WaitGraph {
     pub(crate) fn from_rows(rows: Vec<ContestedLock>) -> Self {
         let mut nodes = BTreeMap::new();
         let things = by_thing(&rows);
-        let edges: Vec<Vec<Blocker>> = rows.iter().map(|row| blockers(row, &things)).collect();
+        let edges: Vec<Vec<WaitBlocker>> = rows.iter().map(|row| blockers(row, &things)).collect();
         let waited_for: BTreeSet<WaitId> = edges.iter().flatten().map(|it| it.id.clone()).collect();
         for blocker in edges.iter().flatten() {
             // One that has gone since has no row and is known by its pid alone.
@@ -285,7 +285,7 @@ impl WaitNode {
         }
     }
 
-    fn add(&mut self, row: ContestedLock, blockers: Vec<Blocker>) {
+    fn add(&mut self, row: ContestedLock, blockers: Vec<WaitBlocker>) {
         let ContestedLock { mut lock, gid, .. } = row;
         let activity = lock.activity.take();
         self.activity = activity.or(self.activity.take());
@@ -295,7 +295,7 @@ impl WaitNode {
         }
     }
 
-    pub(crate) fn blockers(&self) -> &[Blocker] {
+    pub(crate) fn blockers(&self) -> &[WaitBlocker] {
         self.wait.as_ref().map_or(&[], |wait| &wait.blockers)
     }
 
@@ -344,7 +344,7 @@ fn by_thing(rows: &[ContestedLock]) -> Things<'_> {
 }
 
 /// Who is in the way of a lock, those who hold it first.
-fn blockers(row: &ContestedLock, things: &Things<'_>) -> Vec<Blocker> {
+fn blockers(row: &ContestedLock, things: &Things<'_>) -> Vec<WaitBlocker> {
     let Some(pids) = &row.blocking_pids else {
         return Vec::new();
     };
@@ -368,7 +368,7 @@ fn blockers(row: &ContestedLock, things: &Things<'_>) -> Vec<Blocker> {
             pid => ids.extend([WaitId::Session(*pid)]),
         }
     }
-    let mut blockers: Vec<Blocker> = ids
+    let mut blockers: Vec<WaitBlocker> = ids
         .into_iter()
         .map(|id| {
             let soft = !holders.contains(&id) && queue.contains(&id);
@@ -377,7 +377,7 @@ fn blockers(row: &ContestedLock, things: &Things<'_>) -> Vec<Blocker> {
             } else {
                 BlockKind::Hard
             };
-            Blocker {
+            WaitBlocker {
                 pid: id.pid(),
                 id,
                 kind,

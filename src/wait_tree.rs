@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::text::{brief, one_line};
+use crate::brief::brief;
+use crate::one_line::one_line;
 use crate::wait_graph::WaitId;
-use crate::{BlockKind, Blocker, PgActivity, Wait, WaitGraph, WaitNode};
+use crate::{BlockKind, PgActivity, Wait, WaitBlocker, WaitGraph, WaitNode};
 
 /// How many waiters are drawn under one session; the others are counted.
 const DRAWN: usize = 20;
@@ -181,7 +182,7 @@ fn waits(wait: &Wait) -> String {
         Some(BlockKind::Soft) => ", in the queue",
         _ => "",
     };
-    let is_hard = |it: &&Blocker| it.kind == BlockKind::Hard;
+    let is_hard = |it: &&WaitBlocker| it.kind == BlockKind::Hard;
     let more = match wait.blockers.iter().skip(1).filter(is_hard).count() {
         0 => String::new(),
         more => format!(", held by {more} more"),

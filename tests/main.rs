@@ -6,6 +6,7 @@ mod advisory;
 mod async_locks;
 mod filters;
 mod lock_timeout;
+mod prioritize;
 mod support;
 mod table_lock;
 mod views;

@@ -18,7 +18,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The server that all tests share; it dies with the process.
 pub fn server() -> &'static Sandbox {
     static SERVER: OnceLock<Sandbox> = OnceLock::new();
-    SERVER.get_or_init(|| Sandbox::start().expect("a throwaway server"))
+    // A test whose statement waits for ever fails, rather than hanging with it.
+    let start = || {
+        Sandbox::builder()
+            .setting("statement_timeout", "60s")
+            .start()
+    };
+    SERVER.get_or_init(|| start().expect("a throwaway server"))
 }
 
 /// A fresh database with a table `users`, so that no test sees another's locks.
