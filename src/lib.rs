@@ -32,6 +32,7 @@ mod driver;
 pub mod dsl;
 mod error;
 pub mod expression;
+pub mod guide;
 mod lock_mode;
 mod lock_target;
 mod lock_timeout;
