@@ -58,12 +58,13 @@ impl BlockedPgLock {
     /// Reads who waits for whom: one row per awaited lock and session in its way.
     ///
     /// On top of the tables of [`PgLock::query`], the query reads
-    /// [`blocking`](crate::blocking) and
-    /// [`blocking_activity`](crate::schema::blocking_activity), an alias of
-    /// `pg_stat_activity`.
+    /// [`blocking`](crate::blocking) and `schema::blocking_activity`, an alias of
+    /// `pg_stat_activity`. [`BlockedPgLockDsl`](crate::BlockedPgLockDsl) has filters and
+    /// actions for it.
     ///
     /// Whoever stands before a session in the queue is in its way too, so a queue of
-    /// n sessions has up to n × (n + 1) / 2 rows.
+    /// n sessions has up to n × (n + 1) / 2 rows;
+    /// [`WaitGraph`](crate::WaitGraph) folds them.
     ///
     /// # Examples
     ///

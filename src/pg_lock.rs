@@ -122,7 +122,8 @@ impl PgLock {
     ///
     /// The query is an ordinary one of Diesel's, on the tables `pg_locks`,
     /// `pg_database`, `pg_class`, `pg_namespace` and `pg_stat_activity` of
-    /// [`schema`](crate::schema). It shows the locks of all databases, and those that reading
+    /// [`schema`](crate::schema). [`PgLockDsl`](crate::PgLockDsl) has filters and
+    /// actions for it. It shows the locks of all databases, and those that reading
     /// the views takes itself.
     ///
     /// Each read copies the server's whole lock table, which holds up sessions that

@@ -180,7 +180,7 @@ pub trait PgLockDsl: Sized {
 
     /// Cancels the queries of the sessions that the query finds, and tells what came of it.
     ///
-    /// Works on queries of locks and of activity. Each session is signalled once; the
+    /// Works on queries of locks and of activity that own what they compare with. Each session is signalled once; the
     /// one that asks, if it is among them, last: that ends this very statement with an
     /// error. A denied signal keeps no other from being sent and no transaction from
     /// going on. What is idle in a transaction [stays so](SignalKind::Cancel).
@@ -254,6 +254,10 @@ pub trait BlockedPgLockDsl: Sized {
     }
 
     /// Cancels the queries of the sessions in the way, and tells what came of it.
+    ///
+    /// Those are also the ones that wait themselves and only came first; a filter on
+    /// `blocking_activity.field(pg_stat_activity::wait_event_type)` or the roots of a
+    /// [`WaitGraph`](crate::WaitGraph) leave them out.
     ///
     /// A session that has stepped out of the way meanwhile is left alone, and is
     /// [`Gone`](crate::SignalOutcome::Gone). A prepared transaction has no session to

@@ -212,6 +212,45 @@ fn a_denied_signal_neither_stops_the_others_nor_spoils_the_transaction() {
 }
 
 #[test]
+fn one_who_stepped_out_of_the_way_is_left_alone() {
+    let db = Database::new();
+    let mut holder = holder(&db);
+    let holder_pid = pid(&mut holder);
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let mut conn = db.connect();
+    // The query sees the holder in the way, and ends once it is not any more.
+    conn.batch_execute(&format!(
+        "CREATE FUNCTION outlast(blocker int) RETURNS bool LANGUAGE plpgsql VOLATILE AS
+         $$BEGIN
+             WHILE EXISTS (SELECT FROM pg_locks WHERE pid = {} AND NOT granted) LOOP
+                 PERFORM pg_sleep(0.01);
+             END LOOP;
+             RETURN true;
+         END$$",
+        waiting.pid
+    ))
+    .unwrap();
+    let outlasts = diesel::dsl::sql::<diesel::sql_types::Bool>("outlast(blocking.pid)");
+    let query = BlockedPgLock::query().pid(waiting.pid).filter(outlasts);
+    let (own, mut observer) = (pid(&mut conn), db.connect());
+    let commit = std::thread::spawn(move || {
+        wait_until("the query outlasts the holder", || {
+            let sleeps =
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid =";
+            count(&mut observer, &format!("{sleeps} {own}")) == 1
+        });
+        holder.batch_execute("COMMIT").unwrap();
+        holder
+    });
+    let signals = query.terminate_blocking_activity(&mut conn).unwrap();
+    let mut holder = commit.join().unwrap();
+    assert_eq!(pids(&signals), [holder_pid]);
+    assert_eq!(signals[0].outcome, SignalOutcome::Gone);
+    assert!(is_alive(&mut holder));
+    waiting.finish().unwrap();
+}
+
+#[test]
 fn a_cancelled_statement_of_ours_is_no_denial() {
     let db = Database::new();
     let mut conn = db.connect();
@@ -239,6 +278,27 @@ fn a_transaction_looks_at_the_sessions_afresh() {
         Ok::<_, Error>(())
     })
     .unwrap();
+}
+
+#[cfg(feature = "r2d2")]
+#[test]
+fn a_pooled_connection_acts_as_a_plain_one_does() {
+    use diesel::r2d2::{ConnectionManager, Pool};
+
+    let db = Database::new();
+    let manager = ConnectionManager::<PgConnection>::new(&db.url);
+    let pool = Pool::builder().max_size(1).build(manager).unwrap();
+    let mut conn = pool.get().unwrap();
+    let mut holder = holder(&db);
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let graph = diesel_pglock::WaitGraph::load(&mut conn).unwrap();
+    assert_eq!(graph.blocked_count(pid(&mut holder)), 1);
+    let signals = PgLock::query()
+        .pid(waiting.pid)
+        .waiting()
+        .cancel_activity(&mut conn);
+    assert_eq!(pids(&signals.unwrap()), [waiting.pid]);
+    assert!(waiting.finish().is_err());
 }
 
 #[cfg(feature = "async")]

@@ -199,6 +199,31 @@ fn an_object_that_is_no_relation_shows_its_catalog() {
 }
 
 #[test]
+fn what_a_serializable_transaction_read_is_shown_by_page_and_row() {
+    let db = Database::new();
+    let mut reader = holding(
+        &db,
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SET LOCAL enable_seqscan = off;
+         SELECT name FROM users WHERE id = 1",
+    );
+    let reader_pid = pid(&mut reader);
+    let mut observer = db.connect();
+    let mut read = |lock_type| -> PgLock {
+        PgLock::query()
+            .pid(reader_pid)
+            .lock_type(lock_type)
+            .first(&mut observer)
+            .unwrap()
+    };
+    let page = read(LockType::Page);
+    assert_eq!(page.mode, LockMode::SiReadLock);
+    assert_eq!(page.target().to_string(), "page 1 of public.users_pkey");
+    assert_eq!(page.relation.unwrap().kind, RelationKind::Index);
+    let row = read(LockType::Tuple);
+    assert_eq!(row.target().to_string(), "row (0,1) of public.users");
+}
+
+#[test]
 fn a_select_waits_behind_an_alter_that_waits() {
     let db = Database::new();
     let mut holder = holding(&db, "SELECT FROM users");
