@@ -2,24 +2,19 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use diesel::dsl::{Eq, EqAny, Gt, Select, not};
-use diesel::internal::table_macro::{BoxedSelectStatement, FromClause, SelectStatement};
-use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
-use diesel::query_source::AppearsInFromClause;
 
 use crate::driver::Session;
 use crate::dsl::{
-    Advisory, Application, BlockedBy, CurrentDatabase, Granted, Mode, OfType, On, Pid, Pids,
-    Waiting, WaitingLongerThan,
+    Advisory, Application, CurrentDatabase, Granted, Mode, OfType, On, Pid, Pids, Waiting,
+    WaitingLongerThan,
 };
 use crate::expression::{InCurrentDatabase, WaitDuration};
+use crate::lock_query::LockQuery;
 use crate::predicate::{IsAdvisory, IsOn};
-use crate::schema::{blocking, pg_locks, pg_stat_activity};
-use crate::signal_plan::{
-    ActivityColumns, BlockingColumns, SessionQuery, SignalSessions, activity_columns,
-    blocking_columns,
-};
+use crate::schema::{pg_locks, pg_stat_activity};
+use crate::signal_plan::{ActivityColumns, SessionQuery, SignalSessions, activity_columns};
 use crate::{AdvisoryKey, LockMode, LockType, LockableTable, Signal, SignalKind};
 
 /// Filters and actions for queries of locks.
@@ -230,62 +225,6 @@ pub trait PgLockDsl: Sized {
 // Not for tables, and not for queries without these views: Diesel's `on`, of a join, must stay the only one there.
 impl<Q: LockQuery> PgLockDsl for Q {}
 
-/// Filters and actions for queries of [`BlockedPgLock`](crate::BlockedPgLock)s, on top of [`PgLockDsl`]'s.
-///
-/// Those of `PgLockDsl` are about the lock that is awaited and the session that waits.
-pub trait BlockedPgLockDsl: Sized {
-    /// Keeps the locks that a session stands in the way of; 0 for the prepared transactions.
-    fn blocked_by(self, pid: i32) -> BlockedBy<Self>
-    where
-        Self: FilterDsl<Eq<blocking::pid, i32>>,
-    {
-        self.filter(blocking::pid.eq(pid))
-    }
-
-    /// Keeps the sessions in the way that have kept a waiter waiting for longer.
-    ///
-    /// That is for how long the waiter has waited. On PostgreSQL 13, which does not
-    /// record it, there are none.
-    fn blocking_longer_than(self, limit: Duration) -> WaitingLongerThan<Self>
-    where
-        Self: FilterDsl<Gt<WaitDuration, TimeDelta>>,
-    {
-        self.filter(WaitDuration.gt(interval(limit)))
-    }
-
-    /// Cancels the queries of the sessions in the way, and tells what came of it.
-    ///
-    /// Those are also the ones that wait themselves and only came first; a filter on
-    /// `blocking_activity.field(pg_stat_activity::wait_event_type)` or the roots of a
-    /// [`WaitGraph`](crate::WaitGraph) leave them out.
-    ///
-    /// A session that has stepped out of the way meanwhile is left alone, and is
-    /// [`Gone`](crate::SignalOutcome::Gone). A prepared transaction has no session to
-    /// signal. Otherwise as [`PgLockDsl::cancel_activity`].
-    #[doc(alias = "pg_cancel_backend")]
-    fn cancel_blocking_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
-    where
-        C: Session<Style>,
-        Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
-    {
-        signal_blocking(self, SignalKind::Cancel, conn)
-    }
-
-    /// Ends the sessions in the way, and tells what came of it.
-    ///
-    /// As [`cancel_blocking_activity`](Self::cancel_blocking_activity).
-    #[doc(alias = "pg_terminate_backend")]
-    fn terminate_blocking_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
-    where
-        C: Session<Style>,
-        Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
-    {
-        signal_blocking(self, SignalKind::Terminate, conn)
-    }
-}
-
-impl<Q: LockQuery> BlockedPgLockDsl for Q {}
-
 fn signal_activity<Q, C, Style>(
     query: Q,
     kind: SignalKind,
@@ -303,40 +242,8 @@ where
     })
 }
 
-fn signal_blocking<Q, C, Style>(
-    query: Q,
-    kind: SignalKind,
-    conn: &mut C,
-) -> C::Output<'_, Vec<Signal>>
-where
-    C: Session<Style>,
-    Q: SelectDsl<BlockingColumns>,
-    Select<Q, BlockingColumns>: SessionQuery,
-{
-    conn.drive(SignalSessions {
-        sessions: query.select(blocking_columns()),
-        kind,
-        in_the_way: true,
-    })
-}
-
 /// The longest that an interval can be stands for anything longer.
-fn interval(duration: Duration) -> TimeDelta {
+pub(crate) fn interval(duration: Duration) -> TimeDelta {
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     TimeDelta::microseconds(microseconds)
-}
-
-/// A query of the tables of [`schema`](crate::schema), and perhaps of others beside them.
-pub trait LockQuery {}
-
-impl<F, S, D, W, O, L, G, H, LC> LockQuery
-    for SelectStatement<FromClause<F>, S, D, W, O, L, G, H, LC>
-where
-    F: QuerySource + AppearsInFromClause<pg_locks::table>,
-{
-}
-
-impl<F, ST, GB> LockQuery for BoxedSelectStatement<'_, ST, FromClause<F>, Pg, GB> where
-    F: QuerySource + AppearsInFromClause<pg_locks::table>
-{
 }

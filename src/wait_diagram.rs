@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::wait_graph::WaitId;
+use crate::wait_node::WaitId;
 use crate::wait_tree::headline;
 use crate::{BlockKind, WaitBlocker, WaitGraph, WaitNode};
 

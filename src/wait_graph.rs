@@ -2,8 +2,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::driver::{Driver, Plan, Session};
 use crate::signal_plan::look_afresh;
+use crate::wait_edges::{blockers, by_thing};
 use crate::wait_graph_query::{Columns, ContestedLock, ContestedLocks};
-use crate::{PgActivity, PgLock, Result};
+use crate::wait_node::WaitId;
+use crate::{Result, WaitBlocker, WaitNode};
 
 /// Who waits for whom, at one moment.
 ///
@@ -33,67 +35,6 @@ use crate::{PgActivity, PgLock, Result};
 pub struct WaitGraph {
     #[cfg_attr(feature = "serde", serde(serialize_with = "values"))]
     nodes: BTreeMap<WaitId, WaitNode>,
-}
-
-/// A session or a prepared transaction.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum WaitId {
-    Session(i32),
-    /// By its virtual transaction, since its name may not be known.
-    Prepared(String),
-}
-
-/// A session, or a prepared transaction, that waits or is waited for.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct WaitNode {
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(crate) id: WaitId,
-    /// The session; `None` for a prepared transaction.
-    pub pid: Option<i32>,
-    /// The name of a prepared transaction.
-    pub gid: Option<String>,
-    /// What the session does.
-    pub activity: Option<PgActivity>,
-    /// What it waits for; `None` for a root.
-    pub wait: Option<Wait>,
-}
-
-/// A lock that is awaited, and who is in its way.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Wait {
-    /// The lock; the `activity` stands in the node.
-    pub lock: PgLock,
-    /// Who is in its way, those who hold it first.
-    pub blockers: Vec<WaitBlocker>,
-}
-
-/// Who is in the way of a lock, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct WaitBlocker {
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(crate) id: WaitId,
-    /// The session; `None` for a prepared transaction.
-    pub pid: Option<i32>,
-    /// How it is in the way.
-    pub kind: BlockKind,
-}
-
-/// How a session is in the way of another.
-// Exhaustive: these are the two that `pg_blocking_pids` knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum BlockKind {
-    /// It holds a lock that conflicts: while it does, nothing else helps.
-    Hard,
-    /// It waits too, for a lock that conflicts, and came first.
-    Soft,
 }
 
 struct LoadWaitGraph;
@@ -258,141 +199,6 @@ impl WaitGraph {
     }
 }
 
-impl WaitId {
-    fn of(lock: &PgLock) -> Self {
-        match lock.pid {
-            Some(pid) => Self::Session(pid),
-            None => Self::Prepared(lock.virtual_transaction.clone()),
-        }
-    }
-
-    pub(crate) fn pid(&self) -> Option<i32> {
-        match self {
-            Self::Session(pid) => Some(*pid),
-            Self::Prepared(_) => None,
-        }
-    }
-}
-
-impl WaitNode {
-    fn new(id: WaitId) -> Self {
-        Self {
-            pid: id.pid(),
-            id,
-            gid: None,
-            activity: None,
-            wait: None,
-        }
-    }
-
-    fn add(&mut self, row: ContestedLock, blockers: Vec<WaitBlocker>) {
-        let ContestedLock { mut lock, gid, .. } = row;
-        let activity = lock.activity.take();
-        self.activity = activity.or(self.activity.take());
-        self.gid = gid.or(self.gid.take());
-        if !lock.granted && !blockers.is_empty() {
-            self.wait = Some(Wait { lock, blockers });
-        }
-    }
-
-    pub(crate) fn blockers(&self) -> &[WaitBlocker] {
-        self.wait.as_ref().map_or(&[], |wait| &wait.blockers)
-    }
-
-    /// Whom the tree puts it under: the first who holds the lock, or else who came first.
-    pub(crate) fn parent(&self) -> Option<&WaitId> {
-        self.blockers().first().map(|blocker| &blocker.id)
-    }
-}
-
-/// What tells whether two locks are on the same thing.
-type Thing<'a> = (
-    (
-        &'a str,
-        Option<&'a str>,
-        Option<u32>,
-        Option<i32>,
-        Option<i16>,
-    ),
-    (Option<&'a str>, Option<u32>),
-    (Option<u32>, Option<u32>, Option<i16>),
-);
-
-fn thing(lock: &PgLock) -> Thing<'_> {
-    (
-        (
-            lock.lock_type.as_str(),
-            lock.database.as_deref(),
-            lock.relation_oid,
-            lock.page,
-            lock.tuple,
-        ),
-        (lock.virtual_xid.as_deref(), lock.transaction_id),
-        (lock.class_id, lock.object_id, lock.object_subid),
-    )
-}
-
-type Things<'a> = BTreeMap<Thing<'a>, Vec<&'a PgLock>>;
-
-/// The locks that are held, by what they are on.
-fn by_thing(rows: &[ContestedLock]) -> Things<'_> {
-    let mut things = Things::new();
-    for row in rows {
-        things.entry(thing(&row.lock)).or_default().push(&row.lock);
-    }
-    things
-}
-
-/// Who is in the way of a lock, those who hold it first.
-fn blockers(row: &ContestedLock, things: &Things<'_>) -> Vec<WaitBlocker> {
-    let Some(pids) = &row.blocking_pids else {
-        return Vec::new();
-    };
-    let rivals = &things[&thing(&row.lock)];
-    let holders: BTreeSet<WaitId> = rivals
-        .iter()
-        .filter(|it| it.granted && it.mode.conflicts_with(&row.lock.mode))
-        // Of a parallel query PostgreSQL names the leader, whoever holds the lock.
-        .flat_map(|it| [Some(WaitId::of(it)), leader(it)])
-        .flatten()
-        .collect();
-    let queue: BTreeSet<WaitId> = rivals
-        .iter()
-        .filter(|it| !it.granted)
-        .map(|it| WaitId::of(it))
-        .collect();
-    let mut ids: BTreeSet<WaitId> = BTreeSet::new();
-    for pid in pids {
-        match pid {
-            0 => ids.extend(holders.iter().filter(|id| id.pid().is_none()).cloned()),
-            pid => ids.extend([WaitId::Session(*pid)]),
-        }
-    }
-    let mut blockers: Vec<WaitBlocker> = ids
-        .into_iter()
-        .map(|id| {
-            let soft = !holders.contains(&id) && queue.contains(&id);
-            let kind = if soft {
-                BlockKind::Soft
-            } else {
-                BlockKind::Hard
-            };
-            WaitBlocker {
-                pid: id.pid(),
-                id,
-                kind,
-            }
-        })
-        .collect();
-    blockers.sort_by_key(|blocker| blocker.kind);
-    blockers
-}
-
-fn leader(lock: &PgLock) -> Option<WaitId> {
-    let activity = lock.activity.as_ref()?;
-    activity.leader_pid.map(WaitId::Session)
-}
-
 #[cfg(feature = "serde")]
 fn values<S: serde::Serializer>(
     nodes: &BTreeMap<WaitId, WaitNode>,
@@ -405,7 +211,7 @@ fn values<S: serde::Serializer>(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{AdvisoryKey, LockMode, LockType};
+    use crate::{AdvisoryKey, BlockKind, LockMode, LockType, PgLock};
 
     /// A lock on the key `on`, awaited if somebody is in its way.
     pub(crate) fn row(pid: i32, on: i64, mode: LockMode, in_the_way: &[i32]) -> ContestedLock {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::brief::brief;
 use crate::one_line::one_line;
-use crate::wait_graph::WaitId;
+use crate::wait_node::WaitId;
 use crate::{BlockKind, PgActivity, Wait, WaitBlocker, WaitGraph, WaitNode};
 
 /// How many waiters are drawn under one session; the others are counted.
