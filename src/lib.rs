@@ -22,6 +22,8 @@ mod async_scope;
 #[cfg(feature = "async")]
 mod async_table_lock;
 mod backend_state;
+#[cfg(feature = "migrations")]
+mod backoff;
 mod beside_locks;
 mod blocked_pg_lock;
 pub mod blocking;
@@ -33,6 +35,10 @@ pub mod expression;
 mod lock_mode;
 mod lock_timeout;
 mod lock_type;
+#[cfg(feature = "migrations")]
+mod migration_report;
+#[cfg(feature = "migrations")]
+mod migration_run;
 mod one_line;
 mod pg_activity;
 mod pg_lock;
@@ -40,9 +46,13 @@ mod pg_lock_dsl;
 mod policy;
 mod predicate;
 mod prepared_transaction;
+#[cfg(feature = "migrations")]
+mod prioritized_harness;
 mod prioritizer;
 mod prioritizer_report;
 mod relation_kind;
+#[cfg(feature = "migrations")]
+mod runners_lock;
 mod scope;
 #[cfg(feature = "serde")]
 mod seconds;
@@ -60,6 +70,8 @@ mod table_statement;
 mod text_enum;
 mod timeout;
 mod wait_chain;
+#[cfg(feature = "migrations")]
+mod want_of_lock;
 mod watch;
 mod watch_statement;
 mod watcher;
@@ -80,18 +92,24 @@ pub use async_scope::AsyncFunc;
 #[cfg(feature = "async")]
 pub use async_table_lock::AsyncTableLock;
 pub use backend_state::BackendState;
+#[cfg(feature = "migrations")]
+pub use backoff::Backoff;
 pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
 pub use connection::PgLockConnection;
 pub use driver::Session;
 pub use error::Error;
 pub use lock_mode::LockMode;
 pub use lock_type::LockType;
+#[cfg(feature = "migrations")]
+pub use migration_report::{HarnessReport, MigrationEvent, MigrationReport, TakenLock};
 pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
 pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
 pub use pg_lock_dsl::{BlockedPgLockDsl, PgLockDsl};
 pub use policy::Policy::{Cancel, CancelThenTerminate, Observe, Terminate};
 pub use policy::{Decision, Policy};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
+#[cfg(feature = "migrations")]
+pub use prioritized_harness::PrioritizedHarness;
 pub use prioritizer::{Prioritizer, Victims};
 pub use prioritizer_report::{Blocker, PrioritizerEvent, PrioritizerReport};
 pub use relation_kind::RelationKind;
@@ -102,6 +120,15 @@ pub use watcher_source::WatcherSource;
 
 /// A result whose error is this crate's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The crate's own migrations: the table `pglock.signal_log`, for
+/// [`Prioritizer::audit`].
+///
+/// Run them beside your own, with any harness. Their version is a low one, so that
+/// `revert_last_migration` of your own source does not meet it.
+#[cfg(feature = "migrations")]
+pub const MIGRATIONS: diesel_migrations::EmbeddedMigrations =
+    diesel_migrations::embed_migrations!();
 
 /// The traits that put the crate's methods on connections and queries.
 pub mod prelude {
