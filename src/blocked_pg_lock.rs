@@ -64,6 +64,27 @@ impl BlockedPgLock {
     ///
     /// Whoever stands before a session in the queue is in its way too, so a queue of
     /// n sessions has up to n × (n + 1) / 2 rows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    /// use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
+    /// use diesel_pglock::BlockedPgLock;
+    ///
+    /// # fn main() -> QueryResult<()> {
+    /// # let conn = &mut connection();
+    /// let idle = blocking_activity.field(pg_stat_activity::state).eq("idle in transaction");
+    /// let held_up: Vec<BlockedPgLock> = BlockedPgLock::query().filter(idle).load(conn)?;
+    /// for row in held_up {
+    ///     println!("{:?} waits for {}", row.lock.pid, row.blocking_pid);
+    /// }
+    /// # assert_eq!(BlockedPgLock::query().count().get_result::<i64>(conn)?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn query() -> BlockedPgLockQuery {
         tables().select(Self::as_select())
     }

@@ -27,12 +27,16 @@ mod backoff;
 mod beside_locks;
 mod blocked_pg_lock;
 pub mod blocking;
+mod brief;
 mod connection;
+mod context;
 mod driver;
 pub mod dsl;
 mod error;
 pub mod expression;
+pub mod guide;
 mod lock_mode;
+mod lock_target;
 mod lock_timeout;
 mod lock_type;
 #[cfg(feature = "migrations")]
@@ -70,6 +74,10 @@ mod table_statement;
 mod text_enum;
 mod timeout;
 mod wait_chain;
+mod wait_diagram;
+mod wait_graph;
+mod wait_graph_query;
+mod wait_tree;
 #[cfg(feature = "migrations")]
 mod want_of_lock;
 mod watch;
@@ -99,6 +107,7 @@ pub use connection::PgLockConnection;
 pub use driver::Session;
 pub use error::Error;
 pub use lock_mode::LockMode;
+pub use lock_target::LockTarget;
 pub use lock_type::LockType;
 #[cfg(feature = "migrations")]
 pub use migration_report::{HarnessReport, MigrationEvent, MigrationReport, TakenLock};
@@ -116,6 +125,7 @@ pub use relation_kind::RelationKind;
 pub use signal::{Signal, SignalKind, SignalOutcome};
 pub use table_lock::{LockableTable, TableLock};
 pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
+pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode};
 pub use watcher_source::WatcherSource;
 
 /// A result whose error is this crate's.

@@ -127,6 +127,35 @@ impl PgLock {
     ///
     /// Each read copies the server's whole lock table, which holds up sessions that
     /// lock or unlock something meanwhile; with 100,000 locks that is felt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    /// use diesel_pglock::schema::{pg_class, pg_locks};
+    /// use diesel_pglock::{LockMode, PgLock, TableLockMode};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// # let (conn, other) = (&mut conn, &mut other);
+    /// other.lock_table::<users::table>(TableLockMode::Share).run(|_| {
+    ///     let locks: Vec<PgLock> = PgLock::query()
+    ///         .filter(pg_class::relname.eq("users"))
+    ///         .order_by(pg_locks::pid)
+    ///         .load(conn)?;
+    ///     assert_eq!(locks.len(), 1);
+    ///     assert_eq!(locks[0].mode, LockMode::Share);
+    ///     assert_eq!(locks[0].target().to_string(), "relation public.users");
+    ///
+    ///     let held: i64 = PgLock::query().granted().count().get_result(conn)?;
+    ///     assert!(held > 1);
+    ///     diesel::QueryResult::Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn query() -> PgLockQuery {
         tables().select(Self::as_select())
     }

@@ -35,6 +35,25 @@ pub trait PgLockDsl: Sized {
     /// `T` is a table or a model that has one. It is found as a query would find it:
     /// by schema and name, or along the `search_path` when `table!` gives no schema.
     /// Locks on its indexes, partitions and TOAST table are not its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    /// use diesel_pglock::{PgLock, TableLockMode};
+    ///
+    /// # fn main() -> diesel_pglock::Result<()> {
+    /// # let conn = &mut connection();
+    /// conn.transaction(|conn| {
+    ///     conn.lock_table::<users::table>(TableLockMode::Exclusive).acquire()?;
+    ///     let locks: Vec<PgLock> = PgLock::query().on::<users::table>().load(conn)?;
+    ///     assert_eq!(locks.len(), 1);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     fn on<T>(self) -> On<Self>
     where
         T: LockableTable,
@@ -55,6 +74,25 @@ pub trait PgLockDsl: Sized {
     }
 
     /// Keeps the advisory lock of a key in this database.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::PgLock;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// # fn main() -> diesel_pglock::Result<()> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// # let (conn, other) = (&mut conn, &mut other);
+    /// let guard = other.advisory("nightly").acquire()?;
+    /// let holder: PgLock = PgLock::query().advisory("nightly").granted().first(conn)?;
+    /// assert!(holder.pid.is_some());
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn advisory(self, key: impl Into<AdvisoryKey>) -> Advisory<Self>
     where
         Self: FilterDsl<IsAdvisory>,
@@ -159,6 +197,26 @@ pub trait PgLockDsl: Sized {
     ///
     /// As [`cancel_activity`](Self::cancel_activity); the session that asks, if it is
     /// among them, loses its connection.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    /// use diesel_pglock::{PgLock, SignalOutcome};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// # let conn = &mut conn;
+    /// let stuck = other.advisory("nightly").acquire()?;
+    ///
+    /// let signals = PgLock::query().advisory("nightly").terminate_activity(conn)?;
+    /// assert_eq!(signals[0].outcome, SignalOutcome::Sent);
+    /// # drop(stuck);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "pg_terminate_backend")]
     fn terminate_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where

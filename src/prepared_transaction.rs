@@ -41,6 +41,28 @@ pub type PreparedTransactionQuery =
 
 impl PreparedTransaction {
     /// Reads `pg_prepared_xacts`: the prepared transactions of all databases.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::PreparedTransaction;
+    /// use diesel_pglock::schema::pg_prepared_xacts;
+    ///
+    /// # fn main() -> QueryResult<()> {
+    /// # use diesel::connection::SimpleConnection;
+    /// # let conn = &mut connection();
+    /// # let sql = format!("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'order {}'", std::process::id());
+    /// # conn.batch_execute(&sql)?;
+    /// let oldest: PreparedTransaction = PreparedTransaction::query()
+    ///     .order_by(pg_prepared_xacts::prepared)
+    ///     .first(conn)?;
+    /// assert!(oldest.gid.starts_with("order"));
+    /// # conn.batch_execute(&format!("ROLLBACK PREPARED 'order {}'", std::process::id()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn query() -> PreparedTransactionQuery {
         pg_prepared_xacts::table.select(Self::as_select())
     }

@@ -171,7 +171,7 @@ async fn denied(driver: &mut impl Driver, pid: i32, error: DieselError) -> Resul
 
 /// Makes the next look at `pg_stat_activity` show what is there now; in a
 /// transaction it would show again what the first one did.
-async fn look_afresh(driver: &mut impl Driver) -> Result<()> {
+pub async fn look_afresh(driver: &mut impl Driver) -> Result<()> {
     if driver.depth()? > 0 {
         let forget = diesel::select(pg_stat_clear_snapshot());
         driver.execute(forget).await?;

@@ -12,3 +12,4 @@ mod prioritize;
 mod support;
 mod table_lock;
 mod views;
+mod wait_graph;
