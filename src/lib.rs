@@ -43,6 +43,7 @@ mod lock_type;
 mod migration_report;
 #[cfg(feature = "migrations")]
 mod migration_run;
+mod obstacle;
 mod one_line;
 mod pg_activity;
 mod pg_lock;
