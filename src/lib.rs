@@ -1,4 +1,71 @@
-//! PostgreSQL lock management for Diesel.
+//! PostgreSQL lock management for [Diesel](https://diesel.rs): take locks, look at
+//! them, and get through those of others.
+//!
+//! | you want | look at |
+//! |---|---|
+//! | a job that does not overlap with itself | [`advisory`](PgLockConnection::advisory) |
+//! | a table to yourself for a moment | [`lock_table`](PgLockConnection::lock_table) |
+//! | a statement that does not wait for ever | [`with_lock_timeout`](PgLockConnection::with_lock_timeout) |
+//! | a migration that gets through, once | `PrioritizedHarness` |
+//! | any code that gets through | [`prioritize`](PgLockConnection::prioritize) |
+//! | to know who blocks whom | [`WaitGraph`], [`PgLock`], [`BlockedPgLock`], and the [`guide`] |
+//!
+//! `use diesel_pglock::prelude::*;` puts the methods on sync connections, plain,
+//! pooled or wrapped, and with the feature `async` on those of diesel-async.
+//!
+//! # Examples
+//!
+//! A job that must not overlap with itself:
+//!
+//! ```
+//! # include!("../tests/support/doctest.rs");
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (mut conn, mut other) = (connection(), connection());
+//! use diesel_pglock::prelude::*;
+//!
+//! let ran = conn.advisory("nightly report").try_run(|_conn| {
+//!     let overlapping = other.advisory("nightly report").try_acquire()?;
+//!     assert!(overlapping.is_none());
+//!     Ok::<_, diesel_pglock::Error>("done")
+//! })?;
+//! assert_eq!(ran, Some("done"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Who waits for whom:
+//!
+//! ```
+//! # include!("../tests/support/doctest.rs");
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut conn = connection();
+//! use diesel_pglock::WaitGraph;
+//!
+//! let graph = WaitGraph::load(&mut conn)?;
+//! assert_eq!(graph.roots().count(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Feature flags
+//!
+//! * `postgres` (default): watchers over libpq connections, by URL.
+//! * `r2d2`, `bb8`, `deadpool`, `mobc`: pools.
+//! * `async`: the async front end; without `postgres` there is no libpq in the tree.
+//! * `migrations`: `PrioritizedHarness` and `MIGRATIONS`.
+//! * `serde`: `Serialize` for rows, reports and the wait graph.
+//! * `bundled`, `bundled_without_openssl`: libpq built from source.
+//!
+//! # Coming from django-pglock
+//!
+//! A text names the same advisory lock as there: Python and Rust services can
+//! exclude each other. What `side_effect=pglock.Return` does is the `try_` half of
+//! each pair of methods. The README has the whole table.
+//!
+//! # Limits
+//!
+//! A pooler in transaction mode breaks session locks and session settings. Stay
+//! inside a transaction there; what is noticed is an [`Error::SessionChanged`].
 
 #[path = "../schema.rs"]
 pub mod schema;
@@ -147,3 +214,12 @@ pub mod prelude {
     pub use crate::AsyncPgLockConnection;
     pub use crate::{BlockedPgLockDsl, PgLockConnection, PgLockDsl};
 }
+
+#[cfg(all(
+    doctest,
+    feature = "postgres",
+    feature = "migrations",
+    feature = "async"
+))]
+#[doc = include_str!("../README.md")]
+struct Readme;
