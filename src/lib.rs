@@ -88,6 +88,10 @@ mod async_driver;
 mod async_scope;
 #[cfg(feature = "async")]
 mod async_table_lock;
+#[cfg(feature = "async")]
+mod async_watcher;
+#[cfg(feature = "async")]
+mod async_watcher_source;
 mod backend_state;
 #[cfg(feature = "migrations")]
 mod backoff;
@@ -130,7 +134,7 @@ mod runners_lock;
 mod scope;
 #[cfg(feature = "serde")]
 mod seconds;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "async"))]
 mod secret;
 mod signal;
 mod signal_log;
@@ -171,6 +175,8 @@ pub use async_connection::AsyncPgLockConnection;
 pub use async_scope::AsyncFunc;
 #[cfg(feature = "async")]
 pub use async_table_lock::AsyncTableLock;
+#[cfg(feature = "async")]
+pub use async_watcher_source::AsyncWatcherSource;
 pub use backend_state::BackendState;
 #[cfg(feature = "migrations")]
 pub use backoff::Backoff;

@@ -4,6 +4,8 @@ mod actions;
 mod advisory;
 #[cfg(feature = "async")]
 mod async_locks;
+#[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
+mod async_prioritize;
 mod filters;
 mod lock_timeout;
 #[cfg(feature = "migrations")]

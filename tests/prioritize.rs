@@ -409,11 +409,7 @@ fn a_watcher_that_is_killed_comes_back() {
 fn without_a_watcher_nothing_is_run() {
     let db = Database::new();
     let mut conn = db.connect();
-    let port = server().port();
-    let url = format!(
-        "postgres://postgres:sup3rsecret@127.0.0.1:{port}/{}",
-        db.name
-    );
+    let url = db.tcp_url_with_password("sup3rsecret");
     let refused = conn.prioritize(&Prioritizer::new(url), |_| -> Result<(), Error> {
         panic!("run")
     });

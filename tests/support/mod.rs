@@ -56,6 +56,12 @@ impl Database {
         database
     }
 
+    /// The database through the loopback port, with this password.
+    pub fn tcp_url_with_password(&self, password: &str) -> String {
+        let (port, name) = (server().port(), &self.name);
+        format!("postgres://postgres:{password}@127.0.0.1:{port}/{name}")
+    }
+
     /// Opens a session.
     pub fn connect(&self) -> PgConnection {
         PgConnection::establish(&self.url).expect("a session")
