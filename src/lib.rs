@@ -54,6 +54,7 @@
 //! * `async`: the async front end; without `postgres` there is no libpq in the tree.
 //! * `migrations`: `PrioritizedHarness` and `MIGRATIONS`.
 //! * `serde`: `Serialize` for rows, reports and the wait graph.
+//! * `tracing`: events for waits, signals and retries.
 //! * `bundled`, `bundled_without_openssl`: libpq built from source.
 //!
 //! # Coming from django-pglock
@@ -147,6 +148,7 @@ mod table_lock_mode;
 mod table_statement;
 mod text_enum;
 mod timeout;
+mod trace;
 mod wait_chain;
 mod wait_diagram;
 mod wait_edges;

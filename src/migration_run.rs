@@ -42,6 +42,7 @@ impl Default for Settings {
 
 impl Settings {
     pub(crate) fn tell(&self, event: &MigrationEvent) {
+        crate::trace::migration(event);
         if let Some(on_event) = &self.on_event {
             on_event(event);
         }

@@ -12,6 +12,7 @@ use crate::prioritizer::{Settings, Victims};
 use crate::schema::{blocking, pg_locks};
 use crate::signal::{Provided, SendSignal};
 use crate::signal_plan;
+use crate::trace;
 use crate::wait_chain::WaitChain;
 use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Identify, Waiters};
 use crate::{
@@ -300,6 +301,7 @@ impl Watch {
     }
 
     fn tell(&self, event: PrioritizerEvent) {
+        trace::prioritizer(&event);
         if let Some(on_event) = &self.settings.on_event {
             on_event(&event);
         }
