@@ -8,7 +8,7 @@ use crate::advisory_statement::{
 use crate::driver::{Driver, Unsettled};
 use crate::statement::{ACQUIRED, TakeOutcome};
 use crate::timeout::{Patience, Wait};
-use crate::{Error, Result};
+use crate::{Error, Result, obstacle};
 
 /// What `.xact()` takes, in an error.
 pub(crate) const XACT_LOCK: &str = "a transaction's advisory lock";
@@ -32,7 +32,7 @@ pub(crate) async fn acquire(
     let started = Instant::now();
     match take(driver, target, wait.of_acquire()?).await? {
         Some(held) => Ok(held),
-        None => Err(not_acquired(target, started)),
+        None => Err(not_acquired(driver, target, started).await),
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn acquire_xact(
     let started = Instant::now();
     match take_xact(driver, target, wait.of_acquire()?).await? {
         true => Ok(()),
-        false => Err(not_acquired(target, started)),
+        false => Err(not_acquired(driver, target, started).await),
     }
 }
 
@@ -67,10 +67,11 @@ pub(crate) async fn try_acquire_xact(
     take_xact(driver, target, wait.of_try()?).await
 }
 
-fn not_acquired(target: AdvisoryTarget, started: Instant) -> Error {
+async fn not_acquired(driver: &mut impl Driver, target: AdvisoryTarget, started: Instant) -> Error {
     Error::NotAcquired {
         lock: target.to_string(),
         waited: started.elapsed(),
+        holders: obstacle::to_advisory(driver, &target).await,
     }
 }
 
@@ -80,8 +81,8 @@ async fn take_xact(
     patience: Patience,
 ) -> Result<bool> {
     driver.require_transaction(XACT_LOCK)?;
-    let (granted, _) = driver.ask(TryAdvisoryLock(target)).await?;
-    Ok(granted || wait_for(driver, target, patience).await?.is_some())
+    let (granted, backend) = driver.ask(TryAdvisoryLock(target)).await?;
+    Ok(granted || wait_for(driver, target, patience, backend).await?)
 }
 
 /// A future dropped in here may leave the lock behind, so the connection is then marked broken.
@@ -112,35 +113,40 @@ async fn attempt(
 ) -> Result<Option<i32>> {
     let (granted, backend) = match driver.ask(TryAdvisoryLock(target)).await {
         Ok(reply) => reply,
-        Err(error) => return Err(after_failed_try(driver, target, error).await),
+        Err(error) => {
+            after_failed_try(driver, target).await;
+            return Err(error);
+        }
     };
-    if granted {
-        return Ok(Some(backend));
-    }
-    match wait_for(driver, target, patience).await? {
-        Some(found) if found != backend => Err(session_changed(target, backend, found)),
-        acquired => Ok(acquired),
-    }
+    let acquired = granted || wait_for(driver, target, patience, backend).await?;
+    Ok(acquired.then_some(backend))
 }
 
 /// A try that was cancelled at its very end may have left the lock behind.
-async fn after_failed_try(driver: &mut impl Driver, target: AdvisoryTarget, error: Error) -> Error {
+async fn after_failed_try(driver: &mut impl Driver, target: AdvisoryTarget) {
     // In a transaction, which the error has aborted, nobody can look.
-    let may_look = driver.depth().is_ok_and(|depth| depth == 0);
-    if may_look && driver.ask(AdvisoryHeld(target)).await.unwrap_or(true) {
-        driver.status().set_in_error();
+    if is_outside(driver) && may_hold(driver, target).await {
+        driver.end_session().await;
     }
-    error
 }
 
-/// Waits on the server; the backend that has the lock now, or `None`.
+fn is_outside(driver: &mut impl Driver) -> bool {
+    driver.depth().is_ok_and(|depth| depth == 0)
+}
+
+async fn may_hold(driver: &mut impl Driver, target: AdvisoryTarget) -> bool {
+    driver.ask(AdvisoryHeld(target)).await.unwrap_or(true)
+}
+
+/// Waits on the server, on the backend whose try said no; whether the lock came.
 async fn wait_for(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     patience: Patience,
-) -> Result<Option<i32>> {
+    backend: i32,
+) -> Result<bool> {
     let timeout = match patience {
-        Patience::None => return Ok(None),
+        Patience::None => return Ok(false),
         Patience::Session => None,
         Patience::Until(deadline) => Some(deadline.remaining_millis()),
     };
@@ -150,23 +156,57 @@ async fn wait_for(
         timeout,
         local,
     };
-    driver.execute(wait).await?;
+    if let Err(error) = driver.execute(wait).await {
+        after_failed_wait(driver, target, backend).await;
+        return Err(error.into());
+    }
     match driver.ask(TakeOutcome { local }).await {
-        Ok((outcome, backend)) => Ok((outcome.as_deref() == Some(ACQUIRED)).then_some(backend)),
-        Err(error) => Err(after_unread_outcome(driver, target, error).await),
+        Ok((Some(outcome), found)) if found == backend => Ok(outcome == ACQUIRED),
+        Ok((_, found)) => Err(after_changed_session(driver, target, backend, found).await),
+        Err(error) => {
+            after_unread_outcome(driver, target, backend).await;
+            Err(error)
+        }
+    }
+}
+
+/// The server gives the lock back when a wait fails, but a cancel may come when
+/// it is past that. Before the wait the session did not hold the lock, or it
+/// would have been granted at once: what it holds now is not an outer hold.
+async fn after_failed_wait(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
+    let session_lock = !target.xact && is_outside(driver);
+    if session_lock && may_hold(driver, target).await {
+        give_back(driver, target, backend).await;
     }
 }
 
 /// The wait may have brought the lock, and nobody will know.
-async fn after_unread_outcome(
+async fn after_unread_outcome(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
+    if !target.xact {
+        give_back(driver, target, backend).await;
+    }
+}
+
+async fn give_back(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
+    if driver
+        .ask(AdvisoryUnlock { target, backend })
+        .await
+        .is_err()
+    {
+        driver.end_session().await;
+    }
+}
+
+/// The lock that a wait on another backend may have brought is of no use; it is
+/// given back if that backend can still be reached.
+async fn after_changed_session(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    error: Error,
+    expected: i32,
+    found: i32,
 ) -> Error {
-    if !target.xact && driver.ask(AdvisoryUnlock(target)).await.is_err() {
-        driver.status().set_in_error();
-    }
-    error
+    after_failed_wait(driver, target, found).await;
+    session_changed(target, expected, found)
 }
 
 /// Gives a session lock back, once.
@@ -174,18 +214,26 @@ async fn after_unread_outcome(
 /// When that cannot be done, as in an aborted transaction, the connection is
 /// marked broken: a pool drops it, and the lock goes with the session.
 pub(crate) async fn release(driver: &mut impl Driver, held: &Held) -> Result<()> {
+    let Held {
+        target, backend, ..
+    } = *held;
     let mut session = Unsettled::new(driver);
-    let reply = session.driver().ask(AdvisoryUnlock(held.target)).await;
-    let released = released(held, reply);
-    match released {
-        Err(Error::NotHeld(_)) | Ok(()) => session.settle(),
-        Err(_) => drop(session),
+    let released = match session
+        .driver()
+        .ask(AdvisoryUnlock { target, backend })
+        .await
+    {
+        Ok(reply) => released(held, reply),
+        Err(error) => after_failed_release(session.driver(), target, error).await,
+    };
+    if let Ok(()) | Err(Error::NotHeld(_)) = released {
+        session.settle();
     }
     released
 }
 
-fn released(held: &Held, reply: Result<(bool, i32)>) -> Result<()> {
-    match reply? {
+fn released(held: &Held, reply: (bool, i32)) -> Result<()> {
+    match reply {
         (_, backend) if backend != held.backend => {
             Err(session_changed(held.target, held.backend, backend))
         }
@@ -194,11 +242,29 @@ fn released(held: &Held, reply: Result<(bool, i32)>) -> Result<()> {
     }
 }
 
+/// A release that was cancelled may have done its work. Where it may not have,
+/// another one could take away an outer hold, for the server does not show how
+/// often a lock is held: then the session has to end.
+async fn after_failed_release(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    error: Error,
+) -> Result<()> {
+    if !is_outside(driver) {
+        return Err(error);
+    }
+    if may_hold(driver, target).await {
+        driver.end_session().await;
+        return Err(error);
+    }
+    Ok(())
+}
+
 fn session_changed(target: AdvisoryTarget, expected: i32, found: i32) -> Error {
     Error::SessionChanged {
         what: target.to_string(),
         expected,
-        found,
+        found: (found != expected).then_some(found),
     }
 }
 
@@ -213,17 +279,21 @@ pub(crate) async fn enter(driver: &mut impl Driver, held: &Held) -> Result<()> {
 
 /// After the closure: closes the savepoint as the closure ended, then releases.
 pub(crate) async fn leave(driver: &mut impl Driver, held: &Held, succeeded: bool) -> Result<()> {
+    let mut session = Unsettled::new(driver);
     let closed = match held.depth {
         0 => Ok(()),
-        depth => driver.close(depth, succeeded).await,
+        depth => session.driver().close(depth, succeeded).await,
     };
+    session.settle();
     release(driver, held).await?;
     closed
 }
 
 /// After a panic: whatever transaction the closure left open is rolled back first.
 pub(crate) async fn abandon(driver: &mut impl Driver, held: &Held) -> Result<()> {
+    let mut session = Unsettled::new(driver);
     // A rollback that fails leaves the release to fail, which marks the connection.
-    let _ = driver.unwind(held.depth).await;
+    let _ = session.driver().unwind(held.depth).await;
+    session.settle();
     release(driver, held).await
 }

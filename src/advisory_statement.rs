@@ -5,9 +5,9 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{BigInt, Bool, Integer};
 
-use crate::AdvisoryKey;
 use crate::advisory_key::Repr;
-use crate::statement::{ACQUIRED, BUSY, OUTCOME, command, push_do, query};
+use crate::statement::{ACQUIRED, BUSY, OUTCOME, command, push_do, query, set_lock_timeout};
+use crate::{AdvisoryKey, LockMode};
 
 /// Which advisory lock.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +28,26 @@ impl AdvisoryTarget {
         }
     }
 
-    /// The name of the lock function that starts with `verb`.
-    fn function(&self, verb: &str) -> String {
+    /// The name of the function that takes the lock; `verb` is empty or `try_`.
+    fn lock(&self, verb: &str) -> String {
         let xact = if self.xact { "_xact" } else { "" };
-        let shared = if self.shared { "_shared" } else { "" };
-        match verb {
-            "unlock" => format!("pg_catalog.pg_advisory_unlock{shared}"),
-            verb => format!("pg_catalog.pg_{verb}advisory{xact}_lock{shared}"),
+        format!("pg_catalog.pg_{verb}advisory{xact}_lock{}", self.suffix())
+    }
+
+    /// The name of the function that gives the lock back.
+    fn unlock(&self) -> String {
+        format!("pg_catalog.pg_advisory_unlock{}", self.suffix())
+    }
+
+    fn suffix(&self) -> &'static str {
+        if self.shared { "_shared" } else { "" }
+    }
+
+    /// The modes that keep this lock from being taken.
+    pub(crate) fn conflicts(&self) -> Vec<LockMode> {
+        match self.shared {
+            true => vec![LockMode::Exclusive],
+            false => vec![LockMode::Exclusive, LockMode::Share],
         }
     }
 
@@ -42,8 +55,9 @@ impl AdvisoryTarget {
     fn held(&self) -> String {
         format!(
             "EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
-             WHERE l.locktype = 'advisory' AND l.granted AND l.pid = pg_backend_pid() \
-             AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database()) \
+             WHERE l.locktype = 'advisory' AND l.granted AND l.pid = pg_catalog.pg_backend_pid() \
+             AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
+             WHERE d.datname = pg_catalog.current_database()) \
              AND l.classid = {} AND l.objid = {} AND l.objsubid = {} AND l.mode = '{}')",
             self.key.classid(),
             self.key.objid(),
@@ -76,21 +90,36 @@ pub(crate) struct TryAdvisoryLock(pub(crate) AdvisoryTarget);
 
 query!(TryAdvisoryLock => (Bool, Integer), (bool, i32));
 
+// The backend's pid comes along for nothing, and shows a pooler in between.
 impl QueryFragment<Pg> for TryAdvisoryLock {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        call(&self.0, "try_", out)
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ");
+        push_call(&self.0.lock("try_"), &self.0.key, &mut out)?;
+        out.push_sql(", pg_catalog.pg_backend_pid()");
+        Ok(())
     }
 }
 
 /// Releases the lock: whether it was held, and the backend that was asked.
+///
+/// Behind a pooler another backend may be asked, which holds the same lock for
+/// somebody else: it is left alone.
 #[derive(Debug)]
-pub(crate) struct AdvisoryUnlock(pub(crate) AdvisoryTarget);
+pub(crate) struct AdvisoryUnlock {
+    pub(crate) target: AdvisoryTarget,
+    pub(crate) backend: i32,
+}
 
 query!(AdvisoryUnlock => (Bool, Integer), (bool, i32));
 
 impl QueryFragment<Pg> for AdvisoryUnlock {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        call(&self.0, "unlock", out)
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT CASE WHEN pg_catalog.pg_backend_pid() = ");
+        out.push_bind_param::<Integer, _>(&self.backend)?;
+        out.push_sql(" THEN ");
+        push_call(&self.target.unlock(), &self.target.key, &mut out)?;
+        out.push_sql(" ELSE false END, pg_catalog.pg_backend_pid()");
+        Ok(())
     }
 }
 
@@ -109,16 +138,14 @@ impl QueryFragment<Pg> for AdvisoryHeld {
     }
 }
 
-/// The backend's pid comes along for nothing, and shows a pooler in between.
-fn call<'b>(
-    target: &'b AdvisoryTarget,
-    verb: &str,
-    mut out: AstPass<'_, 'b, Pg>,
+fn push_call<'b>(
+    function: &str,
+    key: &'b AdvisoryKey,
+    out: &mut AstPass<'_, 'b, Pg>,
 ) -> QueryResult<()> {
-    out.push_sql("SELECT ");
-    out.push_sql(&target.function(verb));
+    out.push_sql(function);
     out.push_sql("(");
-    match &target.key.0 {
+    match &key.0 {
         Repr::Big(key) => out.push_bind_param::<BigInt, _>(key)?,
         Repr::Pair(first, second) => {
             out.push_bind_param::<Integer, _>(first)?;
@@ -126,7 +153,7 @@ fn call<'b>(
             out.push_bind_param::<Integer, _>(second)?;
         }
     }
-    out.push_sql("), pg_backend_pid()");
+    out.push_sql(")");
     Ok(())
 }
 
@@ -152,28 +179,30 @@ impl WaitForAdvisoryLock {
         let Self { target, local, .. } = self;
         let key = target.key;
         let held = target.held();
-        let lock = target.function("");
+        let lock = target.lock("");
         // A transaction's lock went with the block's own subtransaction.
         let give_back = match target.xact {
             true => String::new(),
             false => format!(
                 "IF {held} THEN PERFORM {unlock}({key}); END IF; ",
-                unlock = target.function("unlock")
+                unlock = target.unlock()
             ),
         };
-        let timeout = self.timeout.map_or(String::new(), |millis| {
-            format!("PERFORM set_config('lock_timeout', '{millis}', true); ")
-        });
+        let timeout = self.timeout.map_or(String::new(), set_lock_timeout);
+        // Whoever fails next asks who was in the way; what a transaction has seen
+        // of `pg_stat_activity` it would see again.
         format!(
-            "DECLARE ambient text := current_setting('lock_timeout'); outcome text := '{ACQUIRED}'; \
+            "DECLARE ambient text := pg_catalog.current_setting('lock_timeout'); outcome text := '{BUSY}'; \
              BEGIN \
-             BEGIN {timeout}PERFORM {lock}({key}); \
+             {timeout}PERFORM {lock}({key}); \
+             PERFORM pg_catalog.set_config('lock_timeout', ambient, true); \
+             PERFORM pg_catalog.set_config('{OUTCOME}', '{ACQUIRED}', {local}); \
              EXCEPTION \
-             WHEN lock_not_available THEN IF NOT {held} THEN outcome := '{BUSY}'; END IF; \
+             WHEN lock_not_available THEN \
+             IF {held} THEN outcome := '{ACQUIRED}'; END IF; \
+             PERFORM pg_catalog.set_config('{OUTCOME}', outcome, {local}); \
+             PERFORM pg_catalog.pg_stat_clear_snapshot(); \
              WHEN query_canceled OR OTHERS THEN {give_back}RAISE; \
-             END; \
-             PERFORM set_config('lock_timeout', ambient, true); \
-             PERFORM set_config('{OUTCOME}', outcome, {local}); \
              END"
         )
     }

@@ -83,7 +83,7 @@ where
     /// conn.transaction(|conn| {
     ///     conn.advisory("report").xact().acquire()?;
     ///     assert!(other.advisory("report").try_acquire()?.is_none());
-    ///     diesel_pglock::Result::Ok(())
+    ///     Ok::<_, diesel_pglock::Error>(())
     /// })?;
     /// assert!(other.advisory("report").try_acquire()?.is_some());
     /// # Ok(())

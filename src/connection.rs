@@ -72,16 +72,11 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     where
         E: From<Error>,
     {
-        let mut previous = Some(ready(lock_timeout::set(
-            &mut SyncDriver(self),
-            timeout.into(),
-        ))?);
-        let mut restore = |conn: &mut Self| match previous.take() {
-            Some(previous) => ready(lock_timeout::restore(&mut SyncDriver(conn), previous)),
-            None => Ok(()),
-        };
-        let result = or_undo(self, f, |conn| drop(restore(conn)));
-        let restored = restore(self);
+        let previous = ready(lock_timeout::set(&mut SyncDriver(self), timeout.into()))?;
+        let (result, previous) = or_undo(self, previous, f, |conn, previous| {
+            let _ = ready(lock_timeout::abandon(&mut SyncDriver(conn), previous));
+        });
+        let restored = ready(lock_timeout::restore(&mut SyncDriver(self), previous));
         result.and_then(|value| Ok(restored.map(|()| value)?))
     }
 

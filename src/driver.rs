@@ -16,7 +16,7 @@ use diesel::pg::Pg;
 use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel::{Connection, QueryResult};
 
-use crate::statement::Statement;
+use crate::statement::{EndSession, Statement};
 use crate::{Error, Result};
 
 /// One session, whichever way it is spoken to.
@@ -95,15 +95,28 @@ pub trait Driver: Send {
         }
     }
 
-    /// Ends what was opened at `depth`: commits after success, else rolls back.
+    /// Ends what was opened above `depth`: commits after success, else rolls back.
     fn close(&mut self, depth: u32, succeeded: bool) -> impl Future<Output = Result<()>> + Send {
         async move {
-            if !succeeded {
-                return self.unwind(depth).await;
+            let mut closed = Ok(());
+            while succeeded && closed.is_ok() && self.depth()? > depth {
+                closed = self.commit().await;
             }
-            let committed = self.commit().await;
             self.unwind(depth).await?;
-            Ok(committed?)
+            Ok(closed?)
+        }
+    }
+
+    /// Ends the session, for nobody knows any more what it holds, and marks the connection broken.
+    ///
+    /// The mark alone would not do: `PgConnection` takes it back when a later
+    /// statement finds the session idle. In an aborted transaction, where the
+    /// server refuses to end anything, it stays until the rollback.
+    fn end_session(&mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            // The answer is a lost connection.
+            let _ = self.ask(EndSession).await;
+            self.status().set_in_error();
         }
     }
 }

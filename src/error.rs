@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use crate::AdvisoryKey;
+use crate::obstacle::HeldBy;
+use crate::{AdvisoryKey, PgLock};
 
 /// What went wrong.
 ///
@@ -10,13 +11,18 @@ use crate::AdvisoryKey;
 #[non_exhaustive]
 pub enum Error {
     /// Somebody else holds the lock, and it was not waited for, or not long enough.
-    #[error("{lock} was not acquired{}", waiting(.waited))]
+    #[error("{lock} was not acquired{}{}", waiting(.waited), HeldBy(.holders))]
     #[non_exhaustive]
     NotAcquired {
-        /// What was asked for, such as `exclusive advisory lock 42`.
+        /// What was asked for, such as ``shared advisory lock `42` ``.
         lock: String,
         /// How long it was waited for.
         waited: Duration,
+        /// The locks in the way, and the sessions that have them or stand in the queue for
+        /// them; those that are held first.
+        ///
+        /// Empty when they were gone as soon as that was asked.
+        holders: Vec<PgLock>,
     },
 
     /// The session does not hold the lock that it was to release.
@@ -41,8 +47,9 @@ pub enum Error {
     /// Session locks and session settings cannot work there; use them inside a
     /// transaction, as `.xact()` does, or connect to the server directly.
     #[error(
-        "{what} was set on backend {expected}, but the next statement ran on backend {found}: \
-         a connection pooler in transaction mode breaks session state; stay inside a transaction"
+        "{what} was asked for on backend {expected}, but a later statement ran on {}: \
+         a connection pooler in transaction mode breaks session state; stay inside a transaction",
+        backend(.found)
     )]
     #[non_exhaustive]
     SessionChanged {
@@ -50,8 +57,8 @@ pub enum Error {
         what: String,
         /// The process that has it.
         expected: i32,
-        /// The process that answered.
-        found: i32,
+        /// The process that answered later; `None` if that was the first one again.
+        found: Option<i32>,
     },
 
     /// The watcher has no connection; nothing was run.
@@ -88,6 +95,10 @@ fn waiting(waited: &Duration) -> String {
         0 => String::new(),
         millis => format!(" within {millis} ms"),
     }
+}
+
+fn backend(found: &Option<i32>) -> String {
+    found.map_or("another".to_owned(), |pid| format!("backend {pid}"))
 }
 
 impl Error {

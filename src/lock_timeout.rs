@@ -5,7 +5,7 @@ use std::time::Duration;
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
-use diesel::sql_types::{Bool, Integer, Text};
+use diesel::sql_types::{Bool, Integer, Nullable, Text};
 
 use crate::driver::{Driver, Unsettled};
 use crate::statement::query;
@@ -25,11 +25,39 @@ query!(SwapLockTimeout => (Text, Text, Integer), (String, String, i32));
 impl QueryFragment<Pg> for SwapLockTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         // OFFSET 0 keeps the subquery apart, so that the old value is read first.
-        out.push_sql("SELECT previous.value, set_config('lock_timeout', ");
+        out.push_sql("SELECT previous.value, pg_catalog.set_config('lock_timeout', ");
         out.push_bind_param::<Text, _>(&self.value)?;
         out.push_sql(", ");
         out.push_bind_param::<Bool, _>(&self.local)?;
-        out.push_sql("), pg_backend_pid() FROM (SELECT current_setting('lock_timeout') AS value OFFSET 0) AS previous");
+        out.push_sql(
+            "), pg_catalog.pg_backend_pid() FROM \
+             (SELECT pg_catalog.current_setting('lock_timeout') AS value OFFSET 0) AS previous",
+        );
+        Ok(())
+    }
+}
+
+/// Puts `lock_timeout` back, and tells the backend that was asked.
+///
+/// Behind a pooler another backend may be asked; its value is left alone.
+#[derive(Clone, Debug)]
+struct RestoreLockTimeout {
+    value: String,
+    local: bool,
+    backend: i32,
+}
+
+query!(RestoreLockTimeout => (Nullable<Text>, Integer), (Option<String>, i32));
+
+impl QueryFragment<Pg> for RestoreLockTimeout {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT CASE WHEN pg_catalog.pg_backend_pid() = ");
+        out.push_bind_param::<Integer, _>(&self.backend)?;
+        out.push_sql(" THEN pg_catalog.set_config('lock_timeout', ");
+        out.push_bind_param::<Text, _>(&self.value)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Bool, _>(&self.local)?;
+        out.push_sql(") END, pg_catalog.pg_backend_pid()");
         Ok(())
     }
 }
@@ -37,57 +65,74 @@ impl QueryFragment<Pg> for SwapLockTimeout {
 /// A `lock_timeout` that is to be put back.
 #[derive(Debug)]
 pub(crate) struct Previous {
-    value: String,
-    local: bool,
-    backend: i32,
+    restore: RestoreLockTimeout,
+    /// How many transactions were open when it was replaced.
+    depth: u32,
 }
 
 impl Previous {
     /// Whether the end of the transaction puts it back in any case.
-    #[cfg(feature = "async")]
     pub(crate) fn is_local(&self) -> bool {
-        self.local
+        self.restore.local
     }
 }
 
 /// Sets `lock_timeout`; `None` means no limit.
 pub(crate) async fn set(driver: &mut impl Driver, timeout: Option<Duration>) -> Result<Previous> {
     let value = timeout.map_or(Ok(0), millis)?.to_string();
-    let local = driver.depth()? > 0;
+    let depth = driver.depth()?;
+    let local = depth > 0;
     let swap = SwapLockTimeout { value, local };
     let mut session = Unsettled::unless(local, driver);
     let reply = session.driver().ask(swap).await;
     session.settle();
     let (value, _, backend) = reply?;
-    Ok(Previous {
+    let restore = RestoreLockTimeout {
         value,
         local,
         backend,
-    })
+    };
+    Ok(Previous { restore, depth })
 }
 
 /// Puts `lock_timeout` back.
 ///
 /// In a transaction a failure means that it is aborted, and then its rollback
-/// puts the value back. Outside of one the connection is marked broken.
+/// puts the value back. Outside of one the session has to end.
 pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Result<()> {
-    let Previous {
-        value,
-        local,
-        backend,
-    } = previous;
-    let mut session = Unsettled::unless(local, driver);
-    let swap = SwapLockTimeout { value, local };
-    match session.driver().ask(swap).await {
-        Ok((_, _, found)) if found != backend => Err(Error::SessionChanged {
+    let mut session = Unsettled::unless(previous.is_local(), driver);
+    let restored = put_back(session.driver(), &previous.restore).await;
+    match restored {
+        Ok(()) => session.settle(),
+        Err(_) if previous.is_local() => return Ok(()),
+        Err(Error::SessionChanged { .. }) => {}
+        Err(_) => session.driver().end_session().await,
+    }
+    restored
+}
+
+/// After a panic: whatever transaction the closure left open is rolled back
+/// first, or its rollback would undo the restoring.
+pub(crate) async fn abandon(driver: &mut impl Driver, previous: Previous) -> Result<()> {
+    let mut session = Unsettled::unless(previous.is_local(), driver);
+    // A rollback that fails leaves the rest to fail, which ends the session.
+    let _ = session.driver().unwind(previous.depth).await;
+    session.settle();
+    restore(driver, previous).await
+}
+
+/// Tries once more when somebody cancelled it: setting twice does no harm.
+async fn put_back(driver: &mut impl Driver, restore: &RestoreLockTimeout) -> Result<()> {
+    let reply = match driver.ask(restore.clone()).await {
+        Err(_) if !restore.local => driver.ask(restore.clone()).await,
+        reply => reply,
+    };
+    match reply? {
+        (_, found) if found != restore.backend => Err(Error::SessionChanged {
             what: "`lock_timeout`".to_owned(),
-            expected: backend,
-            found,
+            expected: restore.backend,
+            found: Some(found),
         }),
-        Err(error) if !local => Err(error),
-        Ok(_) | Err(_) => {
-            session.settle();
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }

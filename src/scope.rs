@@ -7,30 +7,31 @@ use diesel::pg::Pg;
 use crate::driver::{Driver, SyncDriver, ready};
 use crate::{Error, Result};
 
-/// Runs `f`; `undo` runs when `f` panics.
-pub(crate) fn or_undo<C, R>(
+/// Runs `f`, and hands `state` back; when `f` panics, `undo` gets it.
+pub(crate) fn or_undo<C, S, R>(
     conn: &mut C,
+    state: S,
     f: impl FnOnce(&mut C) -> R,
-    undo: impl FnMut(&mut C),
-) -> R {
+    undo: impl FnOnce(&mut C, S),
+) -> (R, S) {
     let mut scope = Scope {
         conn,
-        undo: Some(undo),
+        undo: Some((undo, state)),
     };
     let value = f(scope.conn);
-    scope.undo = None;
-    value
+    let (_, state) = scope.undo.take().expect("only dropping takes it before");
+    (value, state)
 }
 
-struct Scope<'c, C, U: FnMut(&mut C)> {
+struct Scope<'c, C, S, U: FnOnce(&mut C, S)> {
     conn: &'c mut C,
-    undo: Option<U>,
+    undo: Option<(U, S)>,
 }
 
-impl<C, U: FnMut(&mut C)> Drop for Scope<'_, C, U> {
+impl<C, S, U: FnOnce(&mut C, S)> Drop for Scope<'_, C, S, U> {
     fn drop(&mut self) {
-        if let Some(undo) = &mut self.undo {
-            undo(self.conn);
+        if let Some((undo, state)) = self.undo.take() {
+            undo(self.conn, state);
         }
     }
 }
@@ -50,7 +51,7 @@ where
 {
     SyncDriver(conn).refuse_transaction(lock)?;
     ready(SyncDriver(conn).begin()).map_err(Error::from)?;
-    let result = or_undo(conn, f, |conn| {
+    let (result, ()) = or_undo(conn, (), f, |conn, ()| {
         // A connection that cannot roll back is marked broken by Diesel.
         let _ = ready(SyncDriver(conn).unwind(0));
     });

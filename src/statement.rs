@@ -3,7 +3,7 @@
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Integer, Nullable, Text};
+use diesel::sql_types::{Bool, Integer, Nullable, Text};
 
 /// A query of this crate, which knows what its row is read into.
 pub trait Statement: Query + QueryFragment<Pg> + QueryId + Send + 'static {
@@ -61,15 +61,20 @@ query!(TakeOutcome => (Nullable<Text>, Integer), (Option<String>, i32));
 impl QueryFragment<Pg> for TakeOutcome {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         // OFFSET 0 keeps the subquery apart, so that the value is read before it is cleared.
-        out.push_sql("SELECT o.outcome, pg_backend_pid(), set_config('");
+        out.push_sql("SELECT o.outcome, pg_catalog.pg_backend_pid(), pg_catalog.set_config('");
         out.push_sql(OUTCOME);
         out.push_sql("', '', ");
         out.push_sql(if self.local { "true" } else { "false" });
-        out.push_sql(") FROM (SELECT current_setting('");
+        out.push_sql(") FROM (SELECT pg_catalog.current_setting('");
         out.push_sql(OUTCOME);
         out.push_sql("', true) AS outcome OFFSET 0) AS o");
         Ok(())
     }
+}
+
+/// PL/pgSQL that sets `lock_timeout` for the rest of the transaction.
+pub(crate) fn set_lock_timeout(millis: impl std::fmt::Display) -> String {
+    format!("PERFORM pg_catalog.set_config('lock_timeout', ({millis})::text, true); ")
 }
 
 /// Wraps a PL/pgSQL body in `DO`, with a quote that the body does not contain.
@@ -93,7 +98,20 @@ query!(BackendPid => Integer, i32);
 
 impl QueryFragment<Pg> for BackendPid {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT pg_backend_pid()");
+        out.push_sql("SELECT pg_catalog.pg_backend_pid()");
+        Ok(())
+    }
+}
+
+/// Ends the session that sends it.
+#[derive(Debug)]
+pub(crate) struct EndSession;
+
+query!(EndSession => Bool, bool);
+
+impl QueryFragment<Pg> for EndSession {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())");
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use crate::driver::Driver;
 use crate::statement::{ACQUIRED, TakeOutcome};
 use crate::table_statement::{LockTables, TableTarget};
 use crate::timeout::{Patience, Wait};
-use crate::{Error, Result};
+use crate::{Error, Result, obstacle};
 
 /// What `lock_table` takes, in an error.
 pub(crate) const TABLE_LOCK: &str = "a table lock";
@@ -18,14 +18,14 @@ pub(crate) async fn acquire(
     wait: Wait,
 ) -> Result<()> {
     let started = Instant::now();
-    let lock = target.to_string();
-    match take(driver, target, wait.of_acquire()?).await? {
-        true => Ok(()),
-        false => Err(Error::NotAcquired {
-            lock,
-            waited: started.elapsed(),
-        }),
+    if take(driver, &target, wait.of_acquire()?).await? {
+        return Ok(());
     }
+    Err(Error::NotAcquired {
+        lock: target.to_string(),
+        waited: started.elapsed(),
+        holders: obstacle::to_tables(driver, target).await,
+    })
 }
 
 /// Takes the lock; `false` when somebody else is in the way.
@@ -34,12 +34,12 @@ pub(crate) async fn try_acquire(
     target: TableTarget,
     wait: Wait,
 ) -> Result<bool> {
-    take(driver, target, wait.of_try()?).await
+    take(driver, &target, wait.of_try()?).await
 }
 
-async fn take(driver: &mut impl Driver, target: TableTarget, patience: Patience) -> Result<bool> {
+async fn take(driver: &mut impl Driver, target: &TableTarget, patience: Patience) -> Result<bool> {
     driver.require_transaction(TABLE_LOCK)?;
-    driver.execute(LockTables { target, patience }).await?;
+    driver.execute(LockTables::new(target, patience)).await?;
     let (outcome, _) = driver.ask(TakeOutcome { local: true }).await?;
     Ok(outcome.as_deref() == Some(ACQUIRED))
 }

@@ -180,7 +180,7 @@ where
     ///         .lock_table::<users::table>(TableLockMode::RowExclusive)
     ///         .try_run(|_| diesel::QueryResult::Ok(()))?;
     ///     assert_eq!(refused, None);
-    ///     diesel_pglock::Result::Ok(())
+    ///     Ok::<_, diesel_pglock::Error>(())
     /// })?;
     /// # Ok(())
     /// # }

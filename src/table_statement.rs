@@ -1,14 +1,12 @@
 //! The statement that locks tables.
 
-use std::fmt::Write;
-
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
 
-use crate::TableLockMode;
-use crate::statement::{ACQUIRED, BUSY, OUTCOME, command, push_do};
+use crate::statement::{ACQUIRED, BUSY, OUTCOME, command, push_do, set_lock_timeout};
 use crate::timeout::Patience;
+use crate::{LockMode, TableLockMode};
 
 /// Which tables, and how.
 #[derive(Clone, Debug)]
@@ -37,64 +35,113 @@ impl std::fmt::Display for TableTarget {
 /// transaction as usable as before, and gives back what was locked already.
 #[derive(Debug)]
 pub(crate) struct LockTables {
-    pub(crate) target: TableTarget,
-    pub(crate) patience: Patience,
+    body: String,
 }
 
 command!(LockTables);
 
 impl LockTables {
-    fn body(&self) -> Result<String, std::fmt::Error> {
-        let mut body = String::from("DECLARE ambient text := current_setting('lock_timeout'); ");
-        let deadline = match self.patience {
-            Patience::Until(deadline) => Some(deadline.remaining_millis()),
-            Patience::None | Patience::Session => None,
+    pub(crate) fn new(target: &TableTarget, patience: Patience) -> Self {
+        let (declared, statements) = match patience {
+            Patience::Until(deadline) => (
+                declare_deadline(deadline.remaining_millis()),
+                target.each(|table| under_deadline(target, table)),
+            ),
+            Patience::Session => (String::new(), target.each(|table| target.lock(table))),
+            Patience::None => (String::new(), target.each(|table| target.lock_now(table))),
         };
-        if let Some(millis) = deadline {
-            write!(
-                body,
-                "deadline timestamptz := clock_timestamp() + interval '{millis} ms'; "
-            )?;
-        }
-        body.push_str("BEGIN ");
-        for table in &self.target.tables {
-            if deadline.is_some() {
-                // `lock_timeout` counts for each lock anew; the deadline is for all of them.
-                body.push_str(
-                    "PERFORM set_config('lock_timeout', greatest(1, ceil(extract(epoch FROM \
-                     deadline - clock_timestamp()) * 1000)::int)::text, true); ",
-                );
-            }
-            self.push_lock(&mut body, table)?;
-        }
-        write!(
-            body,
-            "PERFORM set_config('lock_timeout', ambient, true); \
-             PERFORM set_config('{OUTCOME}', '{ACQUIRED}', true); \
+        // Whoever fails next asks who was in the way; what a transaction has seen
+        // of `pg_stat_activity` it would see again.
+        let body = format!(
+            "DECLARE ambient text := pg_catalog.current_setting('lock_timeout'); {declared}\
+             BEGIN {statements}\
+             PERFORM pg_catalog.set_config('lock_timeout', ambient, true); \
+             PERFORM pg_catalog.set_config('{OUTCOME}', '{ACQUIRED}', true); \
              EXCEPTION WHEN lock_not_available THEN \
-             PERFORM set_config('{OUTCOME}', '{BUSY}', true); \
+             PERFORM pg_catalog.set_config('{OUTCOME}', '{BUSY}', true); \
+             PERFORM pg_catalog.pg_stat_clear_snapshot(); \
              END"
-        )?;
-        Ok(body)
-    }
-
-    fn push_lock(&self, body: &mut String, table: &str) -> std::fmt::Result {
-        let only = if self.target.only { "ONLY " } else { "" };
-        let nowait = match self.patience {
-            Patience::None => " NOWAIT",
-            Patience::Session | Patience::Until(_) => "",
-        };
-        let mode = self.target.mode;
-        write!(body, "LOCK TABLE {only}{table} IN {mode} MODE{nowait}; ")
+        );
+        Self { body }
     }
 }
 
 impl QueryFragment<Pg> for LockTables {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let body = self
-            .body()
-            .map_err(|error| diesel::result::Error::QueryBuilderError(error.into()))?;
-        push_do(&mut out, &body);
+        push_do(&mut out, &self.body);
         Ok(())
     }
+}
+
+impl TableTarget {
+    fn each(&self, statement: impl Fn(&str) -> String) -> String {
+        self.tables.iter().map(|table| statement(table)).collect()
+    }
+
+    fn lock(&self, table: &str) -> String {
+        let only = if self.only { "ONLY " } else { "" };
+        format!("LOCK TABLE {only}{table} IN {} MODE; ", self.mode)
+    }
+
+    fn lock_now(&self, table: &str) -> String {
+        let only = if self.only { "ONLY " } else { "" };
+        format!("LOCK TABLE {only}{table} IN {} MODE NOWAIT; ", self.mode)
+    }
+
+    /// The modes that keep this lock from being taken.
+    pub(crate) fn conflicts(&self) -> Vec<LockMode> {
+        let modes = TableLockMode::ALL.into_iter();
+        modes
+            .filter(|mode| mode.conflicts_with(self.mode))
+            .map(LockMode::from)
+            .collect()
+    }
+}
+
+fn declare_deadline(millis: u32) -> String {
+    format!(
+        "deadline timestamptz := pg_catalog.clock_timestamp() + interval '{millis} ms'; \
+         child regclass; "
+    )
+}
+
+/// What is left until the deadline, in milliseconds, and never 0, which would mean no limit.
+const REMAINING: &str = "greatest(1, pg_catalog.ceil(extract(epoch FROM \
+     deadline - pg_catalog.clock_timestamp()) * 1000)::int)";
+
+/// Locks one table with what is left of the time.
+///
+/// `lock_timeout` counts for each lock anew, and locking a table locks those that
+/// inherit from it one after the other. So they are locked one by one, in the
+/// order that the server takes. The last statement finds nothing left to do,
+/// except for tables that this role may not lock by themselves, that are not plain
+/// tables, or that came to be just now.
+fn under_deadline(target: &TableTarget, table: &str) -> String {
+    let remaining = set_lock_timeout(REMAINING);
+    let lock = target.lock(table);
+    if target.only {
+        return format!("{remaining}{lock}");
+    }
+    let mode = target.mode;
+    format!(
+        "{remaining}LOCK TABLE ONLY {table} IN {mode} MODE; \
+         BEGIN \
+         FOR child IN WITH RECURSIVE heirs(id, path) AS (\
+         SELECT inhrelid, ARRAY[inhrelid] FROM pg_catalog.pg_inherits WHERE inhparent = {name}::regclass \
+         UNION ALL SELECT i.inhrelid, path || i.inhrelid FROM heirs JOIN pg_catalog.pg_inherits AS i ON i.inhparent = id) \
+         SELECT id FROM heirs JOIN pg_catalog.pg_class ON oid = id WHERE relkind IN ('r', 'p') ORDER BY path \
+         LOOP {remaining}\
+         EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN {mode} MODE', child); \
+         END LOOP; \
+         EXCEPTION WHEN insufficient_privilege OR undefined_table THEN NULL; \
+         END; \
+         {remaining}{lock}",
+        name = literal(table),
+    )
+}
+
+/// The text as a string literal, whatever `standard_conforming_strings` says.
+fn literal(text: &str) -> String {
+    let escaped = text.replace('\\', r"\\").replace('\'', "''");
+    format!("E'{escaped}'")
 }

@@ -40,6 +40,8 @@ pub(crate) struct Watch {
     /// Who is in the way now, by its place in the report.
     present: Vec<Present>,
     report: PrioritizerReport,
+    /// Since when we wait for somebody.
+    waiting_since: Option<Instant>,
     /// How many sessions were signalled.
     victims: usize,
     /// Whether signals have been sent at the one look that may.
@@ -63,6 +65,7 @@ impl Watch {
             settings,
             present: Vec::new(),
             report: PrioritizerReport::default(),
+            waiting_since: None,
             victims: 0,
             acted: false,
         }
@@ -87,6 +90,9 @@ impl Watch {
     ) -> Result<()> {
         self.report.looks += 1;
         let blocking = driver.ask(BlockingPids(self.us.pid)).await?;
+        // Kept for one look more, which may fall between the server's verdict and ours.
+        self.report.deadlocked &= !blocking.is_empty() || self.waiting_since.is_some();
+        self.note_waiting(!blocking.is_empty());
         let rows = match blocking.is_empty() {
             true => Vec::new(),
             false => self.in_the_way(driver).await?,
@@ -107,13 +113,14 @@ impl Watch {
 
     /// A row for each session to be moved, and the way to it.
     async fn in_the_way(
-        &self,
+        &mut self,
         driver: &mut impl Driver,
     ) -> Result<Vec<(BlockedPgLock, Vec<(i32, i32)>)>> {
         let waiters = driver
             .load::<Waiters, <Waiters as Query>::SqlType, _>(Waiters)
             .await?;
         let chain = WaitChain::walk(self.us.pid, waiters);
+        self.report.deadlocked = chain.is_deadlock();
         let targets = match self.settings.victims {
             Victims::Roots => chain.roots(),
             Victims::All => chain.direct(),
@@ -140,6 +147,17 @@ impl Watch {
             (row, path)
         };
         Ok(rows.into_iter().map(with_path).collect())
+    }
+
+    fn note_waiting(&mut self, waits: bool) {
+        match self.waiting_since {
+            None if waits => self.waiting_since = Some(Instant::now()),
+            Some(since) if !waits => {
+                self.report.waited += since.elapsed();
+                self.waiting_since = None;
+            }
+            _ => {}
+        }
     }
 
     /// Keeps book of who is in the way and for how long.
@@ -295,7 +313,8 @@ impl Watch {
         soonest.map_or(interval, |soonest| soonest.min(interval))
     }
 
-    pub(crate) fn into_report(self) -> PrioritizerReport {
+    pub(crate) fn into_report(mut self) -> PrioritizerReport {
+        self.note_waiting(false);
         self.report
     }
 }

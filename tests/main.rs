@@ -6,6 +6,8 @@ mod advisory;
 mod async_locks;
 mod filters;
 mod lock_timeout;
+#[cfg(feature = "migrations")]
+mod migrations;
 mod prioritize;
 mod support;
 mod table_lock;
