@@ -3,6 +3,8 @@
 //! `cargo xtask demo` runs it, on a throwaway server, or in a database of its own
 //! on the server of `DATABASE_URL`.
 
+#![allow(clippy::print_stdout)] // for a person to read
+
 use std::error::Error;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -229,10 +231,11 @@ fn heading(text: &str) {
 }
 
 fn check(holds: bool, what: &str) -> Result<()> {
-    match holds {
-        true => Ok(println!("  ✓ {what}")),
-        false => Err(format!("this did not happen: {what}").into()),
+    if !holds {
+        return Err(format!("this did not happen: {what}").into());
     }
+    println!("  ✓ {what}");
+    Ok(())
 }
 
 fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {

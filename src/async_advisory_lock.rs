@@ -114,6 +114,7 @@ where
     /// # Ok(())
     /// # }
     /// ```
+    #[allow(clippy::manual_async_fn)] // an `async fn` could not promise to be `Send`
     pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
         for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
@@ -140,6 +141,7 @@ where
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    #[allow(clippy::manual_async_fn)] // as above
     pub fn try_run<'a, R, E, F>(
         self,
         f: F,

@@ -9,3 +9,15 @@
 ///
 #[doc = include_str!("../docs/reading-locks.md")]
 pub mod reading_locks {}
+
+/// How to get migrations through on a busy database, and what it costs whom.
+///
+/// [`PrioritizedHarness`]: crate::PrioritizedHarness
+///
+#[cfg(all(feature = "migrations", feature = "postgres"))]
+#[cfg_attr(
+    not(feature = "async"),
+    doc = "The examples want the feature `async` too."
+)]
+#[doc = include_str!("../docs/migrations-without-downtime.md")]
+pub mod migrations_without_downtime {}

@@ -84,6 +84,7 @@ impl fmt::Display for MigrationReport {
 
 /// What a [`PrioritizedHarness`](crate::PrioritizedHarness) tells while it runs.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // few, and passed by reference
 #[non_exhaustive]
 pub enum MigrationEvent {
     /// Another runner holds the runners' lock.

@@ -26,8 +26,10 @@ pub(crate) struct Settings {
     pub(crate) lock_timeout: Option<Duration>,
     pub(crate) attempts: u32,
     pub(crate) backoff: Backoff,
-    pub(crate) on_event: Option<Arc<dyn Fn(&MigrationEvent) + Send + Sync>>,
+    pub(crate) on_event: Option<OnEvent>,
 }
+
+type OnEvent = Arc<dyn Fn(&MigrationEvent) + Send + Sync>;
 
 impl Default for Settings {
     fn default() -> Self {

@@ -38,7 +38,7 @@ fn secrets(url: &str) -> Vec<&str> {
 fn redact(message: &str, secrets: &[&str]) -> String {
     let conceals = |quoted: &str| {
         let of = |secret: &&str| secret.contains(quoted) || quoted.contains(secret);
-        !quoted.is_empty() && secrets.iter().any(|secret| of(secret))
+        !quoted.is_empty() && secrets.iter().any(of)
     };
     let quotations: Vec<_> = message
         .split('"')

@@ -13,10 +13,10 @@ pub(crate) fn waiting(lock: &impl Display) {
     tracing::debug!(%lock, "waiting for a lock");
 }
 
-/// The wait is over.
-pub(crate) fn waited(lock: &impl Display, acquired: bool, waited: Duration) {
+/// A lock was asked for, which may have taken a wait.
+pub(crate) fn locked(lock: &impl Display, acquired: bool, waited: Duration) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(%lock, acquired, ?waited, "waited for a lock");
+    tracing::debug!(%lock, acquired, ?waited, "asked for a lock");
 }
 
 /// What a prioritizer tells.

@@ -506,3 +506,114 @@ fn signals_are_recorded_in_the_log() {
     );
     conn.revert_last_migration(migrations.source()).unwrap();
 }
+
+/// One instance of an application; started by the test below in a process of its own.
+#[test]
+#[ignore = "a part of `eight_runners_one_killed_apply_each_migration_once`"]
+fn runner_process() {
+    let url = std::env::var("PGLOCK_RUNNER_URL").expect("started by the test below");
+    let source = std::env::var("PGLOCK_RUNNER_MIGRATIONS").expect("likewise");
+    let mut conn = PgConnection::establish(&url).unwrap();
+    let mut harness =
+        PrioritizedHarness::new(&mut conn, Prioritizer::new(url).grace(LONG)).lock_timeout(None);
+    harness
+        .run_pending_migrations(FileBasedMigrations::from_path(source).unwrap())
+        .unwrap();
+}
+
+#[test]
+fn eight_runners_one_killed_apply_each_migration_once() {
+    let db = Database::new();
+    let ups = [
+        "INSERT INTO posts (title) VALUES ('first')",
+        "INSERT INTO posts (title) VALUES ('second'); LOCK TABLE users",
+        "-- concurrently\nCREATE INDEX CONCURRENTLY posts_title ON posts (title)",
+        "INSERT INTO posts (title) VALUES ('last')",
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let (mut observer, mut holder) = (db.connect(), db.connect());
+    holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let start = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "migrations::runner_process"])
+            .env("PGLOCK_RUNNER_URL", &db.url)
+            .env("PGLOCK_RUNNER_MIGRATIONS", &migrations.0)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut killed = start();
+    wait_until("the first runner is in its second migration", || {
+        count(&mut observer, blocked) == 1
+    });
+    let mut others: Vec<_> = (0..7).map(|_| start()).collect();
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%advisory%'";
+    wait_until("the others wait for their turn", || {
+        count(&mut observer, sessions) >= 7
+    });
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    holder.batch_execute("COMMIT").unwrap();
+    for other in &mut others {
+        assert!(other.wait().unwrap().success());
+    }
+    assert_eq!(applied(&db), 4);
+    assert_eq!(count(&mut observer, "SELECT count(*) FROM posts"), 3);
+    assert_eq!(
+        count(
+            &mut observer,
+            "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+        ),
+        0
+    );
+    wait_until("no lock is left", || advisory_locks(&db) == 0);
+}
+
+#[test]
+fn an_unreachable_database_and_a_wrong_password_run_nothing() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
+    let mut conn = db.connect();
+    let urls = [
+        db.tcp_url_with_password("sup3rsecret"),
+        "postgres://postgres:sup3rsecret@127.0.0.1:1/nowhere".to_owned(),
+        "postgres://postgres:sup3r/secret@127.0.0.1/nowhere".to_owned(),
+    ];
+    for url in urls {
+        let mut harness = PrioritizedHarness::new(&mut conn, Prioritizer::new(url));
+        let error = harness
+            .run_pending_migrations(migrations.source())
+            .unwrap_err();
+        assert!(
+            matches!(error.downcast_ref(), Some(Error::Watcher(_))),
+            "{error}"
+        );
+        let text = format!("{error:?} {error} {:?}", harness.report());
+        assert!(!text.contains("sup3r"), "{text}");
+    }
+    assert_eq!((applied(&db), advisory_locks(&db)), (0, 0));
+    run(&db, &migrations, patient(&db));
+}
+
+#[cfg(feature = "async")]
+#[test]
+fn an_async_application_needs_no_other_connection() {
+    use diesel_async::AsyncPgConnection;
+    use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+    let db = Database::new();
+    let mut holder = db.connect();
+    holder
+        .batch_execute("BEGIN; UPDATE users SET name = 'held'")
+        .unwrap();
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
+    type Wrapper = AsyncConnectionWrapper<AsyncPgConnection>;
+    let url = db.url.clone();
+    let prioritizer = Prioritizer::new(move || Wrapper::establish(&url))
+        .interval(TICK)
+        .grace(Duration::ZERO);
+    let mut conn = Wrapper::establish(&db.url).unwrap();
+    let mut harness = PrioritizedHarness::new(&mut conn, prioritizer);
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    assert_eq!(harness.report().migrations[0].victims().count(), 1);
+}
