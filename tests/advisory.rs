@@ -363,12 +363,12 @@ fn an_xact_lock_ends_with_the_transaction() {
     let (mut a, mut b) = (db.connect(), db.connect());
     a.transaction(|a| {
         a.advisory(KEY).xact().acquire()?;
-        assert!(
-            !b.advisory(KEY)
+        assert_eq!(
+            b.advisory(KEY)
                 .xact()
                 .try_run(|_| Ok::<_, Error>(()))
-                .unwrap()
-                .is_some()
+                .unwrap(),
+            None
         );
         Ok::<_, Error>(())
     })
