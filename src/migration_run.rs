@@ -12,6 +12,7 @@ use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 
 use crate::driver::{ColumnsOf, Driver, SyncDriver, ready};
+use crate::error::with_sources;
 use crate::schema::pg_locks;
 use crate::statement::BackendPid;
 use crate::want_of_lock::is_lock_timeout;
@@ -142,7 +143,7 @@ where
             self.settings.tell(&MigrationEvent::Retrying {
                 name: report.name.clone(),
                 after,
-                error: error.to_string(),
+                error: with_sources(error.as_ref()),
             });
             thread::sleep(after);
         }

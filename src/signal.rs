@@ -174,3 +174,50 @@ impl QueryFragment<Pg> for MaySignal {
 }
 
 query!(MaySignal => Bool, bool);
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use chrono::TimeDelta;
+    use diesel::{Connection, PgConnection, RunQueryDsl};
+    use pglock_sandbox::Sandbox;
+
+    use super::*;
+    use crate::driver::{Driver, SyncDriver, ready};
+    use crate::watch_statement::Identify;
+
+    /// What came of a signal to the session of `pid`, if it began at `backend_start`.
+    fn send(
+        conn: &mut PgConnection,
+        (pid, backend_start): (i32, Option<DateTime<Utc>>),
+        provided: Provided,
+    ) -> Vec<bool> {
+        let signal = SendSignal {
+            kind: SignalKind::Terminate,
+            pid,
+            backend_start,
+            provided,
+        };
+        ready(SyncDriver(conn).load::<_, Bool, bool>(signal)).unwrap()
+    }
+
+    #[test]
+    fn a_pid_that_was_given_to_another_session_is_not_signalled() {
+        let server = Sandbox::start().unwrap();
+        let connect = || PgConnection::establish(&server.url()).unwrap();
+        let (mut conn, mut other) = (connect(), connect());
+        let (pid, began) = ready(SyncDriver(&mut other).ask(Identify)).unwrap();
+        let predecessor = (pid, began.map(|began| began - TimeDelta::microseconds(1)));
+        assert!(send(&mut conn, predecessor, Provided::Always).is_empty());
+        let way = Provided::Leads {
+            waiters: vec![1],
+            blockers: vec![pid],
+        };
+        assert!(
+            send(&mut conn, (pid, began), way).is_empty(),
+            "not in the way"
+        );
+        diesel::sql_query("SELECT 1").execute(&mut other).unwrap();
+        assert_eq!(send(&mut conn, (pid, began), Provided::Always), [true]);
+        assert!(diesel::sql_query("SELECT 1").execute(&mut other).is_err());
+    }
+}
