@@ -1,3 +1,7 @@
+// Declared `async fn`, callers with pooled connections in spawned tasks are told that
+// "implementation is not general enough".
+#![allow(clippy::manual_async_fn)]
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
 
 use diesel::QueryResult;
 use diesel::connection::TransactionManagerStatus;
@@ -12,6 +13,7 @@ use futures_util::TryStreamExt;
 
 use crate::Result;
 use crate::driver::{Driver, Plan, Session, build};
+use crate::statement::END_SESSION;
 
 /// Drives an async connection.
 pub struct AsyncDriver<'c, C>(pub &'c mut C);
@@ -44,8 +46,16 @@ where
         C::TransactionManager::begin_transaction(self.0).await
     }
 
+    /// diesel-async takes a savepoint for closed when its release failed, as it does in an
+    /// aborted transaction, which stays aborted until somebody rolls back to the savepoint.
     async fn commit(&mut self) -> QueryResult<()> {
-        C::TransactionManager::commit_transaction(self.0).await
+        let depth = self.depth()?;
+        let committed = C::TransactionManager::commit_transaction(self.0).await;
+        if committed.is_err() && depth > 1 {
+            let rollback = format!("ROLLBACK TO SAVEPOINT diesel_savepoint_{}", depth - 1);
+            self.0.batch_execute(&rollback).await?;
+        }
+        committed
     }
 
     async fn rollback(&mut self) -> QueryResult<()> {
@@ -54,6 +64,17 @@ where
 
     fn status(&mut self) -> &mut TransactionManagerStatus {
         C::TransactionManager::transaction_manager_status_mut(self.0)
+    }
+
+    /// Ends the session as soon as it is done with what it is busy with: a request
+    /// leaves with the first poll, and needs nobody to wait for the answer.
+    ///
+    /// The mark alone would do for bb8 and deadpool. A connection of one's own lives
+    /// on with it, and mobc, as diesel-async 0.9 uses it, hands out again what is marked.
+    fn hang_up(&mut self) {
+        let ending = self.0.batch_execute(END_SESSION);
+        let _ = pin!(ending).poll(&mut Context::from_waker(Waker::noop()));
+        self.status().set_in_error();
     }
 }
 

@@ -107,6 +107,9 @@ pub trait Driver: Send {
         }
     }
 
+    /// Gives the connection up without waiting for an answer, and marks it broken.
+    fn hang_up(&mut self);
+
     /// Ends the session, for nobody knows any more what it holds, and marks the connection broken.
     ///
     /// The mark alone would not do: `PgConnection` takes it back when a later
@@ -121,7 +124,7 @@ pub trait Driver: Send {
     }
 }
 
-/// Marks the connection broken when dropped before it was settled: pools then drop
+/// Gives the connection up when dropped before it was settled: pools then drop
 /// it, and what the session was left with, a lock or a setting, goes with it.
 pub(crate) struct Unsettled<'d, D: Driver> {
     driver: &'d mut D,
@@ -150,7 +153,7 @@ impl<'d, D: Driver> Unsettled<'d, D> {
 impl<D: Driver> Drop for Unsettled<'_, D> {
     fn drop(&mut self) {
         if !self.settled {
-            self.driver.status().set_in_error();
+            self.driver.hang_up();
         }
     }
 }
@@ -194,6 +197,11 @@ where
 
     fn status(&mut self) -> &mut TransactionManagerStatus {
         C::TransactionManager::transaction_manager_status_mut(self.0)
+    }
+
+    /// A sync flow runs to its end, and has ended the session already where that can be done.
+    fn hang_up(&mut self) {
+        self.status().set_in_error();
     }
 }
 

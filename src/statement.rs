@@ -103,6 +103,9 @@ impl QueryFragment<Pg> for BackendPid {
     }
 }
 
+pub(crate) const END_SESSION: &str =
+    "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())";
+
 /// Ends the session that sends it.
 #[derive(Debug)]
 pub(crate) struct EndSession;
@@ -111,7 +114,7 @@ query!(EndSession => Bool, bool);
 
 impl QueryFragment<Pg> for EndSession {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())");
+        out.push_sql(END_SESSION);
         Ok(())
     }
 }

@@ -1,17 +1,27 @@
 //! The integration tests: one binary, a module per subject, against a real server.
 
+// The scenarios of the contract run on sync connections and on async ones.
+#![allow(clippy::duplicate_mod)]
+
 mod actions;
-mod advisory;
+mod advisory_guard;
 #[cfg(feature = "async")]
-mod async_locks;
+mod async_contract;
+#[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
+mod async_pools;
 #[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
 mod async_prioritize;
+#[cfg(feature = "bb8")]
+mod cancel_safety;
 mod filters;
-mod lock_timeout;
+mod german;
 #[cfg(feature = "migrations")]
 mod migrations;
+mod pgbouncer;
 mod prioritize;
 mod support;
-mod table_lock;
+mod sync_contract;
+#[cfg(feature = "r2d2")]
+mod sync_pool;
 mod views;
 mod wait_graph;

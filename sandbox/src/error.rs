@@ -20,6 +20,8 @@ pub enum SandboxError {
     NotInstalled,
     /// The folder that was asked for has no `initdb` and `postgres`.
     NotAServer(PathBuf),
+    /// There is no PgBouncer on this machine.
+    NoPgBouncer,
     /// PostgreSQL refuses to run as root, and there is no other account to run it.
     NoAccount,
     /// The account that runs the server for root cannot get at its programs.
@@ -61,6 +63,10 @@ impl fmt::Display for SandboxError {
                 f,
                 "`{}` does not hold `initdb` and `postgres`",
                 dir.display()
+            ),
+            Self::NoPgBouncer => write!(
+                f,
+                "no PgBouncer found; install one:\n  Debian, Ubuntu:  apt-get install pgbouncer"
             ),
             Self::NoAccount => write!(
                 f,

@@ -19,18 +19,28 @@ pub(crate) fn start(
     directory: &Directory,
     account: Option<&Account>,
 ) -> Result<Child, SandboxError> {
+    shell("supervisor.sh", bin_dir, directory, account)
+}
+
+/// Starts a script that lies in the directory, with one argument.
+pub(crate) fn shell(
+    script: &str,
+    argument: &Path,
+    directory: &Directory,
+    account: Option<&Account>,
+) -> Result<Child, SandboxError> {
     let log = File::create(directory.log())
         .during(|| format!("create `{}`", directory.log().display()))?;
     let errors = log.try_clone().during(|| "share the log file".to_owned())?;
     let mut command = Command::new("/bin/sh");
     command
-        .arg("supervisor.sh")
-        .arg(bin_dir)
+        .arg(script)
+        .arg(argument)
         .current_dir(directory.path());
     // Ctrl-C in the terminal goes to the owner's group only; the supervisor sees it end.
     command.process_group(0);
     command.stdin(Stdio::piped()).stdout(log).stderr(errors);
-    set_environment(&mut command, bin_dir);
+    set_environment(&mut command, argument);
     if let Some(account) = account {
         command.uid(account.uid).gid(account.gid);
     }

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
+use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
 use pglock_sandbox::Sandbox;
 
@@ -27,6 +30,15 @@ pub fn server() -> &'static Sandbox {
     SERVER.get_or_init(|| start().expect("a throwaway server"))
 }
 
+/// Says that a test did not run, past the capture of what tests print.
+pub fn skipped(test: &str, install: &str) {
+    use std::io::Write;
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED {test}: install {install}, or let `cargo xtask test` do it as root on Debian"
+    );
+}
+
 /// A fresh database with a table `users`, so that no test sees another's locks.
 pub struct Database {
     pub url: String,
@@ -35,14 +47,19 @@ pub struct Database {
 
 impl Database {
     pub fn new() -> Self {
+        Self::on(server())
+    }
+
+    /// On a server of a test's own.
+    pub fn on(server: &Sandbox) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut admin = PgConnection::establish(&server().url()).expect("the server");
+        let mut admin = PgConnection::establish(&server.url()).expect("the server");
         sql_query(format!("CREATE DATABASE {name}"))
             .execute(&mut admin)
             .expect("a database");
         let database = Self {
-            url: server().url_for(&name),
+            url: server.url_for(&name),
             name,
         };
         database
@@ -65,6 +82,22 @@ impl Database {
     /// Opens a session.
     pub fn connect(&self) -> PgConnection {
         PgConnection::establish(&self.url).expect("a session")
+    }
+
+    /// Opens a session that has run some statements, and keeps what they took until dropped.
+    pub fn running(&self, statements: &str) -> PgConnection {
+        let mut conn = self.connect();
+        conn.batch_execute(statements).expect(statements);
+        conn
+    }
+
+    /// The URL for a role without any rights but those on the tables.
+    pub fn role_url(&self) -> String {
+        let role = format!("{}_role", self.name);
+        self.running(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"
+        ));
+        self.url.replacen("postgres@", &format!("{role}@"), 1)
     }
 }
 
@@ -101,27 +134,45 @@ pub fn pid(conn: &mut PgConnection) -> i32 {
 #[track_caller]
 pub fn wait_until_blocked(observer: &mut PgConnection, pid: i32) {
     wait_until(&format!("session {pid} waits for a lock"), || {
-        count(
-            observer,
-            &format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted"),
-        ) > 0
+        is_blocked(observer, pid)
     });
+}
+
+/// Whether the session `pid` waits for a lock.
+pub fn is_blocked(observer: &mut PgConnection, pid: i32) -> bool {
+    let waiting = format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted");
+    count(observer, &waiting) > 0
+}
+
+/// How many advisory locks sessions of this database hold or wait for.
+pub fn advisory_locks(conn: &mut PgConnection) -> i64 {
+    count(
+        conn,
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+         WHERE locktype = 'advisory' AND d.datname = current_database()",
+    )
 }
 
 /// Runs a query that gives one number.
 pub fn count(conn: &mut PgConnection, query: &str) -> i64 {
-    diesel::select(diesel::dsl::sql::<diesel::sql_types::BigInt>(&format!(
-        "({query})::bigint"
-    )))
-    .get_result(conn)
-    .expect("a number")
+    diesel::select(number(query))
+        .get_result(conn)
+        .expect("a number")
+}
+
+/// A query that gives one number, as an expression.
+pub fn number(query: &str) -> SqlLiteral<BigInt> {
+    sql(&format!("({query})::bigint"))
 }
 
 /// The value of a setting of this session.
 pub fn setting(conn: &mut PgConnection, name: &str) -> String {
-    diesel::select(diesel::dsl::sql::<diesel::sql_types::Text>(&format!(
-        "current_setting('{name}')"
-    )))
-    .get_result(conn)
-    .expect("a setting")
+    diesel::select(current_setting(name))
+        .get_result(conn)
+        .expect("a setting")
+}
+
+/// The value of a setting, as an expression.
+pub fn current_setting(name: &str) -> SqlLiteral<Text> {
+    sql(&format!("current_setting('{name}')"))
 }

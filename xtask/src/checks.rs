@@ -5,11 +5,12 @@ use std::process::Command;
 use pglock_sandbox::Sandbox;
 
 use crate::command::{self, cargo};
-use crate::{Result, package, postgres};
+use crate::{Result, extras, package, postgres};
 
 /// Runs every check; the last lines are cargo's own summaries of the tests.
 pub fn run() -> Result<()> {
     postgres::ensure()?;
+    extras::provide();
     let features = package::all_features()?;
     style(&features)?;
     each_feature_alone()?;

@@ -8,7 +8,9 @@
 
 mod checks;
 mod command;
+mod debian;
 mod demo;
+mod extras;
 mod libpq;
 mod matrix;
 mod package;

@@ -1,0 +1,87 @@
+//! Guards, which only sync connections have.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use diesel::connection::{SimpleConnection, TransactionManager};
+use diesel::prelude::*;
+use diesel_pglock::prelude::*;
+use diesel_pglock::{AdvisoryKey, Error};
+
+use crate::support::*;
+
+const KEY: AdvisoryKey = AdvisoryKey::new(42);
+
+fn fail(conn: &mut PgConnection) -> Result<(), Error> {
+    Ok(conn.batch_execute("SELECT 1/0")?)
+}
+
+#[test]
+fn a_guard_holds_the_lock_until_it_is_dropped_or_released() {
+    let db = Database::new();
+    let (mut a, mut b) = (db.connect(), db.connect());
+    let guard = a.advisory(KEY).acquire().unwrap();
+    assert!(b.advisory(KEY).try_acquire().unwrap().is_none());
+    let refused = b.advisory(KEY).nowait().acquire().unwrap_err();
+    assert!(refused.is_not_acquired(), "{refused}");
+    guard.release().unwrap();
+    drop(b.advisory(KEY).try_acquire().unwrap().expect("released"));
+    let guard = a.advisory(KEY).try_acquire().unwrap().expect("dropped");
+    drop(guard);
+    assert_eq!(advisory_locks(&mut b), 0);
+}
+
+#[test]
+fn guards_nest_and_are_the_connection() {
+    let db = Database::new();
+    let (mut a, mut b) = (db.connect(), db.connect());
+    let mut outer = a.advisory(KEY).acquire().unwrap();
+    outer.advisory(KEY).acquire().unwrap().release().unwrap();
+    assert!(b.advisory(KEY).try_acquire().unwrap().is_none());
+    outer.release().unwrap();
+    assert!(b.advisory(KEY).try_acquire().unwrap().is_some());
+}
+
+#[test]
+fn a_release_of_what_is_not_held_is_an_error() {
+    let db = Database::new();
+    let mut a = db.connect();
+    let mut guard = a.advisory(KEY).acquire().unwrap();
+    guard
+        .batch_execute("SELECT pg_advisory_unlock_all()")
+        .unwrap();
+    assert!(matches!(guard.release(), Err(Error::NotHeld(key)) if key == KEY));
+}
+
+#[test]
+fn a_panic_drops_the_guard_after_the_transaction_it_left_open() {
+    let db = Database::new();
+    let (mut a, mut b) = (db.connect(), db.connect());
+    let panics = || {
+        let mut guard = a.advisory(KEY).acquire().unwrap();
+        let _ = guard.transaction(|conn| -> Result<(), Error> {
+            let _ = fail(conn);
+            panic!("in an aborted transaction")
+        });
+    };
+    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    assert!(b.advisory(KEY).try_acquire().unwrap().is_some());
+    assert_eq!(count(&mut a, "SELECT 1"), 1, "the session is usable");
+}
+
+#[test]
+fn a_guard_that_cannot_release_marks_the_connection_broken() {
+    let db = Database::new();
+    let mut a = db.connect();
+    let _ = a.transaction(|a| {
+        let mut guard = a.advisory(KEY).acquire()?;
+        let failed = fail(&mut guard);
+        assert!(matches!(guard.release(), Err(Error::Query(_))));
+        failed
+    });
+    let status =
+        <PgConnection as Connection>::TransactionManager::transaction_manager_status_mut(&mut a);
+    assert!(
+        status.transaction_depth().is_err(),
+        "broken: a pool drops it"
+    );
+}

@@ -1,0 +1,127 @@
+//! Handles of bb8, deadpool and mobc, in spawned tasks.
+
+use std::time::Duration;
+
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8, deadpool, mobc};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use diesel_pglock::prelude::*;
+use diesel_pglock::{Error, TableLockMode::Share};
+
+use crate::async_contract::{eventually, setting};
+use crate::support::*;
+
+type Manager = AsyncDieselConnectionManager<AsyncPgConnection>;
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Well,
+    Fail,
+    Panic,
+    Die,
+}
+
+async fn end<C: SimpleAsyncConnection>(conn: &mut C, how: End) -> Result<(), Error> {
+    match how {
+        End::Well => conn.batch_execute("SELECT 1").await?,
+        End::Fail => conn.batch_execute("SELECT 1/0").await?,
+        End::Panic => panic!("in the closure"),
+        End::Die => {
+            let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+            conn.batch_execute(end).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Uses a handle in a spawned task of its own, in each way and with each end, then
+/// looks at what the pool of one connection hands out next.
+macro_rules! in_tasks {
+    ($name:ident, |$manager:ident| $pool:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let db = Database::new();
+            let $manager = Manager::new(&db.url);
+            let pool = $pool;
+            for how in [End::Well, End::Fail, End::Panic, End::Die] {
+                for way in 0..5 {
+                    let task = tokio::spawn({
+                        let pool = pool.clone();
+                        async move {
+                            let mut conn = pool.get().await.unwrap();
+                            let second = Duration::from_secs(1);
+                            match way {
+                                0 => {
+                                    conn.advisory(1)
+                                        .run(async |conn| end(conn, how).await)
+                                        .await
+                                }
+                                1 => {
+                                    conn.advisory(1)
+                                        .xact()
+                                        .run(async |conn| end(conn, how).await)
+                                        .await
+                                }
+                                2 => {
+                                    let lock = conn.lock_table::<users::table>(Share);
+                                    lock.run(async |conn| end(conn, how).await).await
+                                }
+                                3 => {
+                                    conn.with_lock_timeout(second, async |conn| {
+                                        end(conn, how).await
+                                    })
+                                    .await
+                                }
+                                _ => {
+                                    conn.advisory(2)
+                                        .xact()
+                                        .run(async |conn| {
+                                            let nested = async |conn: &mut _| end(conn, how).await;
+                                            conn.advisory(1).timeout(second).run(nested).await
+                                        })
+                                        .await
+                                }
+                            }
+                        }
+                    });
+                    let _ = task.await;
+                    assert_clean(&db).await;
+                    let mut conn = pool.get().await.unwrap();
+                    assert_eq!(
+                        setting(&mut conn, "lock_timeout").await,
+                        "0",
+                        "{how:?} {way}"
+                    );
+                    let lock = conn.lock_table::<users::table>(Share);
+                    let taken = lock.try_run(async |_| Ok::<_, Error>(())).await.unwrap();
+                    assert!(taken.is_some(), "{how:?} {way}");
+                }
+            }
+        }
+    };
+}
+
+async fn assert_clean(db: &Database) {
+    let mut observer = db.connect();
+    eventually("no lock is held", || advisory_locks(&mut observer) == 0).await;
+}
+
+in_tasks!(bb8_hands_out_no_lock_and_no_setting, |manager| {
+    bb8::Pool::<AsyncPgConnection>::builder()
+        .max_size(1)
+        .build(manager)
+        .await
+        .expect("a pool")
+});
+
+in_tasks!(deadpool_hands_out_no_lock_and_no_setting, |manager| {
+    deadpool::Pool::builder(manager)
+        .max_size(1)
+        .build()
+        .expect("a pool")
+});
+
+in_tasks!(mobc_hands_out_no_lock_and_no_setting, |manager| {
+    mobc::Pool::<AsyncPgConnection>::builder()
+        .max_open(1)
+        .build(manager)
+});

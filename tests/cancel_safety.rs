@@ -1,0 +1,222 @@
+//! Dropping the future of a call, at each of its await points in turn.
+//!
+//! A call is polled until it has been pending `n` times, then dropped, for
+//! n = 1, 2, 3 … until one runs to its end before that. After each, the pool hands out a
+//! connection that holds nothing, and no lock is left.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8::Pool};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_pglock::prelude::*;
+use diesel_pglock::{Error, TableLockMode::Exclusive};
+
+use crate::async_contract::{eventually, setting};
+use crate::support::*;
+
+type Handle<'p> = diesel_async::pooled_connection::bb8::PooledConnection<'p, AsyncPgConnection>;
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// Polls a future until it has been pending `n` times; `None` when that was before its end.
+async fn at_most<T>(n: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut pending = 0;
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => {
+            pending += 1;
+            match pending < n {
+                true => Poll::Pending,
+                false => Poll::Ready(None),
+            }
+        }
+    })
+    .await
+}
+
+/// Runs a call that drops its future after `n` times pending; `before` makes what it waits for.
+async fn dropped_everywhere<B>(
+    before: impl Fn(&Database) -> B,
+    call: impl AsyncFn(&mut Handle<'_>, usize) -> Option<Result<(), Error>>,
+) {
+    let db = Database::new();
+    let manager = AsyncDieselConnectionManager::new(&db.url);
+    let pool: Pool<AsyncPgConnection> = Pool::builder().max_size(1).build(manager).await.unwrap();
+    let mut observer = db.connect();
+    for n in 1..500 {
+        let holder = before(&db);
+        let mut conn = pool.get().await.unwrap();
+        let ended = call(&mut conn, n).await;
+        drop((conn, holder));
+        eventually("no lock is left", || advisory_locks(&mut observer) == 0).await;
+        let mut conn = pool.get().await.unwrap();
+        assert_eq!(setting(&mut conn, "lock_timeout").await, "0", "n = {n}");
+        let taken = conn.lock_table::<users::table>(Exclusive);
+        let taken = taken
+            .timeout(LONG)
+            .try_run(async |_| Ok::<_, Error>(()))
+            .await;
+        assert!(taken.unwrap().is_some(), "n = {n}");
+        if ended.is_some() {
+            assert!(n > 1, "there was nothing to drop");
+            return;
+        }
+    }
+    panic!("it never ends");
+}
+
+fn nothing(_: &Database) {}
+
+/// Somebody who holds the lock for longer than the call waits.
+fn a_holder(db: &Database) -> diesel::PgConnection {
+    db.running("SELECT pg_advisory_lock(1); BEGIN; LOCK TABLE users IN SHARE MODE")
+}
+
+/// Somebody who lets go while the call waits.
+fn a_short_holder(db: &Database) -> std::thread::JoinHandle<()> {
+    let holder = a_holder(db);
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        drop(holder);
+    })
+}
+
+async fn work(conn: &mut Handle<'_>) -> Result<(), Error> {
+    conn.batch_execute("SELECT 1").await?;
+    Ok(conn.batch_execute("SELECT pg_sleep(0.001)").await?)
+}
+
+async fn fail(conn: &mut Handle<'_>) -> Result<(), Error> {
+    work(conn).await?;
+    Ok(conn.batch_execute("SELECT 1/0").await?)
+}
+
+/// In a transaction that goes on, and commits, after the inner future was dropped.
+macro_rules! in_a_transaction {
+    ($conn:ident, $n:ident, $inner:expr) => {{
+        let mut ended = None;
+        let _ = $conn
+            .transaction(async |$conn| {
+                ended = at_most($n, $inner).await;
+                Ok::<_, Error>(())
+            })
+            .await;
+        ended
+    }};
+}
+
+macro_rules! dropped_everywhere {
+    ($name:ident, $before:expr, |$conn:ident, $n:ident| $call:expr) => {
+        #[tokio::test]
+        async fn $name() {
+            dropped_everywhere($before, async |$conn, $n| $call).await;
+        }
+    };
+}
+
+dropped_everywhere!(a_run_under_a_free_lock, nothing, |conn, n| {
+    at_most(n, conn.advisory(1).run(async |conn| work(conn).await)).await
+});
+
+dropped_everywhere!(a_run_whose_closure_fails, nothing, |conn, n| {
+    at_most(n, conn.advisory(1).run(async |conn| fail(conn).await)).await
+});
+
+dropped_everywhere!(
+    a_run_that_waits_and_gets_the_lock,
+    a_short_holder,
+    |conn, n| { at_most(n, conn.advisory(1).run(async |conn| work(conn).await)).await }
+);
+
+dropped_everywhere!(a_run_that_waits_in_vain, a_holder, |conn, n| {
+    let lock = conn.advisory(1).timeout(SHORT);
+    at_most(n, lock.run(async |conn| work(conn).await)).await
+});
+
+dropped_everywhere!(a_run_inside_a_transaction, nothing, |conn, n| {
+    in_a_transaction!(conn, n, conn.advisory(1).run(async |conn| work(conn).await))
+});
+
+dropped_everywhere!(
+    a_run_inside_a_transaction_whose_closure_fails,
+    nothing,
+    |conn, n| { in_a_transaction!(conn, n, conn.advisory(1).run(async |conn| fail(conn).await)) }
+);
+
+dropped_everywhere!(
+    a_run_inside_a_transaction_that_waits,
+    a_short_holder,
+    |conn, n| {
+        let lock_and_run = async |conn: &mut Handle<'_>| {
+            conn.advisory(1)
+                .timeout(LONG)
+                .run(async |conn| work(conn).await)
+                .await
+        };
+        in_a_transaction!(conn, n, lock_and_run(conn))
+    }
+);
+
+dropped_everywhere!(
+    an_xact_lock_with_its_own_transaction,
+    a_short_holder,
+    |conn, n| {
+        let lock = conn.advisory(1).xact().timeout(LONG);
+        at_most(n, lock.run(async |conn| work(conn).await)).await
+    }
+);
+
+dropped_everywhere!(an_xact_lock_in_a_transaction, a_short_holder, |conn, n| {
+    in_a_transaction!(conn, n, conn.advisory(1).xact().timeout(LONG).acquire())
+});
+
+dropped_everywhere!(
+    a_table_lock_with_its_own_transaction,
+    a_short_holder,
+    |conn, n| {
+        let lock = conn.lock_table::<users::table>(Exclusive).timeout(LONG);
+        at_most(n, lock.run(async |conn| work(conn).await)).await
+    }
+);
+
+dropped_everywhere!(a_table_lock_in_a_transaction, a_short_holder, |conn, n| {
+    let lock = async |conn: &mut Handle<'_>| {
+        let lock = conn.lock_table::<users::table>(Exclusive);
+        lock.timeout(LONG).acquire().await
+    };
+    in_a_transaction!(conn, n, lock(conn))
+});
+
+dropped_everywhere!(a_lock_timeout, nothing, |conn, n| {
+    at_most(
+        n,
+        conn.with_lock_timeout(LONG, async |conn| work(conn).await),
+    )
+    .await
+});
+
+dropped_everywhere!(a_lock_timeout_in_a_transaction, nothing, |conn, n| {
+    in_a_transaction!(
+        conn,
+        n,
+        conn.with_lock_timeout(LONG, async |conn| work(conn).await)
+    )
+});
+
+#[tokio::test]
+async fn a_connection_of_ones_own_lets_go_of_the_lock_as_well() {
+    let db = Database::new();
+    let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
+    let forever =
+        async |_: &mut AsyncPgConnection| std::future::pending::<Result<(), Error>>().await;
+    let cancelled = tokio::time::timeout(SHORT, conn.advisory(1).run(forever)).await;
+    assert!(cancelled.is_err());
+    let mut observer = db.connect();
+    eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
+    assert!(conn.batch_execute("SELECT 1").await.is_err());
+}

@@ -1,0 +1,120 @@
+//! What a call costs: the statements that the server sees.
+
+use std::time::Duration;
+
+use diesel_pglock::{Error, TableLockMode::Share};
+
+use super::*;
+use crate::support::{server, users};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// How many statements of a session the server has logged.
+fn logged(pid: i32) -> usize {
+    let log = std::fs::read(server().log_file()).expect("the server's log");
+    let session = format!("[{pid}] LOG:  ");
+    let of_session = String::from_utf8_lossy(&log);
+    let messages = of_session
+        .lines()
+        .filter_map(|line| line.split_once(&session));
+    messages
+        .filter(|(_, message)| {
+            message.starts_with("statement: ") || message.starts_with("execute ")
+        })
+        .count()
+}
+
+/// How many statements a call sends.
+macro_rules! cost {
+    ($pid:expr, $call:expr) => {{
+        let before = logged($pid);
+        let answer = $call;
+        (logged($pid) - before, answer)
+    }};
+}
+
+macro_rules! logging {
+    ($db:expr) => {{
+        let mut conn = wait!(connect(&$db.url));
+        wait!(conn.batch_execute("SET log_statement = 'all'")).unwrap();
+        let pid = wait!(backend(&mut conn));
+        (conn, pid)
+    }};
+}
+
+scenario!(
+    a_run_under_a_free_lock_is_two_statements_with_or_without_a_timeout,
+    |db| {
+        let (mut conn, pid) = logging!(db);
+        for _ in 0..2 {
+            let lock = conn.advisory(1);
+            let (cost, ran) = cost!(pid, wait!(lock.run(closure!(|_| Ok::<_, Error>(())))));
+            assert_eq!((cost, ran.unwrap()), (2, ()));
+            let lock = conn.advisory(1).timeout(LONG);
+            let (cost, ran) = cost!(pid, wait!(lock.run(closure!(|_| Ok::<_, Error>(())))));
+            assert_eq!((cost, ran.unwrap()), (2, ()));
+        }
+    }
+);
+
+scenario!(
+    a_lock_inside_a_transaction_is_one_statement_on_a_key_and_two_on_tables,
+    |db| {
+        let (mut conn, pid) = logging!(db);
+        let ran = wait!(conn.transaction(closure!(|conn| {
+            let lock = conn.advisory(1).xact().timeout(LONG);
+            let (cost, locked) = cost!(pid, wait!(lock.acquire()));
+            assert_eq!((cost, locked?), (1, ()));
+            for timeout in [None, Some(LONG)] {
+                let lock = conn.lock_table::<users::table>(Share);
+                let lock = match timeout {
+                    Some(timeout) => lock.timeout(timeout),
+                    None => lock,
+                };
+                let (cost, locked) = cost!(pid, wait!(lock.acquire()));
+                assert_eq!((cost, locked?), (2, ()));
+            }
+            Ok::<_, Error>(())
+        })));
+        ran.unwrap();
+    }
+);
+
+scenario!(
+    a_lock_timeout_is_two_statements_beside_the_closures_own,
+    |db| {
+        let (mut conn, pid) = logging!(db);
+        let call = cost!(
+            pid,
+            wait!(conn.with_lock_timeout(LONG, closure!(|_| Ok::<_, Error>(()))))
+        );
+        assert_eq!((call.0, call.1.unwrap()), (2, ()));
+        let ran = wait!(conn.transaction(closure!(|conn| {
+            let call = cost!(
+                pid,
+                wait!(conn.with_lock_timeout(
+                    LONG,
+                    closure!(|conn| wait!(conn.batch_execute("SELECT 1")))
+                ))
+            );
+            let (cost, ran) = call;
+            assert_eq!((cost, ran?), (3, ()));
+            Ok::<_, Error>(())
+        })));
+        ran.unwrap();
+    }
+);
+
+scenario!(
+    a_refusal_costs_one_statement_to_name_the_holder_and_a_no_costs_none,
+    |db| {
+        let _holder = db.running("SELECT pg_advisory_lock(1)");
+        let (mut conn, pid) = logging!(db);
+        let lock = conn.advisory(1).nowait();
+        let (cost, ran) = cost!(pid, wait!(lock.run(closure!(|_| Ok::<_, Error>(())))));
+        assert_eq!((cost, ran.unwrap_err().is_not_acquired()), (2, true));
+        let lock = conn.advisory(1);
+        let (cost, ran) = cost!(pid, wait!(lock.try_run(closure!(|_| Ok::<_, Error>(())))));
+        assert_eq!((cost, ran.unwrap()), (1, None));
+    }
+);
