@@ -80,6 +80,17 @@ pub enum Error {
     /// PostgreSQL or Diesel refused a statement.
     #[error("the statement failed")]
     Query(#[source] diesel::result::Error),
+
+    /// No connection could be opened. This crate opens none but the watcher's, see
+    /// [`Watcher`](Self::Watcher); it is for functions that connect and return this error.
+    #[error("the connection could not be opened")]
+    Connection(#[from] diesel::ConnectionError),
+
+    /// A migration failed, or could not be read.
+    ///
+    /// Harnesses return boxed errors; `?` turns one into this, or into the [`Error`] in it.
+    #[error("the migration failed")]
+    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The error and what it came from, in one line.
@@ -130,6 +141,13 @@ impl From<diesel::result::Error> for Error {
     }
 }
 
+/// The error of a migration harness; one that is an [`Error`] comes out of its box.
+impl From<Box<dyn std::error::Error + Send + Sync>> for Error {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        error.downcast().map_or_else(Self::Migration, |own| *own)
+    }
+}
+
 /// Lets a closure that returns a `QueryResult` use `?` on this crate's results.
 ///
 /// The error travels in [`QueryBuilderError`](diesel::result::Error::QueryBuilderError);
@@ -163,6 +181,14 @@ mod tests {
             error.source().unwrap().to_string(),
             diesel::result::Error::NotFound.to_string()
         );
+    }
+
+    #[test]
+    fn an_error_comes_out_of_the_box_of_a_harness() {
+        let boxed: Box<dyn std::error::Error + Send + Sync> = Box::new(Error::NoSignalLog);
+        assert!(matches!(Error::from(boxed), Error::NoSignalLog));
+        let other: Box<dyn std::error::Error + Send + Sync> = "no such directory".into();
+        assert!(matches!(Error::from(other), Error::Migration(_)));
     }
 
     #[test]
