@@ -21,10 +21,14 @@ use crate::{
     RelationKind, TakenLock, WatcherSource,
 };
 
+/// How long a statement of a migration waits for a lock, unless said.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How each migration is run.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(crate) lock_timeout: Option<Duration>,
+    /// `None`: the prioritizer's, or else the default; `Some(None)`: no limit.
+    pub(crate) lock_timeout: Option<Option<Duration>>,
     pub(crate) attempts: u32,
     pub(crate) backoff: Backoff,
     pub(crate) on_event: Option<OnEvent>,
@@ -35,7 +39,7 @@ type OnEvent = Arc<dyn Fn(&MigrationEvent) + Send + Sync>;
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            lock_timeout: Some(Duration::from_secs(5)),
+            lock_timeout: None,
             attempts: 3,
             backoff: Backoff::default(),
             on_event: None,
@@ -167,7 +171,7 @@ where
         });
         let prioritizer = self.prioritizer();
         let in_transaction = migration.metadata().run_in_transaction();
-        let lock_timeout = self.settings.lock_timeout;
+        let lock_timeout = self.lock_timeout();
         let result = self
             .conn
             .prioritize(&prioritizer, |conn| match in_transaction {
@@ -184,13 +188,21 @@ where
         Ok(())
     }
 
-    /// The prioritizer, telling the harness's listener too.
+    fn lock_timeout(&self) -> Option<Duration> {
+        let of_prioritizer = self.prioritizer.settings().lock_timeout;
+        let unsaid = of_prioritizer.or(Some(LOCK_TIMEOUT));
+        self.settings.lock_timeout.unwrap_or(unsaid)
+    }
+
+    /// The prioritizer, telling the harness's listener too, and without a lock timeout:
+    /// that is not for every migration.
     fn prioritizer(&self) -> Prioritizer<S> {
+        let prioritizer = self.prioritizer.clone().without_lock_timeout();
         let Some(on_event) = self.settings.on_event.clone() else {
-            return self.prioritizer.clone();
+            return prioritizer;
         };
         let own = self.prioritizer.settings().on_event.clone();
-        self.prioritizer.clone().on_event(move |event| {
+        prioritizer.on_event(move |event| {
             if let Some(own) = &own {
                 own(event);
             }

@@ -77,11 +77,12 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
     }
 
     /// How long a statement of a migration may wait for a lock, 1 ms to `i32::MAX` ms,
-    /// or `None` for as long as it takes; 5 s unless said.
+    /// or `None` for as long as it takes; unless said it is the prioritizer's
+    /// [`lock_timeout`](Prioritizer::lock_timeout), or else 5 s.
     ///
-    /// Not for migrations outside a transaction.
+    /// Neither is for migrations outside a transaction.
     pub fn lock_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.settings.lock_timeout = timeout.into();
+        self.settings.lock_timeout = Some(timeout.into());
         self
     }
 

@@ -146,6 +146,12 @@ impl<S> Prioritizer<S> {
         self
     }
 
+    #[cfg(feature = "migrations")]
+    pub(crate) fn without_lock_timeout(mut self) -> Self {
+        self.settings.lock_timeout = None;
+        self
+    }
+
     /// Records each signal in the table `pglock.signal_log`, which the crate's own
     /// migrations make (`diesel_pglock::MIGRATIONS`, feature `migrations`).
     ///

@@ -311,14 +311,15 @@ fn a_migration_outside_a_transaction_has_no_lock_timeout_but_is_prioritized() {
         "-- concurrently\nCREATE INDEX CONCURRENTLY users_name ON users (name)",
         "INSERT INTO seen SELECT current_setting('lock_timeout')",
     ];
-    let report = run(&db, &Migrations::new(&db, &ups), at_once(&db));
+    let prioritizer = at_once(&db).lock_timeout(Duration::from_secs(7));
+    let report = run(&db, &Migrations::new(&db, &ups), prioritizer);
     assert_eq!(report.migrations[1].victims().count(), 1);
     let seen = "SELECT count(*) FROM seen WHERE t = '0'";
     assert_eq!(count(&mut db.connect(), seen), 1);
     assert_eq!(
         count(
             &mut db.connect(),
-            "SELECT count(*) FROM seen WHERE t = '5s'"
+            "SELECT count(*) FROM seen WHERE t = '7s'"
         ),
         1
     );
