@@ -7,6 +7,17 @@ use std::time::Duration;
 
 use crate::PrioritizerEvent;
 
+/// Lets another thread tell to the subscriber of this one, in the same span.
+pub(crate) fn in_this_context<T>(f: impl FnOnce() -> T + Send) -> impl FnOnce() -> T + Send {
+    #[cfg(feature = "tracing")]
+    let f = {
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        let span = tracing::Span::current();
+        move || tracing::dispatcher::with_default(&dispatch, || span.in_scope(f))
+    };
+    f
+}
+
 /// A lock is not free, and is waited for.
 pub(crate) fn waiting(lock: &impl Display) {
     #[cfg(feature = "tracing")]

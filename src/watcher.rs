@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
 use crate::driver::{SyncDriver, ready};
+use crate::trace;
 use crate::watch::{Us, Watch};
 use crate::{Error, Prioritizer, PrioritizerReport, Result, WatcherSource};
 
@@ -25,11 +26,11 @@ pub(crate) fn watch_over<S: WatcherSource, T>(
     let (stop, stopping) = channel();
     let stopped = &AtomicBool::new(false);
     Ok(thread::scope(|scope| {
-        scope.spawn(move || {
+        scope.spawn(trace::in_this_context(move || {
             let source = prioritizer.source();
             let report = run(watch, Some(session), source, &stopping, stopped);
             prioritizer.set_report(report);
-        });
+        }));
         let _stop = Stop(stopped, Some(stop));
         f()
     }))

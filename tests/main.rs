@@ -23,5 +23,7 @@ mod support;
 mod sync_contract;
 #[cfg(feature = "r2d2")]
 mod sync_pool;
+#[cfg(all(feature = "tracing", feature = "migrations"))]
+mod tracing_events;
 mod views;
 mod wait_graph;
