@@ -4,32 +4,7 @@
 //! [`PgLock::query`](crate::PgLock::query) or [`BlockedPgLock::query`](crate::BlockedPgLock::query),
 //! which join them as they belong together, and refer to the columns from here.
 //!
-//! To join a table of your own, allow it beside the tables that the query holds:
-//!
-//! ```
-//! mod schema {
-//!     use diesel_pglock::schema::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity};
-//!
-//!     diesel::table! {
-//!         workers (pid) { pid -> Integer, name -> Text, }
-//!     }
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_locks);
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_database);
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_class);
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_namespace);
-//!     diesel::allow_tables_to_appear_in_same_query!(workers, pg_stat_activity);
-//! }
-//!
-//! use diesel::prelude::*;
-//! use diesel_pglock::{PgLock, schema::pg_locks};
-//! use schema::workers;
-//!
-//! let query = PgLock::query()
-//!     .inner_join(workers::table.on(pg_locks::pid.eq(workers::pid.nullable())))
-//!     .select((workers::name, PgLock::as_select()));
-//! # let sql = diesel::debug_query::<diesel::pg::Pg, _>(&query).to_string();
-//! # assert!(sql.contains(r#"INNER JOIN "workers""#), "{sql}");
-//! ```
+//! To join a table of your own, see [`allow_tables_to_appear_beside_locks!`](crate::allow_tables_to_appear_beside_locks).
 
 pub use crate::blocking;
 
@@ -217,5 +192,45 @@ diesel::allow_tables_to_appear_in_same_query!(
     pg_namespace,
     pg_database,
     pg_prepared_xacts,
-    blocking,
 );
+
+diesel::table! {
+    /// Who was cancelled or terminated to let prioritized code through, by whom and
+    /// why. The crate's own migrations make it: `diesel_pglock::MIGRATIONS`.
+    pglock.signal_log (id) {
+        /// The entry's number, in the order of writing.
+        id -> BigInt,
+        /// When the signal was sent.
+        sent_at -> Timestamptz,
+        /// `cancel` or `terminate`.
+        kind -> Text,
+        /// `sent`, `gone`, or `denied` and why.
+        outcome -> Text,
+        /// The session that was signalled.
+        pid -> Integer,
+        /// When that session began; together with `pid` it names it for good.
+        backend_start -> Nullable<Timestamptz>,
+        /// The role it had logged in as.
+        username -> Nullable<Text>,
+        /// What its client called itself.
+        application_name -> Nullable<Text>,
+        /// What it did.
+        state -> Nullable<Text>,
+        /// Its running query, or else its last one.
+        query -> Nullable<Text>,
+        /// How long its transaction had been open.
+        transaction_seconds -> Nullable<Double>,
+        /// The locks it held, each as `mode on thing`.
+        held -> Array<Text>,
+        /// How long it had been in the way.
+        blocked_seconds -> Double,
+        /// The session that was let through.
+        blocked_pid -> Integer,
+        /// The session that sent the signal.
+        sender_pid -> Integer,
+        /// The role that sent it.
+        sender_username -> Text,
+        /// What its client calls itself.
+        sender_application_name -> Text,
+    }
+}

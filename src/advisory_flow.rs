@@ -150,6 +150,7 @@ async fn wait_for(
         Patience::Session => None,
         Patience::Until(deadline) => Some(deadline.remaining_millis()),
     };
+    crate::trace::waiting(&target);
     let local = driver.depth()? > 0;
     let wait = WaitForAdvisoryLock {
         target,

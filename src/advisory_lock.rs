@@ -122,6 +122,21 @@ where
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), without [`Error::NotAcquired`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let guard = conn.advisory("report").try_acquire()?;
+    /// assert!(guard.is_some());
+    /// assert!(other.advisory("report").try_acquire()?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_acquire(self) -> Result<Option<AdvisoryGuard<'c, C>>> {
         let Self { conn, target, wait } = self;
         let held = ready(flow::try_acquire(&mut SyncDriver(conn), target, wait))?;
@@ -166,6 +181,24 @@ where
     /// # Errors
     ///
     /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let ran = conn.advisory("report").try_run(|_conn| {
+    ///     let skipped = other.advisory("report").try_run(|_| diesel::QueryResult::Ok("twice"))?;
+    ///     assert_eq!(skipped, None);
+    ///     diesel::QueryResult::Ok("once")
+    /// })?;
+    /// assert_eq!(ran, Some("once"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<Option<R>, E>
     where
         E: From<Error>,

@@ -84,7 +84,7 @@ where
     /// conn.transaction(|conn| {
     ///     conn.advisory("report").xact().acquire()?;
     ///     assert!(other.advisory("report").try_acquire()?.is_none());
-    ///     diesel_pglock::Result::Ok(())
+    ///     Ok::<_, diesel_pglock::Error>(())
     /// })?;
     /// assert!(other.advisory("report").try_acquire()?.is_some());
     /// # Ok(())
@@ -103,6 +103,25 @@ where
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), without [`Error::NotAcquired`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// conn.transaction(|conn| {
+    ///     assert!(conn.advisory("report").xact().try_acquire()?);
+    ///     let refused = other.transaction(|other| other.advisory("report").xact().try_acquire())?;
+    ///     assert!(!refused);
+    ///     diesel_pglock::Result::Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_acquire(self) -> Result<bool> {
         ready(flow::try_acquire_xact(
             &mut SyncDriver(self.conn),
@@ -117,6 +136,24 @@ where
     ///
     /// [`Error::InTransaction`] when a transaction is open: it would keep the lock
     /// after `run`. Those of [`acquire`](Self::acquire), and whatever `f` returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let deleted = conn.advisory("clean up").xact().run(|conn| {
+    ///     assert!(other.advisory("clean up").try_acquire()?.is_none());
+    ///     diesel::delete(users::table).execute(conn)
+    /// })?;
+    /// assert_eq!(deleted, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<R, E>
     where
         E: From<Error>,
@@ -133,6 +170,22 @@ where
     /// # Errors
     ///
     /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let ran = conn.advisory("clean up").xact().try_run(|_conn| {
+    ///     other.advisory("clean up").xact().try_run(|_| diesel::QueryResult::Ok(()))
+    /// })?;
+    /// assert_eq!(ran, Some(None));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<Option<R>, E>
     where
         E: From<Error>,

@@ -1,7 +1,3 @@
-// Declared `async fn`, callers with pooled connections in spawned tasks are told that
-// "implementation is not general enough".
-#![allow(clippy::manual_async_fn)]
-
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -118,6 +114,7 @@ where
     /// # Ok(())
     /// # }
     /// ```
+    #[allow(clippy::manual_async_fn)] // an `async fn` could not promise to be `Send`
     pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
         for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
@@ -144,6 +141,7 @@ where
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    #[allow(clippy::manual_async_fn)] // as above
     pub fn try_run<'a, R, E, F>(
         self,
         f: F,

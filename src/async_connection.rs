@@ -10,11 +10,14 @@ use diesel_async::AsyncConnection;
 
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{AsyncFunc, end};
+use crate::async_watcher::watch_over;
 use crate::driver::{Driver, Unsettled};
 use crate::lock_timeout;
 use crate::statement::BackendPid;
+use crate::watch::Us;
 use crate::{
-    AdvisoryKey, AsyncAdvisoryLock, AsyncTableLock, Error, LockableTable, Result, TableLockMode,
+    AdvisoryKey, AsyncAdvisoryLock, AsyncTableLock, AsyncWatcherSource, Error, LockableTable,
+    Prioritizer, Result, TableLockMode,
 };
 
 /// Adds locks to every async Diesel connection to PostgreSQL: plain, or pooled
@@ -99,6 +102,77 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
                 false => lock_timeout::restore(&mut driver, previous).await,
             };
             ended.and(restored)
+        }
+    }
+
+    /// Runs `f` while a watcher moves out of the way whoever blocks this session.
+    ///
+    /// What it does is said at
+    /// [`PgLockConnection::prioritize`](crate::PgLockConnection::prioritize). The watcher
+    /// runs in the same task: an `f` that blocks its thread holds it up.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sync method.
+    ///
+    /// # Cancel safety
+    ///
+    /// The watcher goes with the future. A signal that was sent already may still
+    /// arrive, if its addressee is in the way then; the report is lost. For the
+    /// connection holds what holds for `f`, and for
+    /// [`with_lock_timeout`](Self::with_lock_timeout) if the prioritizer has one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel::connection::SimpleConnection;
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = connection();
+    /// use std::time::Duration;
+    ///
+    /// use diesel_async::SimpleAsyncConnection as _;
+    /// use diesel_pglock::{Prioritizer, prelude::*};
+    ///
+    /// other.batch_execute("BEGIN; UPDATE users SET name = 'x'")?;
+    ///
+    /// let prioritizer = Prioritizer::new(database_url()).grace(Duration::from_millis(100));
+    /// conn.prioritize(&prioritizer, async |conn| {
+    ///     conn.batch_execute("ALTER TABLE users ADD COLUMN age int").await
+    /// }).await?;
+    /// assert_eq!(prioritizer.report().victims().count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "pg_blocking_pids")]
+    fn prioritize<'a, 'c, S, R, E, F>(
+        &'c mut self,
+        prioritizer: &'c Prioritizer<S>,
+        f: F,
+    ) -> impl Future<Output = Result<R, E>> + Send + 'c
+    where
+        S: AsyncWatcherSource,
+        for<'r> F: AsyncFnOnce(&'r mut Self) -> Result<R, E>
+            + AsyncFunc<&'r mut Self, Result<R, E>, Fut: Send>
+            + Send
+            + 'a,
+        E: From<Error> + Send + 'a,
+        R: Send + 'a,
+        'a: 'c,
+    {
+        async move {
+            let us = Us::identify(&mut AsyncDriver(self)).await?;
+            let lock_timeout = prioritizer.settings().lock_timeout;
+            let run = async move {
+                match lock_timeout {
+                    Some(timeout) => self.with_lock_timeout(timeout, f).await,
+                    None => f(self).await,
+                }
+            };
+            watch_over(prioritizer, us, run).await?.and(Ok(()))
         }
     }
 

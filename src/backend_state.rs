@@ -33,7 +33,7 @@ text_enum! {
 impl BackendState {
     /// Whether the session waits for its client with a transaction open.
     ///
-    /// Cancelling changes nothing there; only terminating does.
+    /// [Cancelling](crate::SignalKind::Cancel) changes nothing there; only terminating does.
     pub fn is_idle_in_transaction(&self) -> bool {
         matches!(
             self,

@@ -58,12 +58,34 @@ impl BlockedPgLock {
     /// Reads who waits for whom: one row per awaited lock and session in its way.
     ///
     /// On top of the tables of [`PgLock::query`], the query reads
-    /// [`blocking`](crate::blocking) and
-    /// [`blocking_activity`](crate::schema::blocking_activity), an alias of
-    /// `pg_stat_activity`.
+    /// [`blocking`](crate::blocking) and `schema::blocking_activity`, an alias of
+    /// `pg_stat_activity`. [`BlockedPgLockDsl`](crate::BlockedPgLockDsl) has filters and
+    /// actions for it.
     ///
     /// Whoever stands before a session in the queue is in its way too, so a queue of
-    /// n sessions has up to n × (n + 1) / 2 rows.
+    /// n sessions has up to n × (n + 1) / 2 rows;
+    /// [`WaitGraph`](crate::WaitGraph) folds them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    /// use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
+    /// use diesel_pglock::BlockedPgLock;
+    ///
+    /// # fn main() -> QueryResult<()> {
+    /// # let conn = &mut connection();
+    /// let idle = blocking_activity.field(pg_stat_activity::state).eq("idle in transaction");
+    /// let held_up: Vec<BlockedPgLock> = BlockedPgLock::query().filter(idle).load(conn)?;
+    /// for row in held_up {
+    ///     println!("{:?} waits for {}", row.lock.pid, row.blocking_pid);
+    /// }
+    /// # assert_eq!(BlockedPgLock::query().count().get_result::<i64>(conn)?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn query() -> BlockedPgLockQuery {
         tables().select(Self::as_select())
     }

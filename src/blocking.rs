@@ -20,13 +20,14 @@ use diesel::expression::{
 };
 use diesel::internal::table_macro::{
     FromClause, Inner, Join, JoinOn, LeftOuter, NoFromClause, Pick, SelectStatement,
-    TablesampleMethod,
 };
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AsQuery, AstPass, Only, QueryFragment, QueryId, Tablesample};
-use diesel::query_source::{Alias, AliasSource, AppearsInFromClause, Never, Once};
+use diesel::query_builder::{AsQuery, AstPass, QueryFragment, QueryId};
+use diesel::query_source::{Alias, AliasSource, AppearsInFromClause, Never, Once, TableNotEqual};
 use diesel::sql_types::{Bool, Integer};
+
+use crate::schema;
 
 /// The sessions in the way of a lock of `pg_locks`.
 #[allow(non_camel_case_types)] // as `diesel::table!` names a table
@@ -175,24 +176,13 @@ where
     }
 }
 
-// What `allow_tables_to_appear_in_same_query!` asks of a table on PostgreSQL.
-
-impl SelectableExpression<Only<table>> for pid {}
-
-impl AppearsInFromClause<Only<table>> for table {
-    type Count = Once;
+macro_rules! beside {
+    ($($table:ident)+) => {
+        $(
+            impl TableNotEqual<schema::$table::table> for table {}
+            impl TableNotEqual<table> for schema::$table::table {}
+        )+
+    };
 }
 
-impl AppearsInFromClause<table> for Only<table> {
-    type Count = Once;
-}
-
-impl<TSM: TablesampleMethod> SelectableExpression<Tablesample<table, TSM>> for pid {}
-
-impl<TSM: TablesampleMethod> AppearsInFromClause<Tablesample<table, TSM>> for table {
-    type Count = Once;
-}
-
-impl<TSM: TablesampleMethod> AppearsInFromClause<table> for Tablesample<table, TSM> {
-    type Count = Once;
-}
+beside!(pg_locks pg_stat_activity pg_class pg_namespace pg_database pg_prepared_xacts);

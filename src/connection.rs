@@ -8,7 +8,12 @@ use crate::driver::{Driver, SyncDriver, ready};
 use crate::lock_timeout;
 use crate::scope::or_undo;
 use crate::statement::BackendPid;
-use crate::{AdvisoryKey, AdvisoryLock, Error, LockableTable, Result, TableLock, TableLockMode};
+use crate::watch::Us;
+use crate::watcher::watch_over;
+use crate::{
+    AdvisoryKey, AdvisoryLock, Error, LockableTable, Prioritizer, Result, TableLock, TableLockMode,
+    WatcherSource,
+};
 
 /// Adds locks to every sync Diesel connection to PostgreSQL: plain, pooled or wrapped.
 pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
@@ -73,6 +78,41 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
         });
         let restored = ready(lock_timeout::restore(&mut SyncDriver(self), previous));
         result.and_then(|value| Ok(restored.map(|()| value)?))
+    }
+
+    /// Runs `f` while a watcher moves out of the way whoever blocks this session.
+    ///
+    /// The watcher has its connection before `f` begins, and has stopped, able to
+    /// signal nobody, before this returns, also when `f` fails or panics. What it
+    /// did is in [`Prioritizer::report`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Watcher`], [`Error::OtherServer`] and [`Error::NoSignalLog`] before `f`
+    /// is called; [`Error::InvalidTimeout`] for the prioritizer's `lock_timeout`;
+    /// whatever `f` returns. A failure of the watcher on the way is in the report,
+    /// and never in the place of what `f` returns.
+    ///
+    /// # Examples
+    ///
+    /// See [`Prioritizer`].
+    #[doc(alias = "pg_blocking_pids")]
+    fn prioritize<S, R, E>(
+        &mut self,
+        prioritizer: &Prioritizer<S>,
+        f: impl FnOnce(&mut Self) -> Result<R, E>,
+    ) -> Result<R, E>
+    where
+        S: WatcherSource,
+        E: From<Error>,
+    {
+        let us = ready(Us::identify(&mut SyncDriver(self)))?;
+        watch_over(prioritizer, us, || {
+            match prioritizer.settings().lock_timeout {
+                Some(timeout) => self.with_lock_timeout(timeout, f),
+                None => f(self),
+            }
+        })?
     }
 
     /// The process id of the session's backend, as the lock views show it.

@@ -61,9 +61,44 @@ pub enum Error {
         found: Option<i32>,
     },
 
+    /// The watcher has no connection; nothing was run.
+    #[error("the watcher has no connection")]
+    Watcher(#[source] Box<dyn std::error::Error + Send + Sync>),
+
+    /// The watcher's connection does not see the session that it is to let through;
+    /// nothing was run.
+    #[error("the watcher's connection leads to another server: session {0} is not there")]
+    OtherServer(i32),
+
+    /// Signals are to be recorded, and `pglock.signal_log` is not there; nothing was run.
+    #[error(
+        "the table `pglock.signal_log` is missing, or not to be seen by the watcher's role; \
+         run `diesel_pglock::MIGRATIONS`, or leave `audit` off"
+    )]
+    NoSignalLog,
+
     /// PostgreSQL or Diesel refused a statement.
     #[error("the statement failed")]
     Query(#[source] diesel::result::Error),
+
+    /// No connection could be opened. This crate opens none but the watcher's, see
+    /// [`Watcher`](Self::Watcher); it is for functions that connect and return this error.
+    #[error("the connection could not be opened")]
+    Connection(#[from] diesel::ConnectionError),
+
+    /// A migration failed, or could not be read.
+    ///
+    /// Harnesses return boxed errors; `?` turns one into this, or into the [`Error`] in it.
+    #[error("the migration failed")]
+    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The error and what it came from, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| {
+        format!("{text}: {source}")
+    })
 }
 
 fn waiting(waited: &Duration) -> String {
@@ -106,6 +141,13 @@ impl From<diesel::result::Error> for Error {
     }
 }
 
+/// The error of a migration harness; one that is an [`Error`] comes out of its box.
+impl From<Box<dyn std::error::Error + Send + Sync>> for Error {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        error.downcast().map_or_else(Self::Migration, |own| *own)
+    }
+}
+
 /// Lets a closure that returns a `QueryResult` use `?` on this crate's results.
 ///
 /// The error travels in [`QueryBuilderError`](diesel::result::Error::QueryBuilderError);
@@ -139,6 +181,14 @@ mod tests {
             error.source().unwrap().to_string(),
             diesel::result::Error::NotFound.to_string()
         );
+    }
+
+    #[test]
+    fn an_error_comes_out_of_the_box_of_a_harness() {
+        let boxed: Box<dyn std::error::Error + Send + Sync> = Box::new(Error::NoSignalLog);
+        assert!(matches!(Error::from(boxed), Error::NoSignalLog));
+        let other: Box<dyn std::error::Error + Send + Sync> = "no such directory".into();
+        assert!(matches!(Error::from(other), Error::Migration(_)));
     }
 
     #[test]

@@ -1,4 +1,72 @@
-//! PostgreSQL lock management for Diesel.
+//! PostgreSQL lock management for [Diesel](https://diesel.rs): take locks, look at
+//! them, and get through those of others.
+//!
+//! | you want | look at |
+//! |---|---|
+//! | a job that does not overlap with itself | [`advisory`](PgLockConnection::advisory) |
+//! | a table to yourself for a moment | [`lock_table`](PgLockConnection::lock_table) |
+//! | a statement that does not wait for ever | [`with_lock_timeout`](PgLockConnection::with_lock_timeout) |
+//! | a migration that gets through, once | `PrioritizedHarness` |
+//! | any code that gets through | [`prioritize`](PgLockConnection::prioritize) |
+//! | to know who blocks whom | [`WaitGraph`], [`PgLock`], [`BlockedPgLock`], and the [`guide`] |
+//!
+//! `use diesel_pglock::prelude::*;` puts the methods on sync connections, plain,
+//! pooled or wrapped, and with the feature `async` on those of diesel-async.
+//!
+//! # Examples
+//!
+//! A job that must not overlap with itself:
+//!
+//! ```
+//! # include!("../tests/support/doctest.rs");
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (mut conn, mut other) = (connection(), connection());
+//! use diesel_pglock::prelude::*;
+//!
+//! let ran = conn.advisory("nightly report").try_run(|_conn| {
+//!     let overlapping = other.advisory("nightly report").try_acquire()?;
+//!     assert!(overlapping.is_none());
+//!     Ok::<_, diesel_pglock::Error>("done")
+//! })?;
+//! assert_eq!(ran, Some("done"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Who waits for whom:
+//!
+//! ```
+//! # include!("../tests/support/doctest.rs");
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut conn = connection();
+//! use diesel_pglock::WaitGraph;
+//!
+//! let graph = WaitGraph::load(&mut conn)?;
+//! assert_eq!(graph.roots().count(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Feature flags
+//!
+//! * `postgres` (default): watchers over libpq connections, by URL.
+//! * `r2d2`, `bb8`, `deadpool`, `mobc`: pools.
+//! * `async`: the async front end; without `postgres` there is no libpq in the tree.
+//! * `migrations`: `PrioritizedHarness` and `MIGRATIONS`.
+//! * `serde`: `Serialize` for rows, reports and the wait graph.
+//! * `tracing`: events for waits, signals and retries.
+//! * `bundled`, `bundled_without_openssl`: libpq built from source.
+//!
+//! # Coming from django-pglock
+//!
+//! A text names the same advisory lock as there: Python and Rust services can
+//! exclude each other. What `side_effect=pglock.Return` does is the `try_` half of
+//! each pair of methods. The README has the whole table.
+//!
+//! # Limits
+//!
+//! A pooler in transaction mode breaks session locks and session settings. Stay
+//! inside a transaction there; what is noticed is an [`Error::SessionChanged`].
 
 #[path = "../schema.rs"]
 pub mod schema;
@@ -21,28 +89,56 @@ mod async_driver;
 mod async_scope;
 #[cfg(feature = "async")]
 mod async_table_lock;
+#[cfg(feature = "async")]
+mod async_watcher;
+#[cfg(feature = "async")]
+mod async_watcher_source;
 mod backend_state;
+#[cfg(feature = "migrations")]
+mod backoff;
+mod beside_locks;
 mod blocked_pg_lock;
+mod blocked_pg_lock_dsl;
 pub mod blocking;
+mod brief;
 mod connection;
+mod context;
 mod driver;
 pub mod dsl;
 mod error;
 pub mod expression;
+pub mod guide;
 mod lock_mode;
+mod lock_query;
+mod lock_target;
 mod lock_timeout;
 mod lock_type;
+#[cfg(feature = "migrations")]
+mod migration_report;
+#[cfg(feature = "migrations")]
+mod migration_run;
 mod obstacle;
+mod one_line;
 mod pg_activity;
 mod pg_lock;
 mod pg_lock_dsl;
+mod policy;
 mod predicate;
 mod prepared_transaction;
+#[cfg(feature = "migrations")]
+mod prioritized_harness;
+mod prioritizer;
+mod prioritizer_report;
 mod relation_kind;
+#[cfg(feature = "migrations")]
+mod runners_lock;
 mod scope;
 #[cfg(feature = "serde")]
 mod seconds;
+#[cfg(any(feature = "postgres", feature = "async"))]
+mod secret;
 mod signal;
+mod signal_log;
 mod signal_plan;
 mod sql_value;
 mod statement;
@@ -52,6 +148,20 @@ mod table_lock_mode;
 mod table_statement;
 mod text_enum;
 mod timeout;
+mod trace;
+mod wait_chain;
+mod wait_diagram;
+mod wait_edges;
+mod wait_graph;
+mod wait_graph_query;
+mod wait_node;
+mod wait_tree;
+#[cfg(feature = "migrations")]
+mod want_of_lock;
+mod watch;
+mod watch_statement;
+mod watcher;
+mod watcher_source;
 
 pub use advisory_guard::AdvisoryGuard;
 pub use advisory_key::AdvisoryKey;
@@ -67,24 +177,50 @@ pub use async_connection::AsyncPgLockConnection;
 pub use async_scope::AsyncFunc;
 #[cfg(feature = "async")]
 pub use async_table_lock::AsyncTableLock;
+#[cfg(feature = "async")]
+pub use async_watcher_source::AsyncWatcherSource;
 pub use backend_state::BackendState;
+#[cfg(feature = "migrations")]
+pub use backoff::Backoff;
 pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
+pub use blocked_pg_lock_dsl::BlockedPgLockDsl;
 pub use connection::PgLockConnection;
 pub use driver::Session;
 pub use error::Error;
 pub use lock_mode::LockMode;
+pub use lock_target::LockTarget;
 pub use lock_type::LockType;
+#[cfg(feature = "migrations")]
+pub use migration_report::{HarnessReport, MigrationEvent, MigrationReport, TakenLock};
 pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
 pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
-pub use pg_lock_dsl::{BlockedPgLockDsl, PgLockDsl};
+pub use pg_lock_dsl::PgLockDsl;
+pub use policy::Policy::{Cancel, CancelThenTerminate, Observe, Terminate};
+pub use policy::{Decision, Policy};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
+#[cfg(feature = "migrations")]
+pub use prioritized_harness::PrioritizedHarness;
+pub use prioritizer::{Prioritizer, Victims};
+pub use prioritizer_report::{Blocker, PrioritizerEvent, PrioritizerReport};
 pub use relation_kind::RelationKind;
 pub use signal::{Signal, SignalKind, SignalOutcome};
 pub use table_lock::{LockableTable, TableLock};
 pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
+pub use wait_graph::WaitGraph;
+pub use wait_node::{BlockKind, Wait, WaitBlocker, WaitNode};
+pub use watcher_source::WatcherSource;
 
 /// A result whose error is this crate's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The crate's own migrations: the table `pglock.signal_log`, for
+/// [`Prioritizer::audit`].
+///
+/// Run them beside your own, with any harness. Their version is a low one, so that
+/// `revert_last_migration` of your own source does not meet it.
+#[cfg(feature = "migrations")]
+pub const MIGRATIONS: diesel_migrations::EmbeddedMigrations =
+    diesel_migrations::embed_migrations!();
 
 /// The traits that put the crate's methods on connections and queries.
 pub mod prelude {
@@ -92,3 +228,12 @@ pub mod prelude {
     pub use crate::AsyncPgLockConnection;
     pub use crate::{BlockedPgLockDsl, PgLockConnection, PgLockDsl};
 }
+
+#[cfg(all(
+    doctest,
+    feature = "postgres",
+    feature = "migrations",
+    feature = "async"
+))]
+#[doc = include_str!("../README.md")]
+struct Readme;

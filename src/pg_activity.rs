@@ -83,6 +83,24 @@ pub type PgActivityQuery = Select<pg_stat_activity::table, AsSelect<PgActivity, 
 
 impl PgActivity {
     /// Reads `pg_stat_activity`: one row per session and server process.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::schema::pg_stat_activity;
+    /// use diesel_pglock::{BackendState, PgActivity};
+    ///
+    /// # fn main() -> QueryResult<()> {
+    /// # let conn = &mut connection();
+    /// let active: Vec<PgActivity> = PgActivity::query()
+    ///     .filter(pg_stat_activity::state.eq(BackendState::Active))
+    ///     .load(conn)?;
+    /// assert!(active[0].query.as_deref().unwrap().contains("pg_stat_activity"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn query() -> PgActivityQuery {
         pg_stat_activity::table.select(Self::as_select())
     }

@@ -1,46 +1,60 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use diesel::associations::HasTable;
 use diesel::dsl::{Eq, EqAny, Gt, Select, not};
-use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::QueryFragment;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
 
 use crate::driver::Session;
 use crate::dsl::{
-    Advisory, Application, BlockedBy, CurrentDatabase, Granted, Mode, OfType, On, Pid, Pids,
-    Waiting, WaitingLongerThan,
+    Advisory, Application, CurrentDatabase, Granted, Mode, OfType, On, Pid, Pids, Waiting,
+    WaitingLongerThan,
 };
 use crate::expression::{InCurrentDatabase, WaitDuration};
+use crate::lock_query::LockQuery;
 use crate::predicate::{IsAdvisory, IsOn};
-use crate::schema::{blocking, pg_locks, pg_stat_activity};
-use crate::signal_plan::{
-    ActivityColumns, BlockingColumns, SessionQuery, SignalSessions, activity_columns,
-    blocking_columns,
-};
-use crate::{AdvisoryKey, LockMode, LockType, Signal, SignalKind};
+use crate::schema::{pg_locks, pg_stat_activity};
+use crate::signal_plan::{ActivityColumns, SessionQuery, SignalSessions, activity_columns};
+use crate::{AdvisoryKey, LockMode, LockType, LockableTable, Signal, SignalKind};
 
 /// Filters and actions for queries of locks.
 ///
 /// Each filter works on every Diesel query that holds the columns it asks about:
 /// all on [`PgLock::query`](crate::PgLock::query) and
-/// [`BlockedPgLock::query`](crate::BlockedPgLock::query), most on the bare
-/// `pg_locks`, filtered, joined, with another selection, boxed or not. The
-/// result is a Diesel query again.
+/// [`BlockedPgLock::query`](crate::BlockedPgLock::query), most on one that starts
+/// from the bare `pg_locks`; filtered, joined, with another selection, boxed or
+/// not. The result is a Diesel query again; [`dsl`](crate::dsl) names its type.
 pub trait PgLockDsl: Sized {
     /// Keeps the locks on a table, and on its pages and rows.
     ///
     /// `T` is a table or a model that has one. It is found as a query would find it:
     /// by schema and name, or along the `search_path` when `table!` gives no schema.
     /// Locks on its indexes, partitions and TOAST table are not its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    /// use diesel_pglock::{PgLock, TableLockMode};
+    ///
+    /// # fn main() -> diesel_pglock::Result<()> {
+    /// # let conn = &mut connection();
+    /// conn.transaction(|conn| {
+    ///     conn.lock_table::<users::table>(TableLockMode::Exclusive).acquire()?;
+    ///     let locks: Vec<PgLock> = PgLock::query().on::<users::table>().load(conn)?;
+    ///     assert_eq!(locks.len(), 1);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     fn on<T>(self) -> On<Self>
     where
-        T: HasTable<Table: QueryFragment<Pg>>,
+        T: LockableTable,
         Self: FilterDsl<IsOn>,
     {
-        self.filter(IsOn::table(&T::table()))
+        self.filter(IsOn::table::<T>())
     }
 
     /// Keeps the locks on a relation, and on its pages and rows.
@@ -55,6 +69,25 @@ pub trait PgLockDsl: Sized {
     }
 
     /// Keeps the advisory lock of a key in this database.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::PgLock;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// # fn main() -> diesel_pglock::Result<()> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// # let (conn, other) = (&mut conn, &mut other);
+    /// let guard = other.advisory("nightly").acquire()?;
+    /// let holder: PgLock = PgLock::query().advisory("nightly").granted().first(conn)?;
+    /// assert!(holder.pid.is_some());
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn advisory(self, key: impl Into<AdvisoryKey>) -> Advisory<Self>
     where
         Self: FilterDsl<IsAdvisory>,
@@ -142,7 +175,7 @@ pub trait PgLockDsl: Sized {
 
     /// Cancels the queries of the sessions that the query finds, and tells what came of it.
     ///
-    /// Works on queries of locks and of activity. Each session is signalled once; the
+    /// Works on queries of locks and of activity that own what they compare with. Each session is signalled once; the
     /// one that asks, if it is among them, last: that ends this very statement with an
     /// error. A denied signal keeps no other from being sent and no transaction from
     /// going on. What is idle in a transaction [stays so](SignalKind::Cancel).
@@ -159,6 +192,26 @@ pub trait PgLockDsl: Sized {
     ///
     /// As [`cancel_activity`](Self::cancel_activity); the session that asks, if it is
     /// among them, loses its connection.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    /// use diesel_pglock::{PgLock, SignalOutcome};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// # let conn = &mut conn;
+    /// let stuck = other.advisory("nightly").acquire()?;
+    ///
+    /// let signals = PgLock::query().advisory("nightly").terminate_activity(conn)?;
+    /// assert_eq!(signals[0].outcome, SignalOutcome::Sent);
+    /// # drop(stuck);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "pg_terminate_backend")]
     fn terminate_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where
@@ -169,59 +222,8 @@ pub trait PgLockDsl: Sized {
     }
 }
 
-impl<Q: QueryDsl> PgLockDsl for Q {}
-
-/// Filters and actions for queries of [`BlockedPgLock`](crate::BlockedPgLock)s, on top of [`PgLockDsl`]'s.
-///
-/// Those of `PgLockDsl` are about the lock that is awaited and the session that waits.
-pub trait BlockedPgLockDsl: Sized {
-    /// Keeps the locks that a session stands in the way of; 0 for the prepared transactions.
-    fn blocked_by(self, pid: i32) -> BlockedBy<Self>
-    where
-        Self: FilterDsl<Eq<blocking::pid, i32>>,
-    {
-        self.filter(blocking::pid.eq(pid))
-    }
-
-    /// Keeps the sessions in the way that have kept a waiter waiting for longer.
-    ///
-    /// That is for how long the waiter has waited. On PostgreSQL 13, which does not
-    /// record it, there are none.
-    fn blocking_longer_than(self, limit: Duration) -> WaitingLongerThan<Self>
-    where
-        Self: FilterDsl<Gt<WaitDuration, TimeDelta>>,
-    {
-        self.filter(WaitDuration.gt(interval(limit)))
-    }
-
-    /// Cancels the queries of the sessions in the way, and tells what came of it.
-    ///
-    /// A session that has stepped out of the way meanwhile is left alone, and is
-    /// [`Gone`](crate::SignalOutcome::Gone). A prepared transaction has no session to
-    /// signal. Otherwise as [`PgLockDsl::cancel_activity`].
-    #[doc(alias = "pg_cancel_backend")]
-    fn cancel_blocking_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
-    where
-        C: Session<Style>,
-        Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
-    {
-        signal_blocking(self, SignalKind::Cancel, conn)
-    }
-
-    /// Ends the sessions in the way, and tells what came of it.
-    ///
-    /// As [`cancel_blocking_activity`](Self::cancel_blocking_activity).
-    #[doc(alias = "pg_terminate_backend")]
-    fn terminate_blocking_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
-    where
-        C: Session<Style>,
-        Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
-    {
-        signal_blocking(self, SignalKind::Terminate, conn)
-    }
-}
-
-impl<Q: QueryDsl> BlockedPgLockDsl for Q {}
+// Not for tables, and not for queries without these views: Diesel's `on`, of a join, must stay the only one there.
+impl<Q: LockQuery> PgLockDsl for Q {}
 
 fn signal_activity<Q, C, Style>(
     query: Q,
@@ -240,25 +242,8 @@ where
     })
 }
 
-fn signal_blocking<Q, C, Style>(
-    query: Q,
-    kind: SignalKind,
-    conn: &mut C,
-) -> C::Output<'_, Vec<Signal>>
-where
-    C: Session<Style>,
-    Q: SelectDsl<BlockingColumns>,
-    Select<Q, BlockingColumns>: SessionQuery,
-{
-    conn.drive(SignalSessions {
-        sessions: query.select(blocking_columns()),
-        kind,
-        in_the_way: true,
-    })
-}
-
 /// The longest that an interval can be stands for anything longer.
-fn interval(duration: Duration) -> TimeDelta {
+pub(crate) fn interval(duration: Duration) -> TimeDelta {
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     TimeDelta::microseconds(microseconds)
 }

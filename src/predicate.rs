@@ -1,13 +1,13 @@
 //! Conditions on a lock that compare it with something given.
 
 use diesel::expression::{Expression, ValidGrouping, is_aggregate};
-use diesel::pg::{Pg, PgQueryBuilder};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryBuilder, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
 
-use crate::AdvisoryKey;
 use crate::schema::pg_locks;
+use crate::{AdvisoryKey, LockableTable};
 
 /// Whether the lock is on a relation, or on a page or row of it.
 #[derive(Debug, Clone, QueryId)]
@@ -22,12 +22,9 @@ impl IsOn {
         Self { relation }
     }
 
-    /// Spells a table as Diesel does in a query: quoted, and with its schema where it has one.
-    pub(crate) fn table(table: &impl QueryFragment<Pg>) -> Self {
-        let mut sql = PgQueryBuilder::default();
-        // Only a custom table could fail; the empty name is an error to PostgreSQL.
-        let spelled = table.to_sql(&mut sql, &Pg);
-        Self::named(spelled.map(|()| sql.finish()).unwrap_or_default())
+    pub(crate) fn table<T: LockableTable>() -> Self {
+        // Only a table written by hand could fail; the empty name is an error to PostgreSQL.
+        Self::named(T::render().unwrap_or_default())
     }
 }
 

@@ -17,7 +17,8 @@ use crate::schema::pg_prepared_xacts;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PreparedTransaction {
-    /// The transaction; its locks have a [`virtual_transaction`](crate::PgLock::virtual_transaction) of `-1/` and this number.
+    /// The transaction. Among its locks is one on this; the others have the same
+    /// [`virtual_transaction`](crate::PgLock::virtual_transaction).
     #[diesel(column_name = transaction)]
     pub transaction_id: u32,
     /// The name it was prepared under.
@@ -40,6 +41,28 @@ pub type PreparedTransactionQuery =
 
 impl PreparedTransaction {
     /// Reads `pg_prepared_xacts`: the prepared transactions of all databases.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::PreparedTransaction;
+    /// use diesel_pglock::schema::pg_prepared_xacts;
+    ///
+    /// # fn main() -> QueryResult<()> {
+    /// # use diesel::connection::SimpleConnection;
+    /// # let conn = &mut connection();
+    /// # let sql = format!("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'order {}'", std::process::id());
+    /// # conn.batch_execute(&sql)?;
+    /// let oldest: PreparedTransaction = PreparedTransaction::query()
+    ///     .order_by(pg_prepared_xacts::prepared)
+    ///     .first(conn)?;
+    /// assert!(oldest.gid.starts_with("order"));
+    /// # conn.batch_execute(&format!("ROLLBACK PREPARED 'order {}'", std::process::id()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn query() -> PreparedTransactionQuery {
         pg_prepared_xacts::table.select(Self::as_select())
     }

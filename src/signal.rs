@@ -3,8 +3,10 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
+
+use crate::statement::query;
 
 /// A signal to a session, and what came of it.
 ///
@@ -96,8 +98,23 @@ pub struct SendSignal {
     pub pid: i32,
     /// As `pg_stat_activity` shows it to this role, which may be not at all.
     pub backend_start: Option<DateTime<Utc>>,
-    /// Whom the session must still stand in the way of, one of them; nobody for unconditionally.
-    pub waiters: Vec<i32>,
+    /// What must still be so for the signal to be sent.
+    pub provided: Provided,
+}
+
+/// What is looked at again in the statement that signals.
+#[derive(Clone, Debug)]
+pub enum Provided {
+    /// Nothing but that the session is the same.
+    Always,
+    /// It stands in the way of one of these sessions.
+    Blocks(Vec<i32>),
+    /// Each of these sessions stands in the way of the other beside it, the first of
+    /// the two; and it is not the session that sends the signal.
+    Leads {
+        waiters: Vec<i32>,
+        blockers: Vec<i32>,
+    },
 }
 
 impl QueryFragment<Pg> for SendSignal {
@@ -108,31 +125,35 @@ impl QueryFragment<Pg> for SendSignal {
         out.push_bind_param::<Integer, _>(&self.pid)?;
         out.push_sql(" AND backend_start IS NOT DISTINCT FROM ");
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
-        if !self.waiters.is_empty() {
-            out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.unnest(");
-            out.push_bind_param::<Array<Integer>, _>(&self.waiters)?;
-            out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
+        match &self.provided {
+            Provided::Always => {}
+            Provided::Blocks(waiters) => {
+                out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.unnest(");
+                out.push_bind_param::<Array<Integer>, _>(waiters)?;
+                out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
+            }
+            Provided::Leads { waiters, blockers } => {
+                out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND (SELECT ");
+                out.push_sql("bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ");
+                // Of two arrays, `unnest` is syntax and takes no schema.
+                out.push_sql("FROM unnest(");
+                out.push_bind_param::<Array<Integer>, _>(waiters)?;
+                out.push_sql(", ");
+                out.push_bind_param::<Array<Integer>, _>(blockers)?;
+                out.push_sql(") AS way(waiter, blocker))");
+            }
         }
         Ok(())
     }
 }
 
-// Its SQL depends on its value.
-impl QueryId for SendSignal {
-    type QueryId = ();
-
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for SendSignal {
-    type SqlType = Bool;
-}
+query!(SendSignal => Bool, bool);
 
 /// Asks whether this role may signal a session; no row when it is gone.
 ///
 /// Diesel does not show the code of an error, and its text is in the server's
 /// language: this tells "you may not" from a cancelled or timed-out statement.
-#[derive(Clone, Debug, QueryId)]
+#[derive(Clone, Debug)]
 pub struct MaySignal {
     pub pid: i32,
 }
@@ -152,6 +173,51 @@ impl QueryFragment<Pg> for MaySignal {
     }
 }
 
-impl Query for MaySignal {
-    type SqlType = Bool;
+query!(MaySignal => Bool, bool);
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use chrono::TimeDelta;
+    use diesel::{Connection, PgConnection, RunQueryDsl};
+    use pglock_sandbox::Sandbox;
+
+    use super::*;
+    use crate::driver::{Driver, SyncDriver, ready};
+    use crate::watch_statement::Identify;
+
+    /// What came of a signal to the session of `pid`, if it began at `backend_start`.
+    fn send(
+        conn: &mut PgConnection,
+        (pid, backend_start): (i32, Option<DateTime<Utc>>),
+        provided: Provided,
+    ) -> Vec<bool> {
+        let signal = SendSignal {
+            kind: SignalKind::Terminate,
+            pid,
+            backend_start,
+            provided,
+        };
+        ready(SyncDriver(conn).load::<_, Bool, bool>(signal)).unwrap()
+    }
+
+    #[test]
+    fn a_pid_that_was_given_to_another_session_is_not_signalled() {
+        let server = Sandbox::start().unwrap();
+        let connect = || PgConnection::establish(&server.url()).unwrap();
+        let (mut conn, mut other) = (connect(), connect());
+        let (pid, began) = ready(SyncDriver(&mut other).ask(Identify)).unwrap();
+        let predecessor = (pid, began.map(|began| began - TimeDelta::microseconds(1)));
+        assert!(send(&mut conn, predecessor, Provided::Always).is_empty());
+        let way = Provided::Leads {
+            waiters: vec![1],
+            blockers: vec![pid],
+        };
+        assert!(
+            send(&mut conn, (pid, began), way).is_empty(),
+            "not in the way"
+        );
+        diesel::sql_query("SELECT 1").execute(&mut other).unwrap();
+        assert_eq!(send(&mut conn, (pid, began), Provided::Always), [true]);
+        assert!(diesel::sql_query("SELECT 1").execute(&mut other).is_err());
+    }
 }

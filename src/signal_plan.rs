@@ -11,7 +11,7 @@ use diesel::sql_types::{self, Bool, Integer, Timestamptz};
 
 use crate::driver::{Driver, Plan};
 use crate::schema::{BlockingActivity, blocking_activity, pg_locks, pg_stat_activity};
-use crate::signal::{MaySignal, SendSignal};
+use crate::signal::{MaySignal, Provided, SendSignal};
 use crate::{Result, Signal, SignalKind, SignalOutcome};
 
 #[diesel::declare_sql_function]
@@ -113,12 +113,16 @@ fn statements(rows: Vec<Row>, kind: SignalKind, in_the_way: bool) -> Vec<SendSig
         let Some(pid) = pid else { continue };
         let waiter = waiter.filter(|_| in_the_way);
         match statements.iter_mut().find(|it| it.pid == pid) {
-            Some(statement) => statement.waiters.extend(waiter),
+            Some(SendSignal {
+                provided: Provided::Blocks(waiters),
+                ..
+            }) => waiters.extend(waiter),
+            Some(_) => {}
             None => statements.push(SendSignal {
                 kind,
                 pid,
                 backend_start,
-                waiters: waiter.into_iter().collect(),
+                provided: waiter.map_or(Provided::Always, |w| Provided::Blocks(vec![w])),
             }),
         }
     }
@@ -167,7 +171,7 @@ async fn denied(driver: &mut impl Driver, pid: i32, error: DieselError) -> Resul
 
 /// Makes the next look at `pg_stat_activity` show what is there now; in a
 /// transaction it would show again what the first one did.
-async fn look_afresh(driver: &mut impl Driver) -> Result<()> {
+pub async fn look_afresh(driver: &mut impl Driver) -> Result<()> {
     if driver.depth()? > 0 {
         let forget = diesel::select(pg_stat_clear_snapshot());
         driver.execute(forget).await?;

@@ -39,7 +39,10 @@ pub(crate) async fn try_acquire(
 
 async fn take(driver: &mut impl Driver, target: &TableTarget, patience: Patience) -> Result<bool> {
     driver.require_transaction(TABLE_LOCK)?;
+    let started = Instant::now();
     driver.execute(LockTables::new(target, patience)).await?;
     let (outcome, _) = driver.ask(TakeOutcome { local: true }).await?;
-    Ok(outcome.as_deref() == Some(ACQUIRED))
+    let acquired = outcome.as_deref() == Some(ACQUIRED);
+    crate::trace::locked(target, acquired, started.elapsed());
+    Ok(acquired)
 }

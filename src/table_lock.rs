@@ -180,7 +180,7 @@ where
     ///         .lock_table::<users::table>(TableLockMode::RowExclusive)
     ///         .try_run(|_| diesel::QueryResult::Ok(()))?;
     ///     assert_eq!(refused, None);
-    ///     diesel_pglock::Result::Ok(())
+    ///     Ok::<_, diesel_pglock::Error>(())
     /// })?;
     /// # Ok(())
     /// # }
@@ -195,6 +195,27 @@ where
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), without [`Error::NotAcquired`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::{TableLockMode::*, prelude::*};
+    ///
+    /// conn.transaction(|conn| {
+    ///     conn.lock_table::<users::table>(Share).acquire()?;
+    ///     other.transaction(|other| {
+    ///         assert!(!other.lock_table::<users::table>(RowExclusive).try_acquire()?);
+    ///         assert!(other.lock_table::<users::table>(RowShare).try_acquire()?);
+    ///         diesel_pglock::Result::Ok(())
+    ///     })
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_acquire(self) -> Result<bool> {
         let target = self.tables.into_target()?;
         ready(flow::try_acquire(
@@ -213,6 +234,27 @@ where
     ///
     /// [`Error::InTransaction`] when a transaction is open: it would keep the lock
     /// after `run`. Those of [`acquire`](Self::acquire), and whatever `f` returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use std::time::Duration;
+    ///
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::{TableLockMode::*, prelude::*};
+    ///
+    /// let lock = conn.lock_table::<users::table>(ShareRowExclusive);
+    /// let inserted = lock.timeout(Duration::from_secs(5)).run(|conn| {
+    ///     assert!(other.lock_table::<users::table>(Share).try_run(|_| diesel::QueryResult::Ok(()))?.is_none());
+    ///     diesel::insert_into(users::table).values(users::name.eq("Ada")).execute(conn)
+    /// })?;
+    /// assert_eq!(inserted, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<R, E>
     where
         E: From<Error>,
@@ -229,6 +271,23 @@ where
     /// # Errors
     ///
     /// As [`run`](Self::run), without [`Error::NotAcquired`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut conn, mut other) = (connection(), connection());
+    /// use diesel_pglock::{TableLockMode::*, prelude::*};
+    ///
+    /// let ran = conn.lock_table::<users::table>(Share).try_run(|_conn| {
+    ///     let lock = other.lock_table::<users::table>(RowExclusive);
+    ///     lock.try_run(|_| diesel::QueryResult::Ok(()))
+    /// })?;
+    /// assert_eq!(ran, Some(None));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_run<R, E>(self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<Option<R>, E>
     where
         E: From<Error>,

@@ -3,20 +3,30 @@
 // The scenarios of the contract run on sync connections and on async ones.
 #![allow(clippy::duplicate_mod)]
 
+mod actions;
 mod advisory_guard;
 #[cfg(feature = "async")]
 mod async_contract;
 #[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
 mod async_pools;
+#[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
+mod async_prioritize;
 #[cfg(feature = "bb8")]
 mod cancel_safety;
 mod compile_fail;
+mod filters;
 mod german;
+#[cfg(feature = "migrations")]
+mod migrations;
 mod pgbouncer;
 #[cfg(all(feature = "r2d2", feature = "bb8"))]
 mod stress;
+mod prioritize;
 mod support;
 mod sync_contract;
 #[cfg(feature = "r2d2")]
 mod sync_pool;
+#[cfg(all(feature = "tracing", feature = "migrations"))]
+mod tracing_events;
 mod views;
+mod wait_graph;

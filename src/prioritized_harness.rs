@@ -1,0 +1,265 @@
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::migration::{Migration, MigrationSource, MigrationVersion, Result};
+use diesel::pg::Pg;
+use diesel_migrations::MigrationHarness;
+
+use crate::advisory_flow as flow;
+use crate::advisory_statement::AdvisoryTarget;
+use crate::backoff::fraction;
+use crate::driver::{Driver, SyncDriver, ready};
+use crate::migration_run::{MigrationRun, Settings};
+use crate::runners_lock::History;
+use crate::timeout::Wait;
+use crate::{
+    AdvisoryGuard, AdvisoryKey, Backoff, HarnessReport, MigrationEvent, PgLockConnection,
+    Prioritizer, WatcherSource,
+};
+
+/// How often a runner asks whether another one has finished, on average.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Runs migrations that get through, one runner at a time.
+///
+/// It decorates a connection and is a [`MigrationHarness`] itself:
+///
+/// * Runners that start together take turns, by an advisory lock that is held while
+///   migrations are looked for and run. Each migration is applied once.
+/// * Each migration is [prioritized](Prioritizer): who is in its way is moved.
+/// * Each runs under a `lock_timeout` and is tried again when it failed for want of a
+///   lock, so that it does not hold up the application's queries behind itself.
+///
+/// A migration with `run_in_transaction = false` is prioritized too, but has no
+/// `lock_timeout` and is tried once: a `CREATE INDEX CONCURRENTLY` that is cancelled
+/// leaves an invalid index behind.
+///
+/// # Examples
+///
+/// ```
+/// # include!("../tests/support/doctest.rs");
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let mut conn = connection();
+/// use diesel_migrations::MigrationHarness;
+/// use diesel_pglock::{MIGRATIONS, PrioritizedHarness, Prioritizer};
+///
+/// let mut harness = PrioritizedHarness::new(&mut conn, Prioritizer::new(database_url()));
+/// harness.run_pending_migrations(MIGRATIONS)?;
+/// assert_eq!(harness.report().migrations.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub struct PrioritizedHarness<'c, C, S> {
+    conn: &'c mut C,
+    prioritizer: Prioritizer<S>,
+    settings: Settings,
+    lock_key: Option<AdvisoryKey>,
+    patience: Option<Duration>,
+    report: HarnessReport,
+}
+
+impl<'c, C, S> PrioritizedHarness<'c, C, S> {
+    /// Runs migrations on `conn`, and lets them through with `prioritizer`.
+    pub fn new(conn: &'c mut C, prioritizer: Prioritizer<S>) -> Self {
+        Self {
+            conn,
+            prioritizer,
+            settings: Settings::default(),
+            lock_key: None,
+            patience: None,
+            report: HarnessReport::default(),
+        }
+    }
+
+    /// How long a statement of a migration may wait for a lock, 1 ms to `i32::MAX` ms,
+    /// or `None` for as long as it takes; unless said it is the prioritizer's
+    /// [`lock_timeout`](Prioritizer::lock_timeout), or else 5 s.
+    ///
+    /// Neither is for migrations outside a transaction.
+    pub fn lock_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.lock_timeout = Some(timeout.into());
+        self
+    }
+
+    /// How often a migration is tried that fails for want of a lock; 3 times unless said, and at least once.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.settings.attempts = attempts;
+        self
+    }
+
+    /// How long to pause between attempts; [`Backoff::default`] unless said.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.settings.backoff = backoff;
+        self
+    }
+
+    /// The advisory lock by which runners take turns.
+    ///
+    /// Unless said it is named after the schema that has, or is to have, Diesel's
+    /// history of migrations: tenants with a `search_path` each do not wait for
+    /// each other.
+    pub fn lock_key(mut self, key: impl Into<AdvisoryKey>) -> Self {
+        self.lock_key = Some(key.into());
+        self
+    }
+
+    /// How long to wait for other runners before giving up with
+    /// [`Error::NotAcquired`](crate::Error::NotAcquired); as long as it takes unless said.
+    pub fn lock_timeout_for_other_runners(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.patience = timeout.into();
+        self
+    }
+
+    /// Calls `on_event` on the way: fit for a progress display.
+    ///
+    /// What comes from the watcher is told on the watcher's thread.
+    pub fn on_event(mut self, on_event: impl Fn(&MigrationEvent) + Send + Sync + 'static) -> Self {
+        self.settings.on_event = Some(Arc::new(on_event));
+        self
+    }
+
+    /// What was done so far, also after an error.
+    pub fn report(&self) -> HarnessReport {
+        self.report.clone()
+    }
+}
+
+/// The connection is left out.
+impl<C, S> fmt::Debug for PrioritizedHarness<'_, C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrioritizedHarness")
+            .field("prioritizer", &self.prioritizer)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C, S> PrioritizedHarness<'_, C, S>
+where
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    S: WatcherSource,
+{
+    /// Does something while no other runner does.
+    fn alone<T>(&mut self, f: impl FnOnce(&mut MigrationRun<'_, C, S>) -> Result<T>) -> Result<T> {
+        SyncDriver(self.conn).refuse_transaction("the runners' lock")?;
+        let key = match self.lock_key {
+            Some(key) => key,
+            None => ready(SyncDriver(self.conn).ask(History))?.key(),
+        };
+        let started = Instant::now();
+        let mut guard = take_turn(self.conn, key, self.patience, &self.settings)?;
+        self.report.waited_for_runners += started.elapsed();
+        let result = f(&mut MigrationRun {
+            conn: &mut guard,
+            prioritizer: &self.prioritizer,
+            settings: &self.settings,
+            runners_lock: key,
+            reports: &mut self.report.migrations,
+        });
+        let released = guard.release();
+        result.and_then(|value| Ok(released.map(|()| value)?))
+    }
+}
+
+/// Polls for the runners' lock.
+///
+/// A session that waits inside `pg_advisory_lock` holds a snapshot all the while, and
+/// a `CREATE INDEX CONCURRENTLY` of the runner before it would wait for that: a deadlock.
+fn take_turn<'c, C>(
+    conn: &'c mut C,
+    key: AdvisoryKey,
+    patience: Option<Duration>,
+    settings: &Settings,
+) -> Result<AdvisoryGuard<'c, C>>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let (started, target) = (Instant::now(), AdvisoryTarget::new(key));
+    let mut told = false;
+    loop {
+        let is_last = patience.is_some_and(|patience| started.elapsed() >= patience);
+        match ready(flow::try_acquire(&mut SyncDriver(conn), target, Wait::No))? {
+            Some(held) => return Ok(AdvisoryGuard::new(conn, held)),
+            // Asked once more, for the error that names the other runner.
+            None if is_last => return Ok(conn.advisory(key).nowait().acquire()?),
+            None if !told => settings.tell(&MigrationEvent::WaitingForRunner),
+            None => {}
+        }
+        told = true;
+        thread::sleep(POLL.mul_f64(0.5 + fraction()));
+    }
+}
+
+impl<C, S> MigrationHarness<Pg> for PrioritizedHarness<'_, C, S>
+where
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    S: WatcherSource,
+{
+    fn run_pending_migrations<M: MigrationSource<Pg>>(
+        &mut self,
+        source: M,
+    ) -> Result<Vec<MigrationVersion<'_>>> {
+        self.alone(|run| owned(run.run_pending_migrations(source)?))
+    }
+
+    fn run_migrations(
+        &mut self,
+        migrations: &[Box<dyn Migration<Pg>>],
+    ) -> Result<Vec<MigrationVersion<'_>>> {
+        self.alone(|run| owned(run.run_migrations(migrations)?))
+    }
+
+    fn run_next_migration<M: MigrationSource<Pg>>(
+        &mut self,
+        source: M,
+    ) -> Result<MigrationVersion<'_>> {
+        self.alone(|run| Ok(run.run_next_migration(source)?.as_owned()))
+    }
+
+    fn revert_all_migrations<M: MigrationSource<Pg>>(
+        &mut self,
+        source: M,
+    ) -> Result<Vec<MigrationVersion<'_>>> {
+        self.alone(|run| owned(run.revert_all_migrations(source)?))
+    }
+
+    fn revert_last_migration<M: MigrationSource<Pg>>(
+        &mut self,
+        source: M,
+    ) -> Result<MigrationVersion<'static>> {
+        self.alone(|run| run.revert_last_migration(source))
+    }
+
+    /// Runs it unless another runner has, since it was found pending.
+    fn run_migration(
+        &mut self,
+        migration: &dyn Migration<Pg>,
+    ) -> Result<MigrationVersion<'static>> {
+        self.alone(|run| run.run_migration(migration))
+    }
+
+    /// Reverts it unless another runner has, since it was found applied.
+    fn revert_migration(
+        &mut self,
+        migration: &dyn Migration<Pg>,
+    ) -> Result<MigrationVersion<'static>> {
+        self.alone(|run| run.revert_migration(migration))
+    }
+
+    fn applied_migrations(&mut self) -> Result<Vec<MigrationVersion<'static>>> {
+        // Two runners that make the table of the history at once get in each other's way.
+        match ready(SyncDriver(self.conn).ask(History)) {
+            Ok(history) if history.exists() => self.conn.applied_migrations(),
+            _ => self.alone(|run| run.applied_migrations()),
+        }
+    }
+}
+
+fn owned(versions: Vec<MigrationVersion<'_>>) -> Result<Vec<MigrationVersion<'static>>> {
+    Ok(versions.iter().map(MigrationVersion::as_owned).collect())
+}

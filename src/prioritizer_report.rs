@@ -1,0 +1,130 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::one_line::one_line;
+use crate::{PgActivity, PgLock, Signal, SignalOutcome};
+
+/// What a prioritized run found in its way and did about it.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PrioritizerReport {
+    /// Who was in the way, in the order they were found.
+    pub blockers: Vec<Blocker>,
+    /// What went wrong with the watcher; none of it fails the run.
+    pub errors: Vec<String>,
+    /// How long the run waited for locks, to within the watcher's interval.
+    pub waited: Duration,
+    /// Whether, when the watcher looked last, the run and other sessions waited for
+    /// each other; the server ends one of them, after its `deadlock_timeout`.
+    pub deadlocked: bool,
+    /// How often the watcher looked.
+    pub looks: u64,
+}
+
+/// A session that was in the way.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Blocker {
+    /// The session; `None` for a prepared transaction, which cannot be signalled.
+    pub pid: Option<i32>,
+    /// Who it is and what it did when it was found.
+    pub activity: Option<PgActivity>,
+    /// The lock that it kept somebody waiting for: us, or a session that blocked us.
+    pub lock: PgLock,
+    /// How long it was in the way, as the watcher saw it.
+    pub blocked_for: Duration,
+    /// Whether it is spared whatever the policy says: it sends the server's log to a
+    /// replica, or it is an autovacuum that prevents a wraparound.
+    pub protected: bool,
+    /// What was sent, and what came of it.
+    pub signals: Vec<Signal>,
+}
+
+impl PrioritizerReport {
+    /// Those that were sent a signal.
+    pub fn victims(&self) -> impl Iterator<Item = &Blocker> {
+        self.blockers.iter().filter(|blocker| blocker.is_victim())
+    }
+}
+
+impl Blocker {
+    /// Whether it was sent a signal.
+    pub fn is_victim(&self) -> bool {
+        let sent = |signal: &Signal| matches!(signal.outcome, SignalOutcome::Sent);
+        self.signals.iter().any(sent)
+    }
+}
+
+/// A line for a person to read.
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "pid {pid}")?,
+            None => write!(f, "a prepared transaction")?,
+        }
+        if let Some(activity) = &self.activity {
+            describe(activity, f)?;
+        }
+        write!(
+            f,
+            ", in the way of {} for {} ms",
+            self.lock.mode,
+            self.blocked_for.as_millis()
+        )?;
+        if let Some(relation) = &self.lock.relation {
+            write!(f, " on `{relation}`")?;
+        }
+        for signal in &self.signals {
+            write!(f, ": {} {}", signal.kind, signal.outcome)?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(activity: &PgActivity, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let application = activity.application_name.as_deref().unwrap_or_default();
+    write!(f, " (application `{}`", one_line(application, 40))?;
+    if let Some(state) = &activity.state {
+        write!(f, ", {state}")?;
+    }
+    if let Some(query) = &activity.query {
+        write!(f, ", `{}`", one_line(query, 80))?;
+    }
+    f.write_str(")")
+}
+
+/// A line per session in the way, and per error.
+impl fmt::Display for PrioritizerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.blockers.is_empty() {
+            writeln!(f, "nobody was in the way")?;
+        }
+        for blocker in &self.blockers {
+            writeln!(f, "{blocker}")?;
+        }
+        for error in &self.errors {
+            writeln!(f, "the watcher failed: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a [`Prioritizer`](crate::Prioritizer) tells while it runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PrioritizerEvent {
+    /// Somebody was found in the way.
+    Blocked(Blocker),
+    /// Somebody was sent a signal, or was to be sent one.
+    #[non_exhaustive]
+    Signalled {
+        /// Who it is.
+        blocker: Blocker,
+        /// What was sent, and what came of it.
+        signal: Signal,
+    },
+    /// The watcher lost its connection or could not look; it tries again.
+    WatcherFailed(String),
+}

@@ -1,0 +1,109 @@
+//! Whom a session waits for, directly and through others.
+
+use std::collections::{HashMap, VecDeque};
+
+/// The sessions that hold one session up, each with the session that it blocks.
+#[derive(Debug)]
+pub(crate) struct WaitChain {
+    us: i32,
+    /// Who blocks whom, by who waits.
+    blockers: HashMap<i32, Vec<i32>>,
+    /// By pid, whom it blocks on the shortest way from us.
+    blocks: HashMap<i32, i32>,
+}
+
+impl WaitChain {
+    /// Walks from `us` to everybody in the way; a cycle is walked once.
+    pub(crate) fn walk(us: i32, waiters: impl IntoIterator<Item = (i32, Vec<i32>)>) -> Self {
+        let blockers: HashMap<_, _> = waiters.into_iter().collect();
+        let mut blocks = HashMap::new();
+        let mut next = VecDeque::from([us]);
+        while let Some(waiter) = next.pop_front() {
+            for &blocker in blockers.get(&waiter).into_iter().flatten() {
+                if blocker != us && !blocks.contains_key(&blocker) {
+                    blocks.insert(blocker, waiter);
+                    next.push_back(blocker);
+                }
+            }
+        }
+        Self {
+            us,
+            blockers,
+            blocks,
+        }
+    }
+
+    /// Those who wait for nobody; pid 0 is a prepared transaction.
+    pub(crate) fn roots(&self) -> Vec<i32> {
+        let waits = |pid: &i32| self.blockers.get(pid).is_some_and(|b| !b.is_empty());
+        self.sorted(|pid| !waits(pid))
+    }
+
+    /// Those who block us without anybody between.
+    pub(crate) fn direct(&self) -> Vec<i32> {
+        self.sorted(|pid| self.blocks.get(pid) == Some(&self.us))
+    }
+
+    fn sorted(&self, mut chosen: impl FnMut(&i32) -> bool) -> Vec<i32> {
+        let mut pids: Vec<_> = self.blocks.keys().copied().filter(|p| chosen(p)).collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// Whether somebody in the way waits for us.
+    pub(crate) fn is_deadlock(&self) -> bool {
+        let waits_for_us = |pid: &i32| self.blockers.get(pid).is_some_and(|b| b.contains(&self.us));
+        self.blocks.keys().any(waits_for_us)
+    }
+
+    /// Whom `pid` blocks on the shortest way from us.
+    pub(crate) fn blocked_by(&self, pid: i32) -> Option<i32> {
+        self.blocks.get(&pid).copied()
+    }
+
+    /// The pairs of waiter and blocker that lead from us to `pid`.
+    pub(crate) fn path_to(&self, pid: i32) -> Vec<(i32, i32)> {
+        let mut path = Vec::new();
+        let mut blocker = pid;
+        while let Some(waiter) = self.blocked_by(blocker) {
+            path.push((waiter, blocker));
+            blocker = waiter;
+        }
+        path.reverse();
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roots_are_found_through_those_who_only_queue() {
+        // 1 waits behind 2 and 3; 2 waits for 3 and 4, 3 for 4, 4 for nobody.
+        let chain = WaitChain::walk(
+            1,
+            [(1, vec![2, 3]), (2, vec![3, 4]), (3, vec![4]), (9, vec![8])],
+        );
+        assert_eq!(chain.roots(), [4]);
+        assert_eq!(chain.direct(), [2, 3]);
+        assert_eq!(chain.path_to(4), [(1, 2), (2, 4)]);
+        assert!(chain.path_to(8).is_empty());
+        assert!(!chain.is_deadlock());
+    }
+
+    #[test]
+    fn a_cycle_has_no_roots_and_never_leads_to_us() {
+        let chain = WaitChain::walk(1, [(1, vec![2]), (2, vec![3]), (3, vec![1, 2])]);
+        assert!(chain.roots().is_empty());
+        assert_eq!(chain.direct(), [2]);
+        assert_eq!(chain.path_to(1), []);
+        assert!(chain.is_deadlock());
+    }
+
+    #[test]
+    fn nobody_in_the_way_is_an_empty_chain() {
+        let chain = WaitChain::walk(1, [(2, vec![3])]);
+        assert!(chain.roots().is_empty() && chain.direct().is_empty());
+    }
+}

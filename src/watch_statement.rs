@@ -1,0 +1,115 @@
+//! The statements of the watcher, cheapest first.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz};
+
+use crate::statement::query;
+
+/// Who we are: the pid alone could have been given to another by the time it is looked for.
+#[derive(Debug)]
+pub(crate) struct Identify;
+
+query!(Identify => (Integer, Nullable<Timestamptz>), (i32, Option<DateTime<Utc>>));
+
+impl QueryFragment<Pg> for Identify {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT pg_backend_pid(), (SELECT a.backend_start \
+             FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid())",
+        );
+        Ok(())
+    }
+}
+
+/// What the watcher has to know of its own session before it may signal anybody:
+/// whether it sees us, on our server, and whether the signal log is there.
+#[derive(Debug)]
+pub(crate) struct CheckWatcher {
+    pub(crate) pid: i32,
+    pub(crate) backend_start: Option<DateTime<Utc>>,
+}
+
+query!(CheckWatcher => (Bool, Bool), (bool, bool));
+
+impl QueryFragment<Pg> for CheckWatcher {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = ");
+        out.push_bind_param::<Integer, _>(&self.pid)?;
+        // A role that may not look sees NULL there.
+        out.push_sql(" AND a.backend_start IS NOT DISTINCT FROM coalesce(");
+        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
+        out.push_sql(", a.backend_start) OR a.pid = ");
+        out.push_bind_param::<Integer, _>(&self.pid)?;
+        out.push_sql(
+            " AND a.backend_start IS NULL), \
+             to_regclass('pglock.signal_log') IS NOT NULL",
+        );
+        Ok(())
+    }
+}
+
+/// Who is in the way of one session: all that is asked as long as it is nobody.
+#[derive(Debug)]
+pub(crate) struct BlockingPids(pub(crate) i32);
+
+query!(BlockingPids => Array<Integer>, Vec<i32>);
+
+impl QueryFragment<Pg> for BlockingPids {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT pg_catalog.pg_blocking_pids(");
+        out.push_bind_param::<Integer, _>(&self.0)?;
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+/// Who waits, and for whom: a row for each session that waits for a lock.
+///
+/// Not from `pg_stat_activity`, which shows a role without `pg_read_all_stats`
+/// nobody else's waits.
+#[derive(Debug)]
+pub(crate) struct Waiters;
+
+query!(Waiters => (Integer, Array<Integer>), (i32, Vec<i32>));
+
+impl QueryFragment<Pg> for Waiters {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        // DISTINCT first: a parallel query waits in several processes, and
+        // pg_blocking_pids holds up the server's whole lock table.
+        out.push_sql(
+            "SELECT w.pid, pg_catalog.pg_blocking_pids(w.pid) FROM (SELECT DISTINCT l.pid \
+             FROM pg_catalog.pg_locks AS l WHERE NOT l.granted AND l.pid IS NOT NULL OFFSET 0) AS w",
+        );
+        Ok(())
+    }
+}
+
+/// What a session holds, for the signal log: one `mode on thing` each, strongest locks of relations first.
+#[derive(Debug)]
+pub(crate) struct HeldBy(pub(crate) i32);
+
+query!(HeldBy => Array<Text>, Vec<String>);
+
+impl QueryFragment<Pg> for HeldBy {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT coalesce(array_agg(h.held ORDER BY h.held), '{}') FROM (SELECT DISTINCT \
+             l.mode || ' on ' || CASE WHEN l.relation IS NOT NULL \
+             THEN coalesce(n.nspname || '.' || c.relname, l.relation::text) \
+             WHEN l.locktype = 'advisory' \
+             THEN 'advisory ' || l.classid || ', ' || l.objid || ', ' || l.objsubid \
+             ELSE l.locktype END AS held \
+             FROM pg_catalog.pg_locks AS l \
+             LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation AND l.database IN (0, \
+             (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())) \
+             LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+             WHERE l.granted AND l.locktype <> 'virtualxid' AND l.pid = ",
+        );
+        out.push_bind_param::<Integer, _>(&self.0)?;
+        out.push_sql(") AS h");
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! The watcher of a sync run: a thread that ends before the run does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+
+use crate::driver::{SyncDriver, ready};
+use crate::trace;
+use crate::watch::{Us, Watch};
+use crate::{Error, Prioritizer, PrioritizerReport, Result, WatcherSource};
+
+/// Runs `f` while a watcher moves out of the way whoever blocks `us`.
+///
+/// The watcher has its connection, and has shown that it can see us, before `f`
+/// begins. The scope joins it whichever way `f` ends.
+pub(crate) fn watch_over<S: WatcherSource, T>(
+    prioritizer: &Prioritizer<S>,
+    us: Us,
+    f: impl FnOnce() -> T,
+) -> Result<T> {
+    prioritizer.set_report(PrioritizerReport::default());
+    let watch = Watch::new(us, prioritizer.settings().clone());
+    let mut session = prioritizer.source().connect()?;
+    ready(watch.check(&mut SyncDriver(&mut session)))?;
+    let (stop, stopping) = channel();
+    let stopped = &AtomicBool::new(false);
+    Ok(thread::scope(|scope| {
+        scope.spawn(trace::in_this_context(move || {
+            let source = prioritizer.source();
+            let report = run(watch, Some(session), source, &stopping, stopped);
+            prioritizer.set_report(report);
+        }));
+        let _stop = Stop(stopped, Some(stop));
+        f()
+    }))
+}
+
+/// Tells the watcher to stop when the closure has ended, also by a panic.
+struct Stop<'s>(&'s AtomicBool, Option<Sender<()>>);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+        self.1 = None;
+    }
+}
+
+fn run<S: WatcherSource>(
+    mut watch: Watch,
+    mut session: Option<S::Connection>,
+    source: &S,
+    stopping: &Receiver<()>,
+    stopped: &AtomicBool,
+) -> PrioritizerReport {
+    while stopping.recv_timeout(watch.pause()) == Err(RecvTimeoutError::Timeout) {
+        let looked = catch_unwind(AssertUnwindSafe(|| {
+            look(&mut watch, &mut session, source, stopped)
+        }));
+        if looked.is_err() {
+            // The policy or the event handler is the caller's; it must not take the run with it.
+            watch.fail(&Error::Watcher(
+                "its policy or event handler panicked".into(),
+            ));
+            break;
+        }
+    }
+    watch.into_report()
+}
+
+/// Looks once, over a new connection when the last one failed.
+fn look<S: WatcherSource>(
+    watch: &mut Watch,
+    session: &mut Option<S::Connection>,
+    source: &S,
+    stopped: &AtomicBool,
+) {
+    let looked = reconnect(watch, session, source).and_then(|session| {
+        let stopped = || stopped.load(Ordering::SeqCst);
+        ready(watch.look(&mut SyncDriver(session), &stopped))
+    });
+    if let Err(error) = looked {
+        *session = None;
+        watch.fail(&error);
+    }
+}
+
+fn reconnect<'s, S: WatcherSource>(
+    watch: &Watch,
+    session: &'s mut Option<S::Connection>,
+    source: &S,
+) -> Result<&'s mut S::Connection> {
+    match session {
+        Some(session) => Ok(session),
+        None => {
+            let session = session.insert(source.connect()?);
+            ready(watch.check(&mut SyncDriver(session)))?;
+            Ok(session)
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Cancelling and terminating what the lock views show.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel_pglock::prelude::*;
+use diesel_pglock::schema::pg_stat_activity;
+use diesel_pglock::{BlockedPgLock, Error, PgActivity, PgLock, Signal, SignalKind, SignalOutcome};
+
+use crate::support::*;
+
+/// A session that holds `users` in an open transaction.
+fn holder(db: &Database) -> PgConnection {
+    let mut conn = db.connect();
+    conn.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    conn
+}
+
+fn pids(signals: &[Signal]) -> Vec<i32> {
+    signals.iter().map(|signal| signal.pid).collect()
+}
+
+fn is_alive(conn: &mut PgConnection) -> bool {
+    conn.batch_execute("SELECT 1").is_ok()
+}
+
+#[test]
+fn a_cancelled_waiter_stops_waiting() {
+    let db = Database::new();
+    let _holder = holder(&db);
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let signals = PgLock::query()
+        .on::<users::table>()
+        .waiting()
+        .cancel_activity(&mut db.connect())
+        .unwrap();
+    assert_eq!(pids(&signals), [waiting.pid]);
+    assert_eq!(signals[0].kind, SignalKind::Cancel);
+    assert_eq!(signals[0].outcome, SignalOutcome::Sent);
+    assert!(waiting.finish().is_err());
+}
+
+#[test]
+fn the_session_in_the_way_is_ended_and_the_waiter_goes_on() {
+    let db = Database::new();
+    let mut holder = holder(&db);
+    let holder_pid = pid(&mut holder);
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let signals = BlockedPgLock::query()
+        .on::<users::table>()
+        .terminate_blocking_activity(&mut db.connect())
+        .unwrap();
+    assert_eq!(pids(&signals), [holder_pid]);
+    assert_eq!(signals[0].kind, SignalKind::Terminate);
+    assert_eq!(signals[0].outcome, SignalOutcome::Sent);
+    waiting.finish().unwrap();
+    assert!(!is_alive(&mut holder));
+}
+
+#[test]
+fn cancelling_what_is_idle_in_a_transaction_is_sent_and_changes_nothing() {
+    let db = Database::new();
+    let mut holder = holder(&db);
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let mut observer = db.connect();
+    let signals = BlockedPgLock::query()
+        .on::<users::table>()
+        .cancel_blocking_activity(&mut observer)
+        .unwrap();
+    assert_eq!(signals[0].outcome, SignalOutcome::Sent);
+    let still_waiting: i64 = BlockedPgLock::query()
+        .pid(waiting.pid)
+        .count()
+        .get_result(&mut observer)
+        .unwrap();
+    assert_eq!(still_waiting, 1);
+    holder.batch_execute("COMMIT").unwrap();
+    waiting.finish().unwrap();
+}
+
+#[test]
+fn a_session_is_signalled_once_however_many_locks_it_has() {
+    let db = Database::new();
+    let mut holder = holder(&db);
+    holder
+        .batch_execute("LOCK TABLE posts; SELECT pg_advisory_lock(i) FROM generate_series(1, 9) i")
+        .unwrap();
+    let waiting = [
+        Waiting::on(&db, "SELECT FROM users"),
+        Waiting::on(&db, "SELECT FROM posts"),
+    ];
+    let mut observer = db.connect();
+    let holder_pid = pid(&mut holder);
+    let signals = PgLock::query()
+        .pid(holder_pid)
+        .cancel_activity(&mut observer);
+    assert_eq!(pids(&signals.unwrap()), [holder_pid]);
+    let signals = BlockedPgLock::query()
+        .blocked_by(holder_pid)
+        .terminate_blocking_activity(&mut observer);
+    assert_eq!(pids(&signals.unwrap()), [holder_pid]);
+    for session in waiting {
+        session.finish().unwrap();
+    }
+}
+
+#[test]
+fn nobody_in_the_way_is_nobody_signalled() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let signals = BlockedPgLock::query()
+        .on::<users::table>()
+        .terminate_blocking_activity(&mut conn);
+    assert_eq!(signals.unwrap(), []);
+}
+
+#[test]
+fn cancelling_ones_own_session_errors_it() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let own = pid(&mut conn);
+    let cancelled = PgLock::query().pid(own).cancel_activity(&mut conn);
+    assert!(matches!(cancelled, Err(Error::Query(_))), "{cancelled:?}");
+    assert!(is_alive(&mut conn));
+}
+
+#[test]
+fn terminating_ones_own_session_ends_it_after_the_others() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let own = pid(&mut conn);
+    let mut other = holder(&db);
+    let in_this_database = PgActivity::query()
+        .filter(pg_stat_activity::datname.eq(db.name.clone()))
+        .filter(pg_stat_activity::backend_type.eq("client backend"))
+        .order_by(pg_stat_activity::pid.eq(own).desc())
+        .into_boxed();
+    let ended = in_this_database.terminate_activity(&mut conn);
+    assert!(matches!(ended, Err(Error::Query(_))), "{ended:?}");
+    assert!(!is_alive(&mut conn));
+    assert!(!is_alive(&mut other));
+}
+
+/// A connection of a role that may do nothing, which also owns a session of its own.
+struct Role {
+    name: String,
+    url: String,
+}
+
+impl Role {
+    fn new(db: &Database) -> Self {
+        let name = format!("plain_{}", db.name);
+        db.connect()
+            .batch_execute(&format!(
+                "CREATE ROLE {name} LOGIN; GRANT ALL ON users TO {name}"
+            ))
+            .unwrap();
+        let url = format!("{}&user={name}", db.url);
+        let url = if db.url.contains('?') {
+            url
+        } else {
+            url.replacen('&', "?", 1)
+        };
+        Self { name, url }
+    }
+
+    fn connect(&self) -> PgConnection {
+        PgConnection::establish(&self.url).unwrap()
+    }
+}
+
+#[test]
+fn a_denied_signal_neither_stops_the_others_nor_spoils_the_transaction() {
+    let db = Database::new();
+    let role = Role::new(&db);
+    let hold = "BEGIN; LOCK TABLE users IN ROW SHARE MODE";
+    let (mut admins, mut own, mut more) = (db.connect(), role.connect(), db.connect());
+    for conn in [&mut admins, &mut own, &mut more] {
+        conn.batch_execute(hold).unwrap();
+    }
+    let (admins_pid, own_pid, more_pid) = (pid(&mut admins), pid(&mut own), pid(&mut more));
+
+    let mut conn = role.connect();
+    conn.transaction(|conn| {
+        let signals = PgLock::query()
+            .on::<users::table>()
+            .order_by(diesel_pglock::schema::pg_locks::pid)
+            .terminate_activity(conn)?;
+        let outcome = |pid| {
+            let signal = signals.iter().find(|signal| signal.pid == pid);
+            signal.unwrap().outcome.clone()
+        };
+        assert_eq!(signals.len(), 3);
+        assert_eq!(outcome(own_pid), SignalOutcome::Sent);
+        for pid in [admins_pid, more_pid] {
+            let SignalOutcome::Denied(message) = outcome(pid) else {
+                panic!("{signals:?}");
+            };
+            assert!(!message.is_empty());
+        }
+        sql_query("SELECT 1").execute(conn)?;
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    wait_until("the own session has ended", || !is_alive(&mut own));
+    assert!(is_alive(&mut admins) && is_alive(&mut more));
+    drop((conn, own));
+    wait_until("the role is unused", || {
+        let drop = format!("DROP OWNED BY {0}; DROP ROLE {0}", role.name);
+        admins.batch_execute("ROLLBACK").is_ok() && admins.batch_execute(&drop).is_ok()
+    });
+}
+
+#[test]
+fn one_who_stepped_out_of_the_way_is_left_alone() {
+    let db = Database::new();
+    let mut holder = holder(&db);
+    let holder_pid = pid(&mut holder);
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let mut conn = db.connect();
+    // The query sees the holder in the way, and ends once it is not any more.
+    conn.batch_execute(&format!(
+        "CREATE FUNCTION outlast(blocker int) RETURNS bool LANGUAGE plpgsql VOLATILE AS
+         $$BEGIN
+             WHILE EXISTS (SELECT FROM pg_locks WHERE pid = {} AND NOT granted) LOOP
+                 PERFORM pg_sleep(0.01);
+             END LOOP;
+             RETURN true;
+         END$$",
+        waiting.pid
+    ))
+    .unwrap();
+    let outlasts = diesel::dsl::sql::<diesel::sql_types::Bool>("outlast(blocking.pid)");
+    let query = BlockedPgLock::query().pid(waiting.pid).filter(outlasts);
+    let (own, mut observer) = (pid(&mut conn), db.connect());
+    let commit = std::thread::spawn(move || {
+        wait_until("the query outlasts the holder", || {
+            let sleeps =
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid =";
+            count(&mut observer, &format!("{sleeps} {own}")) == 1
+        });
+        holder.batch_execute("COMMIT").unwrap();
+        holder
+    });
+    let signals = query.terminate_blocking_activity(&mut conn).unwrap();
+    let mut holder = commit.join().unwrap();
+    assert_eq!(pids(&signals), [holder_pid]);
+    assert_eq!(signals[0].outcome, SignalOutcome::Gone);
+    assert!(is_alive(&mut holder));
+    waiting.finish().unwrap();
+}
+
+#[test]
+fn a_cancelled_statement_of_ours_is_no_denial() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    conn.batch_execute("SET statement_timeout = '1ms'").unwrap();
+    let slow = PgActivity::query().filter(diesel::dsl::sql::<diesel::sql_types::Bool>(
+        "pg_sleep(1) IS NOT NULL",
+    ));
+    let result = slow.cancel_activity(&mut conn);
+    assert!(matches!(result, Err(Error::Query(_))), "{result:?}");
+}
+
+#[test]
+fn a_transaction_looks_at_the_sessions_afresh() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    conn.transaction(|conn| {
+        // From here on the transaction would go on seeing the sessions of now.
+        PgActivity::query().load::<PgActivity>(conn)?;
+        let mut late = holder(&db);
+        let late_pid = pid(&mut late);
+        let signals = PgLock::query().pid(late_pid).terminate_activity(conn)?;
+        assert_eq!(pids(&signals), [late_pid]);
+        assert_eq!(signals[0].outcome, SignalOutcome::Sent);
+        wait_until("the session has ended", || !is_alive(&mut late));
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+}
+
+#[cfg(feature = "r2d2")]
+#[test]
+fn a_pooled_connection_acts_as_a_plain_one_does() {
+    use diesel::r2d2::{ConnectionManager, Pool};
+
+    let db = Database::new();
+    let manager = ConnectionManager::<PgConnection>::new(&db.url);
+    let pool = Pool::builder().max_size(1).build(manager).unwrap();
+    let mut conn = pool.get().unwrap();
+    let mut holder = holder(&db);
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let graph = diesel_pglock::WaitGraph::load(&mut conn).unwrap();
+    assert_eq!(graph.blocked_count(pid(&mut holder)), 1);
+    let signals = PgLock::query()
+        .pid(waiting.pid)
+        .waiting()
+        .cancel_activity(&mut conn);
+    assert_eq!(pids(&signals.unwrap()), [waiting.pid]);
+    assert!(waiting.finish().is_err());
+}
+
+#[cfg(feature = "async")]
+#[tokio::test]
+async fn an_async_connection_acts_as_a_sync_one_does() {
+    use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+    let db = Database::new();
+    let mut holder = holder(&db);
+    let holder_pid = pid(&mut holder);
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
+    let waiter = waiting.pid;
+    let task = tokio::spawn(async move {
+        let blocking = BlockedPgLock::query().pid(waiter);
+        let signals = blocking.terminate_blocking_activity(&mut conn).await?;
+        let gone = PgLock::query()
+            .into_boxed()
+            .pid(holder_pid)
+            .cancel_activity(&mut conn)
+            .await?;
+        Ok::<_, Error>((signals, gone))
+    });
+    let (signals, _) = task.await.unwrap().unwrap();
+    assert_eq!(pids(&signals), [holder_pid]);
+    assert_eq!(signals[0].outcome, SignalOutcome::Sent);
+    waiting.finish().unwrap();
+}

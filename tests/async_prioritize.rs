@@ -1,0 +1,136 @@
+//! Prioritized code on an async connection.
+
+use std::time::Duration;
+
+use diesel::PgConnection;
+use diesel::connection::SimpleConnection;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8, deadpool, mobc};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_pglock::prelude::*;
+use diesel_pglock::{AsyncWatcherSource, Error, Prioritizer, SignalOutcome};
+
+use crate::support::*;
+
+const TICK: Duration = Duration::from_millis(10);
+
+fn at_once<S>(source: S) -> Prioritizer<S> {
+    Prioritizer::new(source)
+        .interval(TICK)
+        .grace(Duration::ZERO)
+}
+
+fn idle_holder(db: &Database) -> PgConnection {
+    let mut conn = db.connect();
+    conn.batch_execute("BEGIN; UPDATE users SET name = 'held' WHERE id = 1")
+        .unwrap();
+    conn
+}
+
+async fn connect(db: &Database) -> AsyncPgConnection {
+    AsyncPgConnection::establish(&db.url).await.unwrap()
+}
+
+const ALTER: &str = "ALTER TABLE users ADD COLUMN IF NOT EXISTS age int";
+
+async fn lets_through<S: AsyncWatcherSource + 'static>(db: &Database, source: S) {
+    let (mut conn, _holder) = (connect(db).await, idle_holder(db));
+    let prioritizer = at_once(source);
+    let task = tokio::spawn(async move {
+        let altered = conn
+            .prioritize(&prioritizer, async |conn| conn.batch_execute(ALTER).await)
+            .await;
+        altered.map(|()| prioritizer.report())
+    });
+    let report = task.await.unwrap().unwrap();
+    assert_eq!(report.victims().count(), 1, "{report}");
+    assert_eq!(report.blockers[0].signals[0].outcome, SignalOutcome::Sent);
+    assert!(report.errors.is_empty(), "{report}");
+}
+
+fn manager(db: &Database) -> AsyncDieselConnectionManager<AsyncPgConnection> {
+    AsyncDieselConnectionManager::new(&db.url)
+}
+
+#[tokio::test]
+async fn every_source_gives_a_watcher() {
+    let db = Database::new();
+    lets_through(&db, db.url.clone()).await;
+    let url = db.url.clone();
+    lets_through(&db, move || {
+        let url = url.clone();
+        async move { AsyncPgConnection::establish(&url).await }
+    })
+    .await;
+    lets_through(&db, bb8::Pool::builder().build(manager(&db)).await.unwrap()).await;
+    lets_through(&db, deadpool::Pool::builder(manager(&db)).build().unwrap()).await;
+    lets_through(&db, mobc::Pool::new(manager(&db))).await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_killed_comes_back() {
+    let db = Database::new();
+    let (mut conn, mut observer) = (connect(&db).await, db.connect());
+    let url = db.url.clone();
+    let prioritizer = at_once(move || {
+        let url = url.clone();
+        async move {
+            let mut watcher = AsyncPgConnection::establish(&url).await?;
+            watcher
+                .batch_execute("SET application_name = 'the watcher'")
+                .await
+                .unwrap();
+            Ok(watcher)
+        }
+    });
+    conn.prioritize(&prioritizer, async |conn| {
+        let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                    WHERE application_name = 'the watcher' AND datname = current_database()";
+        assert_eq!(count(&mut observer, kill), 1);
+        let _holder = idle_holder(&db);
+        conn.batch_execute(ALTER).await
+    })
+    .await
+    .unwrap();
+    assert!(!prioritizer.report().errors.is_empty());
+    assert_eq!(prioritizer.report().victims().count(), 1);
+}
+
+#[tokio::test]
+async fn an_error_and_a_panic_are_the_closures_own_and_end_the_watcher() {
+    let db = Database::new();
+    let mut observer = db.connect();
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+    let mut conn = connect(&db).await;
+    let before = count(&mut observer, sessions);
+    let prioritizer = at_once(db.url.clone()).lock_timeout(Duration::from_secs(7));
+    let failed = conn
+        .prioritize(&prioritizer, async |_| {
+            Err::<(), _>(Error::NotHeld(1.into()))
+        })
+        .await;
+    assert!(matches!(failed, Err(Error::NotHeld(_))));
+    let panicking = tokio::spawn(async move {
+        let _: Result<(), Error> = conn
+            .prioritize(&prioritizer, async |_| panic!("in the closure"))
+            .await;
+    });
+    assert!(panicking.await.unwrap_err().is_panic());
+    wait_until("the watchers have gone", || {
+        count(&mut observer, sessions) < before
+    });
+}
+
+#[tokio::test]
+async fn without_a_watcher_nothing_is_run() {
+    let db = Database::new();
+    let mut conn = connect(&db).await;
+    let url = db.tcp_url_with_password("sup3rsecret");
+    let refused = conn
+        .prioritize(&Prioritizer::new(url), async |_| -> Result<(), Error> {
+            panic!("run")
+        })
+        .await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, Error::Watcher(_)), "{error:?}");
+    assert!(!format!("{error:?}").contains("sup3rsecret"));
+}

@@ -1,0 +1,620 @@
+//! Prioritized migrations.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationHarness};
+use diesel_pglock::schema::signal_log;
+use diesel_pglock::{
+    Backoff, Error, HarnessReport, MIGRATIONS, MigrationEvent, PrioritizedHarness, Prioritizer,
+    PrioritizerEvent, TableLockMode,
+};
+
+use crate::support::*;
+
+const TICK: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_secs(60);
+
+/// A directory of migrations, gone with the value.
+struct Migrations(PathBuf);
+
+impl Migrations {
+    /// Each with its `up.sql`; `-- concurrently` at its start puts it outside a transaction.
+    fn new(db: &Database, ups: &[&str]) -> Self {
+        let path = std::env::temp_dir().join(format!("pglock_{}_{}", std::process::id(), db.name));
+        for (i, up) in ups.iter().enumerate() {
+            let folder = path.join(format!("2026-01-0{}-000000_step", i + 1));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("up.sql"), up).unwrap();
+            std::fs::write(folder.join("down.sql"), "SELECT 'down'").unwrap();
+            let toml = format!(
+                "run_in_transaction = {}",
+                !up.starts_with("-- concurrently")
+            );
+            std::fs::write(folder.join("metadata.toml"), toml).unwrap();
+        }
+        Self(path)
+    }
+
+    fn source(&self) -> FileBasedMigrations {
+        FileBasedMigrations::from_path(&self.0).unwrap()
+    }
+}
+
+impl Drop for Migrations {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn at_once(db: &Database) -> Prioritizer<String> {
+    Prioritizer::new(db.url.clone())
+        .interval(TICK)
+        .grace(Duration::ZERO)
+}
+
+fn patient(db: &Database) -> Prioritizer<String> {
+    at_once(db).grace(LONG)
+}
+
+fn applied(db: &Database) -> i64 {
+    count(
+        &mut db.connect(),
+        "SELECT count(*) FROM __diesel_schema_migrations",
+    )
+}
+
+fn advisory_locks(db: &Database) -> i64 {
+    count(
+        &mut db.connect(),
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+         WHERE locktype = 'advisory' AND d.datname = current_database()",
+    )
+}
+
+fn run(db: &Database, migrations: &Migrations, prioritizer: Prioritizer<String>) -> HarnessReport {
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, prioritizer);
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    harness.report()
+}
+
+#[test]
+fn a_blocked_migration_gets_through() {
+    let db = Database::new();
+    let mut holder = db.connect();
+    holder
+        .batch_execute("BEGIN; UPDATE users SET name = 'held'")
+        .unwrap();
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ALTER COLUMN id TYPE bigint"]);
+    let report = run(&db, &migrations, at_once(&db));
+    let [migration] = &report.migrations[..] else {
+        panic!("{report:?}")
+    };
+    assert!(
+        migration.succeeded && !migration.reverted && migration.attempts == 1,
+        "{migration}"
+    );
+    assert_eq!(migration.victims().count(), 1);
+    assert!(migration.waited > Duration::ZERO);
+    let locks: Vec<_> = migration
+        .locks
+        .iter()
+        .map(|l| (l.relation.to_string(), l.mode))
+        .collect();
+    assert!(
+        locks.contains(&("public.users".into(), TableLockMode::AccessExclusive)),
+        "{locks:?}"
+    );
+}
+
+#[test]
+fn two_runners_take_turns_and_do_not_deadlock_with_a_concurrent_index() {
+    let db = Database::new();
+    let migrations = Migrations::new(
+        &db,
+        &[
+            "ALTER TABLE users ADD COLUMN age int",
+            "-- concurrently\nCREATE INDEX CONCURRENTLY users_age ON users (age)",
+            "INSERT INTO posts (title) VALUES ('once')",
+        ],
+    );
+    let mut holder = db.connect();
+    holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let (waits, waiting) = channel();
+    thread::scope(|scope| {
+        let runners: Vec<_> = (0..2)
+            .map(|_| {
+                let waits: Sender<()> = waits.clone();
+                let (db, migrations) = (&db, &migrations);
+                scope.spawn(move || {
+                    let mut conn = db.connect();
+                    let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
+                        .lock_timeout(None)
+                        .on_event(move |event| {
+                            if let MigrationEvent::WaitingForRunner = event {
+                                waits.send(()).unwrap();
+                            }
+                        });
+                    let ran = harness
+                        .run_pending_migrations(migrations.source())
+                        .map(|v| v.len());
+                    ran.map_err(|e| e.to_string())
+                })
+            })
+            .collect();
+        // One waits for the other, which waits for the table.
+        waiting
+            .recv_timeout(LONG)
+            .expect("a runner waits for the other");
+        holder.batch_execute("COMMIT").unwrap();
+        let mut ran: Vec<_> = runners
+            .into_iter()
+            .map(|r| r.join().unwrap().unwrap())
+            .collect();
+        ran.sort_unstable();
+        assert_eq!(ran, [0, 3]);
+    });
+    assert_eq!(count(&mut db.connect(), "SELECT count(*) FROM posts"), 1);
+    assert_eq!(
+        count(
+            &mut db.connect(),
+            "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+        ),
+        0
+    );
+    assert_eq!(advisory_locks(&db), 0);
+}
+
+#[test]
+fn a_failed_migration_is_rolled_back_and_the_next_run_goes_on_from_there() {
+    let db = Database::new();
+    let ups = [
+        "CREATE TABLE one ()",
+        "CREATE TABLE two (); SELECT 1/0",
+        "CREATE TABLE three ()",
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    let error = harness
+        .run_pending_migrations(migrations.source())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("division by zero"), "{error}");
+    let report = harness.report();
+    let succeeded: Vec<_> = report
+        .migrations
+        .iter()
+        .map(|m| (m.succeeded, m.attempts))
+        .collect();
+    assert_eq!(
+        succeeded,
+        [(true, 1), (false, 1)],
+        "an error of its own is not tried again"
+    );
+    assert_eq!((applied(&db), advisory_locks(&db)), (1, 0));
+    assert_eq!(
+        count(
+            &mut conn,
+            "SELECT count(*) FROM pg_class WHERE relname = 'two'"
+        ),
+        0
+    );
+    assert_eq!(setting(&mut conn, "lock_timeout"), "0");
+
+    let mended = migrations.0.join("2026-01-02-000000_step/up.sql");
+    std::fs::write(mended, "CREATE TABLE two ()").unwrap();
+    assert_eq!(run(&db, &migrations, patient(&db)).migrations.len(), 2);
+}
+
+#[test]
+fn a_lock_timeout_is_tried_again() {
+    let db = Database::new();
+    let holder = Arc::new(Mutex::new(db.connect()));
+    holder
+        .lock()
+        .unwrap()
+        .batch_execute("BEGIN; LOCK TABLE users")
+        .unwrap();
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
+    let mut conn = db.connect();
+    let retried = Arc::clone(&holder);
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
+        .lock_timeout(Duration::from_millis(100))
+        .backoff(Backoff::none())
+        .attempts(5)
+        .on_event(move |event| {
+            if let MigrationEvent::Retrying { .. } = event {
+                retried.lock().unwrap().batch_execute("ROLLBACK").unwrap();
+            }
+        });
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    let report = harness.report();
+    assert_eq!(report.migrations[0].attempts, 2);
+    assert!(
+        !report.migrations[0].blockers.is_empty(),
+        "who was in the way is known"
+    );
+}
+
+#[test]
+fn the_attempts_are_bounded() {
+    let db = Database::new();
+    let mut holder = db.connect();
+    holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
+        .lock_timeout(Duration::from_millis(50))
+        .backoff(Backoff::none())
+        .attempts(2);
+    assert!(harness.run_pending_migrations(migrations.source()).is_err());
+    assert_eq!(harness.report().migrations[0].attempts, 2);
+    assert_eq!(advisory_locks(&db), 0);
+}
+
+#[test]
+fn a_deadlock_is_tried_again() {
+    let db = Database::new();
+    let (mut other, mut observer) = (db.connect(), db.connect());
+    // Whoever waits first is not the one that the server ends.
+    observer
+        .batch_execute(&format!(
+            "ALTER DATABASE {} SET deadlock_timeout = '300ms'",
+            db.name
+        ))
+        .unwrap();
+    let migrations = Migrations::new(&db, &["LOCK TABLE posts; LOCK TABLE users"]);
+    other
+        .batch_execute("SET deadlock_timeout = '60s'; BEGIN; LOCK TABLE users")
+        .unwrap();
+    let (tells, told) = channel();
+    thread::scope(|scope| {
+        let db = &db;
+        let migrating = scope.spawn(move || {
+            let mut conn = db.connect();
+            let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
+                .lock_timeout(None)
+                .backoff(Backoff::none())
+                .on_event(move |event| {
+                    if let MigrationEvent::Prioritizer(PrioritizerEvent::Blocked(_)) = event {
+                        let _ = tells.send(());
+                    }
+                });
+            harness
+                .run_pending_migrations(migrations.source())
+                .map(drop)
+                .map_err(|e| e.to_string())?;
+            Ok::<_, String>(harness.report().migrations[0].attempts)
+        });
+        told.recv_timeout(LONG).expect("the migration waits for us");
+        other.batch_execute("LOCK TABLE posts; COMMIT").unwrap();
+        assert_eq!(migrating.join().unwrap(), Ok(2));
+    });
+}
+
+#[test]
+fn a_migration_outside_a_transaction_has_no_lock_timeout_but_is_prioritized() {
+    let db = Database::new();
+    let mut holder = db.connect();
+    holder
+        .batch_execute("BEGIN; UPDATE users SET name = 'held'")
+        .unwrap();
+    let ups = [
+        "-- concurrently\nCREATE TABLE seen AS SELECT current_setting('lock_timeout') AS t",
+        "-- concurrently\nCREATE INDEX CONCURRENTLY users_name ON users (name)",
+        "INSERT INTO seen SELECT current_setting('lock_timeout')",
+    ];
+    let prioritizer = at_once(&db).lock_timeout(Duration::from_secs(7));
+    let report = run(&db, &Migrations::new(&db, &ups), prioritizer);
+    assert_eq!(report.migrations[1].victims().count(), 1);
+    let seen = "SELECT count(*) FROM seen WHERE t = '0'";
+    assert_eq!(count(&mut db.connect(), seen), 1);
+    assert_eq!(
+        count(
+            &mut db.connect(),
+            "SELECT count(*) FROM seen WHERE t = '7s'"
+        ),
+        1
+    );
+}
+
+#[test]
+fn next_and_revert_are_as_careful() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()", "CREATE TABLE two ()"]);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    assert!(harness.has_pending_migration(migrations.source()).unwrap());
+    harness.run_next_migration(migrations.source()).unwrap();
+    assert_eq!(applied(&db), 1);
+    harness.run_next_migration(migrations.source()).unwrap();
+    assert!(
+        harness.run_next_migration(migrations.source()).is_err(),
+        "there is none"
+    );
+    harness.revert_last_migration(migrations.source()).unwrap();
+    assert_eq!(applied(&db), 1);
+    assert_eq!(
+        harness
+            .revert_all_migrations(migrations.source())
+            .unwrap()
+            .len(),
+        1
+    );
+    let directions: Vec<_> = harness
+        .report()
+        .migrations
+        .iter()
+        .map(|m| m.reverted)
+        .collect();
+    assert_eq!(directions, [false, false, true, true]);
+    assert_eq!((applied(&db), advisory_locks(&db)), (0, 0));
+}
+
+#[test]
+fn a_decorated_harness_runs_each_migration_once() {
+    let db = Database::new();
+    let ups = [
+        "INSERT INTO posts (title) VALUES ('a')",
+        "INSERT INTO posts (title) VALUES ('b')",
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut conn = db.connect();
+                let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+                let mut output = HarnessWithOutput::new(&mut harness, Vec::new());
+                output.run_pending_migrations(migrations.source()).unwrap();
+            });
+        }
+    });
+    assert_eq!(count(&mut db.connect(), "SELECT count(*) FROM posts"), 2);
+}
+
+#[test]
+fn tenants_with_a_search_path_each_have_a_history_and_a_lock_of_their_own() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE things ()"]);
+    let mut admin = db.connect();
+    admin
+        .batch_execute("CREATE SCHEMA a; CREATE SCHEMA b")
+        .unwrap();
+    let mut a = db.connect();
+    a.batch_execute("SET search_path = a").unwrap();
+    let mut harness = PrioritizedHarness::new(&mut a, patient(&db)).on_event({
+        // While tenant a migrates, tenant b does not wait for it.
+        let (url, source) = (db.url.clone(), Mutex::new(Some(migrations.source())));
+        move |event| {
+            let (MigrationEvent::Running { .. }, Some(source)) =
+                (event, source.lock().unwrap().take())
+            else {
+                return;
+            };
+            let mut b = PgConnection::establish(&url).unwrap();
+            b.batch_execute("SET search_path = b").unwrap();
+            let mut harness = PrioritizedHarness::new(&mut b, Prioritizer::new(url.clone()));
+            harness.run_pending_migrations(source).unwrap();
+        }
+    });
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    assert_eq!(harness.report().migrations[0].locks[0].relation.schema, "a");
+    let tables =
+        "SELECT count(*) FROM pg_class WHERE relname IN ('things', '__diesel_schema_migrations')
+                  AND relnamespace IN ('a'::regnamespace, 'b'::regnamespace)";
+    assert_eq!(count(&mut admin, tables), 4);
+}
+
+#[test]
+fn waiting_for_another_runner_can_be_bounded() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
+    let mut other = db.connect();
+    other.batch_execute("SELECT pg_advisory_lock(7)").unwrap();
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
+        .lock_key(7)
+        .lock_timeout_for_other_runners(Duration::from_millis(50));
+    let error = harness
+        .run_pending_migrations(migrations.source())
+        .unwrap_err();
+    assert!(
+        error.downcast_ref::<Error>().unwrap().is_not_acquired(),
+        "{error}"
+    );
+}
+
+#[test]
+fn migrations_are_not_run_inside_a_transaction() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
+    let mut conn = db.connect();
+    conn.begin_test_transaction().unwrap();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    let error = harness
+        .run_pending_migrations(migrations.source())
+        .unwrap_err();
+    assert!(
+        matches!(error.downcast_ref(), Some(Error::InTransaction(_))),
+        "{error}"
+    );
+}
+
+#[test]
+fn signals_are_recorded_in_the_log() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let mut holder = db.connect();
+    holder
+        .batch_execute("SET application_name = 'idler'")
+        .unwrap();
+    let victim = pid(&mut holder);
+    holder
+        .batch_execute("BEGIN; UPDATE users SET name = 'held'")
+        .unwrap();
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
+    let mut harness = PrioritizedHarness::new(&mut conn, at_once(&db).audit(true));
+    let error = harness
+        .run_pending_migrations(migrations.source())
+        .unwrap_err();
+    assert!(
+        matches!(error.downcast_ref(), Some(Error::NoSignalLog)),
+        "{error}"
+    );
+    assert_eq!(applied(&db), 0);
+
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    run(&db, &migrations, at_once(&db).audit(true));
+    type Entry = (
+        i32,
+        String,
+        String,
+        Option<String>,
+        Option<String>,
+        Vec<String>,
+    );
+    let columns = (
+        signal_log::pid,
+        signal_log::kind,
+        signal_log::outcome,
+        signal_log::application_name,
+        signal_log::query,
+        signal_log::held,
+    );
+    let [(pid, kind, outcome, application, query, held)] = &signal_log::table
+        .select(columns)
+        .load::<Entry>(&mut conn)
+        .unwrap()[..]
+    else {
+        panic!("one signal, one entry")
+    };
+    assert_eq!(
+        (*pid, kind.as_str(), outcome.as_str()),
+        (victim, "terminate", "sent")
+    );
+    assert_eq!(application.as_deref(), Some("idler"));
+    assert!(query.as_ref().unwrap().starts_with("BEGIN; UPDATE users"));
+    assert!(
+        held.contains(&"RowExclusiveLock on public.users".to_owned()),
+        "{held:?}"
+    );
+    conn.revert_last_migration(migrations.source()).unwrap();
+}
+
+/// One instance of an application; started by the test below in a process of its own.
+#[test]
+#[ignore = "a part of `eight_runners_one_killed_apply_each_migration_once`"]
+fn runner_process() {
+    let url = std::env::var("PGLOCK_RUNNER_URL").expect("started by the test below");
+    let source = std::env::var("PGLOCK_RUNNER_MIGRATIONS").expect("likewise");
+    let mut conn = PgConnection::establish(&url).unwrap();
+    let mut harness =
+        PrioritizedHarness::new(&mut conn, Prioritizer::new(url).grace(LONG)).lock_timeout(None);
+    harness
+        .run_pending_migrations(FileBasedMigrations::from_path(source).unwrap())
+        .unwrap();
+}
+
+#[test]
+fn eight_runners_one_killed_apply_each_migration_once() {
+    let db = Database::new();
+    let ups = [
+        "INSERT INTO posts (title) VALUES ('first')",
+        "INSERT INTO posts (title) VALUES ('second'); LOCK TABLE users",
+        "-- concurrently\nCREATE INDEX CONCURRENTLY posts_title ON posts (title)",
+        "INSERT INTO posts (title) VALUES ('last')",
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let (mut observer, mut holder) = (db.connect(), db.connect());
+    holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let start = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "migrations::runner_process"])
+            .env("PGLOCK_RUNNER_URL", &db.url)
+            .env("PGLOCK_RUNNER_MIGRATIONS", &migrations.0)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut killed = start();
+    wait_until("the first runner is in its second migration", || {
+        count(&mut observer, blocked) == 1
+    });
+    let mut others: Vec<_> = (0..7).map(|_| start()).collect();
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%advisory%'";
+    wait_until("the others wait for their turn", || {
+        count(&mut observer, sessions) >= 7
+    });
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    holder.batch_execute("COMMIT").unwrap();
+    for other in &mut others {
+        assert!(other.wait().unwrap().success());
+    }
+    assert_eq!(applied(&db), 4);
+    assert_eq!(count(&mut observer, "SELECT count(*) FROM posts"), 3);
+    assert_eq!(
+        count(
+            &mut observer,
+            "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+        ),
+        0
+    );
+    wait_until("no lock is left", || advisory_locks(&db) == 0);
+}
+
+#[test]
+fn an_unreachable_database_and_a_wrong_password_run_nothing() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
+    let mut conn = db.connect();
+    let urls = [
+        db.tcp_url_with_password("sup3rsecret"),
+        "postgres://postgres:sup3rsecret@127.0.0.1:1/nowhere".to_owned(),
+        "postgres://postgres:sup3r/secret@127.0.0.1/nowhere".to_owned(),
+    ];
+    for url in urls {
+        let mut harness = PrioritizedHarness::new(&mut conn, Prioritizer::new(url));
+        let error = harness
+            .run_pending_migrations(migrations.source())
+            .unwrap_err();
+        assert!(
+            matches!(error.downcast_ref(), Some(Error::Watcher(_))),
+            "{error}"
+        );
+        let text = format!("{error:?} {error} {:?}", harness.report());
+        assert!(!text.contains("sup3r"), "{text}");
+    }
+    assert_eq!((applied(&db), advisory_locks(&db)), (0, 0));
+    run(&db, &migrations, patient(&db));
+}
+
+#[cfg(feature = "async")]
+#[test]
+fn an_async_application_needs_no_other_connection() {
+    use diesel_async::AsyncPgConnection;
+    use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+    let db = Database::new();
+    let mut holder = db.connect();
+    holder
+        .batch_execute("BEGIN; UPDATE users SET name = 'held'")
+        .unwrap();
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
+    type Wrapper = AsyncConnectionWrapper<AsyncPgConnection>;
+    let url = db.url.clone();
+    let prioritizer = Prioritizer::new(move || Wrapper::establish(&url))
+        .interval(TICK)
+        .grace(Duration::ZERO);
+    let mut conn = Wrapper::establish(&db.url).unwrap();
+    let mut harness = PrioritizedHarness::new(&mut conn, prioritizer);
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    assert_eq!(harness.report().migrations[0].victims().count(), 1);
+}

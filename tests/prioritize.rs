@@ -1,0 +1,586 @@
+//! Prioritized code on a sync connection.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel_pglock::prelude::*;
+use diesel_pglock::{
+    Decision, Error, Policy, Prioritizer, PrioritizerEvent, SignalKind, SignalOutcome, Victims,
+};
+
+use crate::support::*;
+
+const TICK: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_secs(60);
+
+/// Acts at its first look.
+fn at_once(db: &Database) -> Prioritizer<String> {
+    Prioritizer::new(db.url.clone())
+        .interval(TICK)
+        .grace(Duration::ZERO)
+}
+
+/// Holds a lock on `users`, idle in its transaction.
+fn idle_holder(db: &Database) -> PgConnection {
+    let mut conn = db.connect();
+    conn.batch_execute("BEGIN; UPDATE users SET name = 'held' WHERE id = 1")
+        .unwrap();
+    conn
+}
+
+/// What has to wait for any holder.
+fn alter(conn: &mut PgConnection) -> QueryResult<()> {
+    conn.batch_execute("ALTER TABLE users ADD COLUMN IF NOT EXISTS age int")
+}
+
+fn is_alive(observer: &mut PgConnection, pid: i32) -> bool {
+    count(
+        observer,
+        &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"),
+    ) == 1
+}
+
+#[test]
+fn an_idle_transaction_is_terminated_and_the_code_goes_on() {
+    let db = Database::new();
+    let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
+    let victim = pid(&mut holder);
+    let prioritizer = at_once(&db);
+    conn.prioritize(&prioritizer, alter).unwrap();
+    let report = prioritizer.report();
+    let [blocker] = &report.blockers[..] else {
+        panic!("{report:?}")
+    };
+    assert_eq!(blocker.pid, Some(victim));
+    assert_eq!(blocker.signals[0].kind, SignalKind::Terminate);
+    assert_eq!(blocker.signals[0].outcome, SignalOutcome::Sent);
+    assert_eq!(blocker.lock.relation.as_ref().unwrap().name, "users");
+    assert!(report.errors.is_empty(), "{report}");
+    assert!(holder.batch_execute("SELECT 1").is_err());
+}
+
+#[test]
+fn nobody_is_signalled_when_nothing_waits() {
+    let db = Database::new();
+    let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
+    let prioritizer = at_once(&db);
+    conn.prioritize(&prioritizer, |conn| {
+        conn.batch_execute("SELECT pg_sleep(0.1)")
+    })
+    .unwrap();
+    assert!(prioritizer.report().blockers.is_empty());
+    assert!(prioritizer.report().looks > 0);
+    holder.batch_execute("COMMIT").unwrap();
+}
+
+#[test]
+fn whoever_only_queues_survives_unless_all_are_asked_for() {
+    for (victims, survives) in [(Victims::Roots, true), (Victims::All, false)] {
+        let db = Database::new();
+        let (mut conn, mut holder, mut queued) = (db.connect(), idle_holder(&db), db.connect());
+        let mut observer = db.connect();
+        let (root, waiter) = (pid(&mut holder), pid(&mut queued));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(move || {
+                queued.batch_execute("BEGIN; LOCK TABLE users IN SHARE MODE; COMMIT")
+            });
+            wait_until_blocked(&mut observer, waiter);
+            let mut prioritizer = at_once(&db).victims(victims);
+            if survives {
+                // Once the root has gone, the next in the queue is the root for a moment.
+                prioritizer = prioritizer.max_victims(1);
+            }
+            conn.prioritize(&prioritizer, alter).unwrap();
+            assert!(prioritizer.report().victims().any(|b| b.pid == Some(root)));
+            assert_eq!(waiting.join().unwrap().is_ok(), survives, "{victims:?}");
+        });
+    }
+}
+
+#[test]
+fn every_kind_of_blocker_is_found() {
+    type Step = fn(&mut PgConnection) -> QueryResult<()>;
+    let cases: [(&str, &str, Step); 4] = [
+        ("advisory", "SELECT pg_advisory_lock(1)", |c| {
+            c.batch_execute("SELECT pg_advisory_lock(1)")
+        }),
+        (
+            "row",
+            "BEGIN; UPDATE users SET name = 'a' WHERE id = 1",
+            |c| c.batch_execute("UPDATE users SET name = 'b' WHERE id = 1"),
+        ),
+        ("running query", "BEGIN; LOCK TABLE users", |c| {
+            c.batch_execute("SELECT * FROM users")
+        }),
+        (
+            "transaction",
+            "BEGIN; INSERT INTO users VALUES (77, 'a')",
+            |c| c.batch_execute("INSERT INTO users VALUES (77, 'b')"),
+        ),
+    ];
+    for (what, hold, step) in cases {
+        let db = Database::new();
+        let (mut conn, mut holder) = (db.connect(), db.connect());
+        holder.batch_execute(hold).unwrap();
+        let prioritizer = at_once(&db);
+        conn.prioritize(&prioritizer, step)
+            .unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(prioritizer.report().victims().count(), 1, "{what}");
+    }
+}
+
+#[test]
+fn a_blocker_is_found_two_levels_away() {
+    let db = Database::new();
+    let (mut conn, mut root, mut middle) = (db.connect(), db.connect(), db.connect());
+    let mut observer = db.connect();
+    root.batch_execute("BEGIN; LOCK TABLE posts").unwrap();
+    middle.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let (root_pid, middle_pid) = (pid(&mut root), pid(&mut middle));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || middle.batch_execute("LOCK TABLE posts; COMMIT"));
+        wait_until_blocked(&mut observer, middle_pid);
+        let prioritizer = at_once(&db).max_victims(1); // then the middle is the root for a moment
+        conn.prioritize(&prioritizer, alter).unwrap();
+        let victims: Vec<_> = prioritizer
+            .report()
+            .victims()
+            .map(|b| b.pid.unwrap())
+            .collect();
+        assert_eq!(victims, [root_pid]);
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_blocker_that_comes_back_is_moved_again() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let prioritizer = at_once(&db);
+    conn.prioritize(&prioritizer, |conn| {
+        for _ in 0..3 {
+            let _holder = idle_holder(&db);
+            alter(conn)?;
+        }
+        QueryResult::Ok(())
+    })
+    .unwrap();
+    assert_eq!(prioritizer.report().victims().count(), 3);
+}
+
+#[test]
+fn the_grace_period_is_kept() {
+    let db = Database::new();
+    let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
+    let (holding, mut observer) = (pid(&mut holder), db.connect());
+    let prioritizer = at_once(&db).grace(LONG);
+    let us = pid(&mut conn);
+    thread::scope(|scope| {
+        let running = scope.spawn(|| conn.prioritize(&prioritizer, alter));
+        wait_until_blocked(&mut observer, us);
+        holder.batch_execute("COMMIT").unwrap();
+        running.join().unwrap().unwrap();
+    });
+    assert!(is_alive(&mut observer, holding));
+    assert_eq!(prioritizer.report().victims().count(), 0);
+}
+
+#[test]
+fn cancel_stops_a_query_and_leaves_an_idle_session_for_terminate() {
+    let db = Database::new();
+    let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
+    let policy = Policy::CancelThenTerminate { after: TICK };
+    let prioritizer = at_once(&db).policy(policy);
+    conn.prioritize(&prioritizer, alter).unwrap();
+    let kinds: Vec<_> = prioritizer.report().blockers[0]
+        .signals
+        .iter()
+        .map(|s| s.kind)
+        .collect();
+    assert_eq!(kinds, [SignalKind::Cancel, SignalKind::Terminate]);
+    assert!(holder.batch_execute("SELECT 1").is_err());
+}
+
+#[test]
+fn a_cancelled_query_keeps_its_session() {
+    let db = Database::new();
+    let (mut conn, mut holder, mut observer) = (db.connect(), db.connect(), db.connect());
+    let holding = pid(&mut holder);
+    thread::scope(|scope| {
+        let query = "WITH l AS (SELECT * FROM users FOR UPDATE) SELECT pg_sleep(60) FROM l";
+        let running = scope.spawn(move || {
+            (
+                holder.batch_execute(query),
+                holder.batch_execute("SELECT 1"),
+            )
+        });
+        wait_until("the query runs", || {
+            count(
+                &mut observer,
+                &format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE pid = {holding} AND wait_event = 'PgSleep'"
+                ),
+            ) == 1
+        });
+        conn.prioritize(&at_once(&db).policy(Policy::Cancel), alter)
+            .unwrap();
+        let (cancelled, after) = running.join().unwrap();
+        assert!(cancelled.is_err());
+        after.unwrap();
+    });
+}
+
+#[test]
+fn observe_signals_nobody_and_reports_who_it_was() {
+    let db = Database::new();
+    let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
+    let holding = pid(&mut holder);
+    let prioritizer = at_once(&db)
+        .policy(Policy::Observe)
+        .lock_timeout(Duration::from_millis(300));
+    assert!(
+        conn.prioritize(&prioritizer, alter).is_err(),
+        "the lock timeout ends the wait"
+    );
+    let report = prioritizer.report();
+    assert_eq!(report.blockers[0].pid, Some(holding));
+    assert!(report.blockers[0].signals.is_empty());
+    holder.batch_execute("COMMIT").unwrap();
+}
+
+#[test]
+fn a_lock_timeout_shorter_than_the_interval_ends_the_wait() {
+    let db = Database::new();
+    let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
+    let prioritizer = Prioritizer::new(db.url.clone())
+        .interval(LONG)
+        .lock_timeout(Duration::from_millis(50));
+    assert!(conn.prioritize(&prioritizer, alter).is_err());
+    assert_eq!(setting(&mut conn, "lock_timeout"), "0");
+    holder.batch_execute("COMMIT").unwrap();
+}
+
+#[test]
+fn a_closure_decides_for_each_blocker() {
+    let db = Database::new();
+    let (mut conn, mut spared) = (db.connect(), idle_holder(&db));
+    spared
+        .batch_execute("SET application_name = 'spared'")
+        .unwrap();
+    let _other = idle_holder_of_row_2(&db);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let prioritizer = at_once(&db)
+        .lock_timeout(Duration::from_millis(500))
+        .policy(move |blocked: &diesel_pglock::BlockedPgLock, _: Duration| {
+            let name = blocked
+                .blocking_activity
+                .as_ref()
+                .unwrap()
+                .application_name
+                .clone()
+                .unwrap();
+            seen.lock().unwrap().push(name.clone());
+            if name == "spared" {
+                Decision::Wait
+            } else {
+                Decision::Terminate
+            }
+        });
+    assert!(
+        conn.prioritize(&prioritizer, alter).is_err(),
+        "one stays in the way"
+    );
+    assert_eq!(prioritizer.report().victims().count(), 1);
+    assert!(asked.lock().unwrap().iter().any(|name| name == "spared"));
+    spared.batch_execute("COMMIT").unwrap();
+}
+
+fn idle_holder_of_row_2(db: &Database) -> PgConnection {
+    let mut conn = db.connect();
+    conn.batch_execute("BEGIN; UPDATE users SET name = 'held' WHERE id = 2")
+        .unwrap();
+    conn
+}
+
+#[test]
+fn no_more_are_signalled_than_allowed() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let holders = [idle_holder(&db), idle_holder_of_row_2(&db)];
+    let prioritizer = at_once(&db)
+        .max_victims(1)
+        .lock_timeout(Duration::from_millis(500));
+    assert!(conn.prioritize(&prioritizer, alter).is_err());
+    assert_eq!(prioritizer.report().blockers.len(), 2);
+    assert_eq!(prioritizer.report().victims().count(), 1);
+    drop(holders);
+}
+
+#[test]
+fn once_acts_at_one_look_only() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let prioritizer = at_once(&db).once().lock_timeout(Duration::from_millis(500));
+    let second = conn.prioritize(&prioritizer, |conn| {
+        let _first = idle_holder(&db);
+        alter(conn)?;
+        let _second = idle_holder(&db);
+        alter(conn)
+    });
+    assert!(second.is_err());
+    assert_eq!(prioritizer.report().victims().count(), 1);
+}
+
+#[test]
+fn a_prepared_transaction_is_reported_and_not_signalled() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    idle_holder(&db)
+        .batch_execute(&format!("PREPARE TRANSACTION '{}'", db.name))
+        .unwrap();
+    let prioritizer = at_once(&db).lock_timeout(Duration::from_millis(300));
+    assert!(conn.prioritize(&prioritizer, alter).is_err());
+    let report = prioritizer.report();
+    assert_eq!(
+        (report.blockers[0].pid, report.blockers[0].signals.len()),
+        (None, 0)
+    );
+    conn.batch_execute(&format!("ROLLBACK PREPARED '{}'", db.name))
+        .unwrap();
+}
+
+#[test]
+fn a_role_that_may_not_signal_reports_it_and_goes_on() {
+    let db = Database::new();
+    let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
+    let role = format!("nobody_{}", db.name);
+    conn.batch_execute(&format!("CREATE ROLE {role} LOGIN"))
+        .unwrap();
+    let url = db.url.replacen("postgres@", &format!("{role}@"), 1);
+    assert_ne!(url, db.url);
+    let prioritizer = Prioritizer::new(url)
+        .interval(TICK)
+        .grace(Duration::ZERO)
+        .lock_timeout(Duration::from_millis(300));
+    assert!(conn.prioritize(&prioritizer, alter).is_err());
+    let report = prioritizer.report();
+    assert!(
+        matches!(
+            report.blockers[0].signals[0].outcome,
+            SignalOutcome::Denied(_)
+        ),
+        "{report}"
+    );
+    assert!(report.errors.is_empty(), "{report}");
+    holder.batch_execute("COMMIT").unwrap();
+}
+
+#[test]
+fn a_watcher_that_is_killed_comes_back() {
+    let db = Database::new();
+    let (mut conn, mut observer) = (db.connect(), db.connect());
+    let source = {
+        let url = db.url.clone();
+        move || {
+            let mut watcher = PgConnection::establish(&url)?;
+            watcher
+                .batch_execute("SET application_name = 'the watcher'")
+                .unwrap();
+            Ok(watcher)
+        }
+    };
+    let prioritizer = Prioritizer::new(source)
+        .interval(TICK)
+        .grace(Duration::ZERO);
+    conn.prioritize(&prioritizer, |conn| {
+        let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                    WHERE application_name = 'the watcher' AND datname = current_database()";
+        assert_eq!(count(&mut observer, kill), 1);
+        let _holder = idle_holder(&db);
+        alter(conn)
+    })
+    .unwrap();
+    assert_eq!(prioritizer.report().errors.len(), 1);
+    assert_eq!(prioritizer.report().victims().count(), 1);
+}
+
+#[test]
+fn without_a_watcher_nothing_is_run() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let url = db.tcp_url_with_password("sup3rsecret");
+    let refused = conn.prioritize(&Prioritizer::new(url), |_| -> Result<(), Error> {
+        panic!("run")
+    });
+    let error = refused.unwrap_err();
+    assert!(matches!(error, Error::Watcher(_)));
+    let text = format!("{error:?} {}", std::error::Error::source(&error).unwrap());
+    assert!(!text.contains("sup3rsecret"), "{text}");
+    assert!(text.contains("authentication"), "{text}");
+}
+
+#[test]
+fn a_watcher_of_another_server_is_refused() {
+    let (db, other) = (Database::new(), pglock_sandbox::Sandbox::start().unwrap());
+    let refused = db
+        .connect()
+        .prioritize(&Prioritizer::new(other.url()), |_| Ok::<_, Error>(()));
+    assert!(matches!(refused, Err(Error::OtherServer(_))));
+}
+
+#[test]
+fn the_watcher_is_gone_when_the_run_is_over() {
+    let db = Database::new();
+    let (mut conn, mut observer) = (db.connect(), db.connect());
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+    let before = count(&mut observer, sessions);
+    let prioritizer = at_once(&db);
+    let failed = conn.prioritize(&prioritizer, |_| Err::<(), _>(Error::NotHeld(1.into())));
+    assert!(matches!(failed, Err(Error::NotHeld(_))));
+    let panics = || {
+        conn.prioritize(&prioritizer, |_| -> Result<(), Error> {
+            panic!("in the closure")
+        })
+    };
+    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    wait_until("the watchers have gone", || {
+        count(&mut observer, sessions) == before
+    });
+    let _holder = idle_holder(&db);
+    let us = pid(&mut conn);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| conn.with_lock_timeout(Duration::from_millis(200), alter));
+        wait_until_blocked(&mut observer, us);
+        assert!(
+            waiting.join().unwrap().is_err(),
+            "nobody is let through any more"
+        );
+    });
+}
+
+#[test]
+fn a_policy_that_panics_is_reported_and_does_not_fail_the_run() {
+    let db = Database::new();
+    let (mut conn, mut holder, mut observer) = (db.connect(), idle_holder(&db), db.connect());
+    let us = pid(&mut conn);
+    let (failed, fails) = std::sync::mpsc::channel();
+    let prioritizer = at_once(&db)
+        .policy(|_: &diesel_pglock::BlockedPgLock, _: Duration| -> Decision { panic!("a policy") })
+        .on_event(move |event| {
+            if let PrioritizerEvent::WatcherFailed(_) = event {
+                failed.send(()).unwrap();
+            }
+        });
+    thread::scope(|scope| {
+        let running = scope.spawn(|| conn.prioritize(&prioritizer, alter));
+        wait_until_blocked(&mut observer, us);
+        fails.recv().unwrap();
+        holder.batch_execute("COMMIT").unwrap();
+        running.join().unwrap().unwrap();
+    });
+    assert_eq!(prioritizer.report().errors.len(), 1);
+}
+
+#[test]
+fn a_pool_is_a_source() {
+    use diesel::r2d2::{ConnectionManager, Pool};
+    let db = Database::new();
+    let pool = Pool::builder()
+        .max_size(2)
+        .build(ConnectionManager::<PgConnection>::new(&db.url))
+        .unwrap();
+    let _holder = idle_holder(&db);
+    let prioritizer = Prioritizer::new(pool.clone())
+        .interval(TICK)
+        .grace(Duration::ZERO);
+    pool.get()
+        .unwrap()
+        .prioritize(&prioritizer, |conn| alter(conn))
+        .unwrap();
+    assert_eq!(prioritizer.report().victims().count(), 1);
+}
+
+#[test]
+fn events_tell_what_happens() {
+    let db = Database::new();
+    let (mut conn, _holder) = (db.connect(), idle_holder(&db));
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&events);
+    let prioritizer = at_once(&db).on_event(move |event| {
+        heard.lock().unwrap().push(match event {
+            PrioritizerEvent::Blocked(_) => "blocked",
+            PrioritizerEvent::Signalled { .. } => "signalled",
+            _ => "other",
+        })
+    });
+    conn.prioritize(&prioritizer, alter).unwrap();
+    assert_eq!(*events.lock().unwrap(), ["blocked", "signalled"]);
+}
+
+#[test]
+fn a_blocker_that_gives_way_at_the_last_moment_is_spared() {
+    let db = Database::new();
+    let (mut conn, mut observer) = (db.connect(), db.connect());
+    let mut holder = idle_holder(&db);
+    let holding = pid(&mut holder);
+    let holder = Mutex::new(holder);
+    // The policy is asked after the look and before the signal.
+    let policy = move |_: &diesel_pglock::BlockedPgLock, _: Duration| {
+        let _ = holder.lock().unwrap().batch_execute("COMMIT");
+        Decision::Terminate
+    };
+    let prioritizer = at_once(&db).policy(policy);
+    conn.prioritize(&prioritizer, alter).unwrap();
+    let report = prioritizer.report();
+    assert_eq!(report.blockers[0].signals[0].outcome, SignalOutcome::Gone);
+    assert_eq!(report.victims().count(), 0);
+    assert!(is_alive(&mut observer, holding));
+}
+
+#[test]
+fn a_session_that_took_over_in_between_is_spared() {
+    let db = Database::new();
+    let (mut conn, mut observer) = (db.connect(), db.connect());
+    let first = Mutex::new(Some(idle_holder(&db)));
+    let (takes_over, took_over) = std::sync::mpsc::channel();
+    let (url, victims) = (db.url.clone(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&victims);
+    // Between look and signal the blocker ends, and another session is in the way.
+    let policy = move |blocked: &diesel_pglock::BlockedPgLock, _: Duration| {
+        seen.lock().unwrap().push(blocked.blocking_pid);
+        if first.lock().unwrap().take().is_some() {
+            let mut second = PgConnection::establish(&url).unwrap();
+            let pid = pid(&mut second);
+            takes_over.send((pid, second)).unwrap();
+        }
+        Decision::Terminate
+    };
+    let prioritizer = at_once(&db).policy(policy);
+    conn.prioritize(&prioritizer, alter).unwrap();
+    let (second, _session) = took_over.recv().unwrap();
+    assert!(is_alive(&mut observer, second));
+    assert!(!victims.lock().unwrap().contains(&second));
+}
+
+#[test]
+fn a_server_that_restarts_fails_the_code_and_not_the_watcher() {
+    let server = pglock_sandbox::Sandbox::start().unwrap();
+    let mut conn = PgConnection::establish(&server.url()).unwrap();
+    let prioritizer = Prioritizer::new(server.url())
+        .interval(TICK)
+        .grace(Duration::ZERO);
+    let failed = conn.prioritize(&prioritizer, |conn| {
+        server.restart().unwrap();
+        conn.batch_execute("SELECT 1")
+    });
+    assert!(failed.is_err(), "the session has gone");
+    let mut conn = PgConnection::establish(&server.url()).unwrap();
+    conn.prioritize(&prioritizer, |conn| conn.batch_execute("SELECT 1"))
+        .unwrap();
+    assert!(prioritizer.report().errors.is_empty());
+}

@@ -1,0 +1,377 @@
+//! The wait graph on a live server.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel_pglock::prelude::*;
+use diesel_pglock::{AdvisoryKey, BlockKind, LockMode, LockType, PgLock, WaitGraph, WaitNode};
+
+use crate::support::*;
+
+fn holding(db: &Database, sql: &str) -> PgConnection {
+    let mut conn = db.connect();
+    conn.batch_execute(&format!("BEGIN; {sql}")).unwrap();
+    conn
+}
+
+/// Other tests' sessions are in the graph too: its tree, without them.
+fn tree_below(graph: &WaitGraph, root: i32) -> String {
+    let text = graph.to_string();
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with(&root.to_string()));
+    let first = lines.next().unwrap_or_else(|| panic!("{root} in {text}"));
+    let below = lines.take_while(|line| line.starts_with([' ', '│', '├', '└']));
+    std::iter::once(first)
+        .chain(below)
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn kinds(node: &WaitNode) -> Vec<(Option<i32>, BlockKind)> {
+    let blockers = node.wait.iter().flat_map(|wait| &wait.blockers);
+    blockers.map(|it| (it.pid, it.kind)).collect()
+}
+
+fn pids<'g>(nodes: impl Iterator<Item = &'g WaitNode>) -> Vec<i32> {
+    nodes.filter_map(|node| node.pid).collect()
+}
+
+#[test]
+fn a_chain_of_three_leads_to_its_root() {
+    let db = Database::new();
+    let mut root = holding(&db, "LOCK TABLE users");
+    let middle = Waiting::on(
+        &db,
+        "BEGIN; SET application_name = 'middle'; LOCK TABLE posts; LOCK TABLE users; COMMIT",
+    );
+    let last = Waiting::on(&db, "SELECT 1 AS \"\u{1b}[31m\n\" FROM posts");
+    let root_pid = pid(&mut root);
+    let graph = WaitGraph::load(&mut db.connect()).unwrap();
+
+    assert!(pids(graph.roots()).contains(&root_pid));
+    assert_eq!(pids(graph.waiters_of(root_pid)), [middle.pid]);
+    assert_eq!(pids(graph.waiters_of(middle.pid)), [last.pid]);
+    assert_eq!(graph.depth(root_pid), Some(0));
+    assert_eq!(graph.depth(middle.pid), Some(1));
+    assert_eq!(graph.depth(last.pid), Some(2));
+    assert_eq!(graph.blocked_count(root_pid), 2);
+    assert_eq!(graph.blocked_count(last.pid), 0);
+    assert_eq!(graph.depth(-1), None);
+    let node = graph.node(last.pid).unwrap();
+    assert_eq!(kinds(node), [(Some(middle.pid), BlockKind::Hard)]);
+    let wait = node.wait.as_ref().unwrap();
+    assert_eq!(wait.lock.target().to_string(), "relation public.posts");
+
+    let tree = tree_below(&graph, root_pid);
+    let lines: Vec<&str> = tree.lines().collect();
+    assert_eq!(lines.len(), 3, "{tree}");
+    assert!(lines[0].contains(" idle in transaction, transaction open "));
+    assert!(lines[0].ends_with(": SELECT pg_backend_pid()"), "{tree}");
+    let middle_line = format!("└─ {} middle waits ", middle.pid);
+    assert!(lines[1].starts_with(&middle_line), "{tree}");
+    assert!(lines[1].contains(" for AccessExclusiveLock on relation public.users: BEGIN; SET"));
+    let last_line = format!("   └─ {} waits ", last.pid);
+    assert!(lines[2].starts_with(&last_line), "{tree}");
+    assert!(
+        !tree.replace('\n', "").contains(char::is_control),
+        "{tree:?}"
+    );
+
+    // The lock in the graph is the one that the view shows.
+    let shown: PgLock = PgLock::query()
+        .pid(last.pid)
+        .waiting()
+        .first(&mut db.connect())
+        .unwrap();
+    let lock = &wait.lock;
+    assert_eq!(
+        (
+            lock.pid,
+            &lock.mode,
+            &lock.relation,
+            &lock.virtual_transaction
+        ),
+        (
+            shown.pid,
+            &shown.mode,
+            &shown.relation,
+            &shown.virtual_transaction
+        )
+    );
+    assert_eq!(lock.wait_start, shown.wait_start);
+    let activity = shown.activity.unwrap();
+    assert_eq!(node.activity.as_ref().unwrap().query, activity.query);
+
+    root.batch_execute("COMMIT").unwrap();
+    middle.finish().unwrap();
+    last.finish().unwrap();
+}
+
+#[test]
+fn waiting_in_the_queue_is_told_from_waiting_for_the_holder() {
+    let db = Database::new();
+    let mut reader = holding(&db, "SELECT FROM users");
+    let reader_pid = pid(&mut reader);
+    let alter = Waiting::on(&db, "ALTER TABLE users ADD COLUMN age int");
+    let select = Waiting::on(&db, "SELECT FROM users");
+    let second = Waiting::on(&db, "BEGIN; LOCK TABLE users; COMMIT");
+    let graph = WaitGraph::load(&mut db.connect()).unwrap();
+
+    let kinds_of = |pid| kinds(graph.node(pid).unwrap());
+    assert_eq!(kinds_of(alter.pid), [(Some(reader_pid), BlockKind::Hard)]);
+    assert_eq!(kinds_of(select.pid), [(Some(alter.pid), BlockKind::Soft)]);
+    let of_second = kinds_of(second.pid);
+    assert_eq!(of_second[0], (Some(reader_pid), BlockKind::Hard));
+    let queue = &of_second[1..];
+    assert_eq!(queue.len(), 2);
+    assert!(queue.iter().all(|(_, kind)| *kind == BlockKind::Soft));
+    assert_eq!(graph.blocked_count(reader_pid), 3);
+    assert_eq!(graph.depth(select.pid), Some(2));
+    assert!(tree_below(&graph, reader_pid).contains(", in the queue"));
+
+    let dot = graph.to_dot();
+    assert!(dot.contains(&format!("p{} -> p{reader_pid} [style=solid];", second.pid)));
+    let soft = format!("p{} -> p{} [style=dashed];", select.pid, alter.pid);
+    assert!(dot.contains(&soft), "{dot}");
+    assert!(!dot.contains(&format!("p{} -> p{}", second.pid, alter.pid)));
+    let mermaid = graph.to_mermaid();
+    assert!(mermaid.contains(&format!("  p{} -.-> p{}\n", select.pid, alter.pid)));
+
+    reader.batch_execute("COMMIT").unwrap();
+    for session in [alter, select, second] {
+        session.finish().unwrap();
+    }
+}
+
+#[test]
+fn an_idle_holder_of_a_session_lock_is_a_root() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    conn.batch_execute("SET application_name = 'worker \"7\" \\ <b>'")
+        .unwrap();
+    let holder_pid = pid(&mut conn);
+    let guard = conn.advisory((3, -4)).acquire().unwrap();
+    let waiting = Waiting::on(&db, "SELECT pg_advisory_xact_lock(3, -4)");
+    let graph = WaitGraph::load(&mut db.connect()).unwrap();
+    let root = graph.node(holder_pid).unwrap();
+    assert!(root.wait.is_none());
+    let wait = graph.node(waiting.pid).unwrap().wait.as_ref().unwrap();
+    assert_eq!(wait.lock.advisory_key, Some(AdvisoryKey::pair(3, -4)));
+    assert!(tree_below(&graph, holder_pid).contains(" on advisory lock 3, -4"));
+    // A hostile name does not break out of its quotes.
+    let dot = graph.to_dot();
+    assert!(dot.contains(r#"worker \"7\" \\ <b> idle"#), "{dot}");
+    let mermaid = graph.to_mermaid();
+    assert!(
+        mermaid.contains("worker #34;7#34; #92; #60;b#62; idle"),
+        "{mermaid}"
+    );
+    drop(guard);
+    waiting.finish().unwrap();
+}
+
+#[test]
+fn a_prepared_transaction_is_a_root_with_a_name() {
+    let db = Database::new();
+    let gid = format!("{}_left", db.name);
+    let mut conn = holding(&db, "UPDATE users SET name = 'x' WHERE id = 1");
+    conn.batch_execute(&format!("PREPARE TRANSACTION '{gid}'"))
+        .unwrap();
+    let waiting = Waiting::on(&db, "UPDATE users SET name = 'y' WHERE id = 1");
+    let graph = WaitGraph::load(&mut conn).unwrap();
+    let root = graph
+        .roots()
+        .find(|root| root.gid.as_deref() == Some(&*gid))
+        .unwrap();
+    assert_eq!((root.pid, &root.activity), (None, &None));
+    assert!(pids(graph.waiters_of(0)).contains(&waiting.pid));
+    let node = graph.node(waiting.pid).unwrap();
+    assert_eq!(kinds(node), [(None, BlockKind::Hard)]);
+    let lock = &node.wait.as_ref().unwrap().lock;
+    assert_eq!(lock.lock_type, LockType::TransactionId);
+    assert_eq!(lock.mode, LockMode::Share);
+    assert_eq!(graph.depth(waiting.pid), Some(1));
+    let text = graph.to_string();
+    assert!(
+        text.contains(&format!("prepared transaction {gid}\n")),
+        "{text}"
+    );
+    conn.batch_execute(&format!("ROLLBACK PREPARED '{gid}'"))
+        .unwrap();
+    waiting.finish().unwrap();
+}
+
+#[test]
+fn a_role_that_may_not_look_sees_the_shape_and_a_hint() {
+    let db = Database::new();
+    let role = format!("blind_{}", db.name);
+    let mut observer = db.connect();
+    observer
+        .batch_execute(&format!("CREATE ROLE {role}; SET ROLE {role}"))
+        .unwrap();
+    let mut root = holding(&db, "LOCK TABLE users");
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let graph = WaitGraph::load(&mut observer).unwrap();
+    assert_eq!(pids(graph.waiters_of(pid(&mut root))), [waiting.pid]);
+    assert!(graph.to_string().contains("members of pg_read_all_stats"));
+    observer
+        .batch_execute(&format!("RESET ROLE; DROP ROLE {role}"))
+        .unwrap();
+    root.batch_execute("COMMIT").unwrap();
+    waiting.finish().unwrap();
+}
+
+#[test]
+fn a_transaction_sees_the_waits_of_now() {
+    let db = Database::new();
+    let mut root = holding(&db, "LOCK TABLE users");
+    db.connect()
+        .transaction(|observer| {
+            // From here on the transaction would go on seeing the sessions of now.
+            observer.batch_execute("SELECT FROM pg_stat_activity")?;
+            let waiting = Waiting::on(&db, "SELECT FROM users");
+            assert!(WaitGraph::load(observer)?.node(waiting.pid).is_some());
+            root.batch_execute("COMMIT")?;
+            waiting.finish()?;
+            Ok::<_, diesel_pglock::Error>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_deadlock_is_a_cycle_and_its_picture_ends() {
+    let db = Database::new();
+    let mut sessions: Vec<_> = (1..=3)
+        .map(|key| {
+            holding(
+                &db,
+                &format!("SET deadlock_timeout = '1h'; SELECT pg_advisory_xact_lock({key})"),
+            )
+        })
+        .collect();
+    let expected: Vec<i32> = sessions.iter_mut().map(pid).collect();
+    let threads: Vec<_> = sessions
+        .into_iter()
+        .zip([2, 3, 1])
+        .map(|(mut conn, key)| {
+            std::thread::spawn(move || {
+                conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({key}); COMMIT"))
+            })
+        })
+        .collect();
+    let mut observer = db.connect();
+    for pid in &expected {
+        wait_until_blocked(&mut observer, *pid);
+    }
+    let graph = WaitGraph::load(&mut observer).unwrap();
+    let cycles = graph.cycles();
+    let cycle = cycles
+        .iter()
+        .find(|cycle| cycle.contains(&expected[0]))
+        .unwrap();
+    let mut sorted = cycle.clone();
+    sorted.sort_unstable();
+    let mut all = expected.clone();
+    all.sort_unstable();
+    assert_eq!(sorted, all);
+    assert_eq!(graph.depth(expected[0]), None);
+    assert_eq!(graph.blocked_count(expected[0]), 2);
+    let text = graph.to_string();
+    let title = format!("deadlock: {} → ", cycle[0]);
+    assert!(text.contains(&title), "{text}");
+    assert!(text.contains(&format!("{} again", cycle[0])), "{text}");
+    PgLock::query()
+        .pid(expected[0])
+        .waiting()
+        .cancel_activity(&mut observer)
+        .unwrap();
+    let results: Vec<_> = threads.into_iter().map(|it| it.join().unwrap()).collect();
+    assert_eq!(results.iter().filter(|it| it.is_err()).count(), 1);
+}
+
+/// The plan of the graph's statement, as the server's log has it.
+#[test]
+fn nobody_waiting_means_pg_locks_is_not_read() {
+    let server = pglock_sandbox::Sandbox::builder()
+        .setting("session_preload_libraries", "auto_explain")
+        .setting("auto_explain.log_min_duration", "0")
+        .setting("auto_explain.log_analyze", "on")
+        .start()
+        .unwrap();
+    let db = Database {
+        url: server.url(),
+        name: "postgres".into(),
+    };
+    let mut observer = db.connect();
+    observer
+        .batch_execute("CREATE TABLE users (id int)")
+        .unwrap();
+    let log = || std::fs::read_to_string(server.log_file()).unwrap();
+    // The line of the plan that scans pg_locks, once the log has it.
+    let scan_of_pg_locks = |from: usize| {
+        let mut line = String::new();
+        wait_until("the plan is logged", || {
+            let log = log();
+            let scan = log[from..]
+                .lines()
+                .find(|line| line.contains("Function Scan on pg_lock_status"));
+            line = scan.unwrap_or_default().to_owned();
+            !line.is_empty()
+        });
+        line
+    };
+
+    let from = log().len();
+    assert!(WaitGraph::load(&mut observer).unwrap().is_empty());
+    let scan = scan_of_pg_locks(from);
+    assert!(scan.contains("(never executed)"), "{scan}");
+
+    let mut root = holding(&db, "LOCK TABLE users");
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let from = log().len();
+    assert_eq!(WaitGraph::load(&mut observer).unwrap().nodes().count(), 2);
+    let scan = scan_of_pg_locks(from);
+    assert!(scan.contains("loops=1"), "{scan}");
+    let scans = log()[from..].matches("on pg_lock_status").count();
+    assert_eq!(scans, 1);
+    root.batch_execute("COMMIT").unwrap();
+    waiting.finish().unwrap();
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn the_graph_serializes() {
+    let db = Database::new();
+    let mut root = holding(&db, "LOCK TABLE users");
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let graph = WaitGraph::load(&mut db.connect()).unwrap();
+    let json = serde_json::to_value(&graph).unwrap();
+    let nodes = json["nodes"].as_array().unwrap();
+    let node = nodes
+        .iter()
+        .find(|node| node["pid"] == waiting.pid)
+        .unwrap();
+    assert_eq!(node["wait"]["lock"]["mode"], "AccessShareLock");
+    assert_eq!(node["wait"]["lock"]["relation"]["kind"], "table");
+    assert_eq!(node["wait"]["blockers"][0]["pid"], pid(&mut root));
+    assert_eq!(node["wait"]["blockers"][0]["kind"], "hard");
+    assert!(node["activity"]["duration"].is_number());
+    root.batch_execute("COMMIT").unwrap();
+    waiting.finish().unwrap();
+}
+
+#[cfg(feature = "async")]
+#[tokio::test]
+async fn an_async_connection_loads_the_same_graph() {
+    use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+    let db = Database::new();
+    let mut root = holding(&db, "LOCK TABLE users");
+    let waiting = Waiting::on(&db, "SELECT FROM users");
+    let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
+    let graph = tokio::spawn(async move { WaitGraph::load(&mut conn).await });
+    let graph = graph.await.unwrap().unwrap();
+    assert_eq!(pids(graph.waiters_of(pid(&mut root))), [waiting.pid]);
+    root.batch_execute("COMMIT").unwrap();
+    waiting.finish().unwrap();
+}
