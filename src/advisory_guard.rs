@@ -14,9 +14,11 @@ use crate::{Error, Result};
 ///
 /// It is the connection as well: use it for the statements that the lock protects.
 ///
-/// A release that fails, as in an aborted transaction, marks the connection
-/// broken, so that a pool drops it and the lock goes with the session.
-/// [`release`](Self::release) tells of that; dropping does not.
+/// In a transaction that a failed statement has aborted, nothing can be released:
+/// the connection is marked broken, so that a pool drops it and the lock goes with
+/// the session. Take the guard outside and open the transaction on it, or use
+/// [`run`](crate::AdvisoryLock::run), which has a savepoint. A release that fails
+/// elsewhere ends the session. [`release`](Self::release) tells of that; dropping does not.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct AdvisoryGuard<'c, C>
 where

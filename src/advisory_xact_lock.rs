@@ -81,7 +81,7 @@ where
     /// use diesel::prelude::*;
     /// use diesel_pglock::prelude::*;
     ///
-    /// conn.transaction(|conn| {
+    /// conn.transaction(|conn| -> diesel_pglock::Result<()> {
     ///     conn.advisory("report").xact().acquire()?;
     ///     assert!(other.advisory("report").try_acquire()?.is_none());
     ///     Ok::<_, diesel_pglock::Error>(())
@@ -113,11 +113,11 @@ where
     /// use diesel::prelude::*;
     /// use diesel_pglock::prelude::*;
     ///
-    /// conn.transaction(|conn| {
+    /// conn.transaction(|conn| -> diesel_pglock::Result<()> {
     ///     assert!(conn.advisory("report").xact().try_acquire()?);
-    ///     let refused = other.transaction(|other| other.advisory("report").xact().try_acquire())?;
-    ///     assert!(!refused);
-    ///     diesel_pglock::Result::Ok(())
+    ///     let refused = other.advisory("report").xact().try_run(|_| diesel::QueryResult::Ok(()))?;
+    ///     assert_eq!(refused, None);
+    ///     Ok(())
     /// })?;
     /// # Ok(())
     /// # }

@@ -91,9 +91,10 @@ where
     /// # Cancel safety
     ///
     /// A future that is dropped cannot wait for the release. Wherever it is dropped
-    /// (waiting for the lock, in `f`, releasing) the connection is marked broken: a
-    /// pool drops it, and the lock goes with the session. A connection of one's own
-    /// has to be dropped; until then it may hold the lock.
+    /// (waiting for the lock, in `f`, releasing), the session is told to end, and
+    /// the lock goes with it; a pool replaces the connection. A session that waits
+    /// for the lock notices only when the wait is over, so give it a
+    /// [`timeout`](Self::timeout) if the future may be dropped.
     ///
     /// # Examples
     ///
@@ -141,6 +142,27 @@ where
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let ran = conn.advisory("report").try_run(async |_conn| {
+    ///     let again = other.advisory("report").try_run(async |_| diesel::QueryResult::Ok("twice"));
+    ///     assert_eq!(again.await?, None);
+    ///     diesel::QueryResult::Ok("once")
+    /// }).await?;
+    /// assert_eq!(ran, Some("once"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[allow(clippy::manual_async_fn)] // as above
     pub fn try_run<'a, R, E, F>(
         self,

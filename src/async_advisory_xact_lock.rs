@@ -69,8 +69,30 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits, the statement goes on at the server, and the lock
-    /// may come yet; it ends with the transaction at the latest.
+    /// Dropped while it waits, the statement goes on at the server, the next one
+    /// waits behind it, and the lock may come yet; it ends with the transaction at
+    /// the latest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// conn.transaction(async |conn| -> diesel_pglock::Result<()> {
+    ///     conn.advisory("report").xact().acquire().await?;
+    ///     let refused = other.advisory("report").try_run(async |_| diesel::QueryResult::Ok(()));
+    ///     assert_eq!(refused.await?, None);
+    ///     Ok(())
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn acquire(self) -> Result<()> {
         flow::acquire_xact(&mut AsyncDriver(self.conn), self.target, self.wait).await
     }
@@ -84,6 +106,27 @@ where
     /// # Cancel safety
     ///
     /// As [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// conn.transaction(async |conn| -> diesel_pglock::Result<()> {
+    ///     assert!(conn.advisory("report").xact().try_acquire().await?);
+    ///     let refused = other.advisory("report").xact().try_run(async |_| diesel::QueryResult::Ok(()));
+    ///     assert_eq!(refused.await?, None);
+    ///     Ok(())
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn try_acquire(self) -> Result<bool> {
         flow::try_acquire_xact(&mut AsyncDriver(self.conn), self.target, self.wait).await
     }
@@ -96,8 +139,31 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, the connection is marked broken: a pool drops it,
-    /// and the transaction is rolled back with the session.
+    /// Dropped before it is done, the session is told to end, which rolls the
+    /// transaction back; a pool replaces the connection. A session that waits for
+    /// the lock notices only when the wait is over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_async::RunQueryDsl;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let deleted = conn.advisory("clean up").xact().run(async |conn| {
+    ///     let refused = other.advisory("clean up").try_run(async |_| diesel::QueryResult::Ok(()));
+    ///     assert_eq!(refused.await?, None);
+    ///     diesel::delete(users::table).execute(conn).await
+    /// }).await?;
+    /// assert_eq!(deleted, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
         for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
@@ -124,6 +190,26 @@ where
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let ran = conn.advisory("clean up").xact().try_run(async |_conn| {
+    ///     let refused = other.advisory("clean up").xact().try_run(async |_| diesel::QueryResult::Ok(()));
+    ///     refused.await
+    /// }).await?;
+    /// assert_eq!(ran, Some(None));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_run<'a, R, E, F>(
         self,
         f: F,

@@ -50,8 +50,8 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped outside a transaction, the connection is marked broken, so that a
-    /// pool drops it. Inside a transaction the timeout stays until its end.
+    /// Dropped outside a transaction, the session is told to end; a pool replaces
+    /// the connection. Inside a transaction the timeout stays until its end.
     ///
     /// # Examples
     ///

@@ -84,8 +84,30 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits, the statement goes on at the server, and the lock
-    /// may come yet; it ends with the transaction at the latest.
+    /// Dropped while it waits, the statement goes on at the server, the next one
+    /// waits behind it, and the lock may come yet; it ends with the transaction at
+    /// the latest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_pglock::{TableLockMode::*, prelude::*};
+    ///
+    /// conn.transaction(async |conn| -> diesel_pglock::Result<()> {
+    ///     conn.lock_table::<users::table>(Exclusive).acquire().await?;
+    ///     let refused = other.lock_table::<users::table>(RowExclusive);
+    ///     assert_eq!(refused.try_run(async |_| diesel::QueryResult::Ok(())).await?, None);
+    ///     Ok(())
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn acquire(self) -> Result<()> {
         let target = self.tables.into_target()?;
         flow::acquire(&mut AsyncDriver(self.conn), target, self.wait).await
@@ -100,6 +122,27 @@ where
     /// # Cancel safety
     ///
     /// As [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_pglock::{TableLockMode::*, prelude::*};
+    ///
+    /// conn.transaction(async |conn| -> diesel_pglock::Result<()> {
+    ///     assert!(conn.lock_table::<users::table>(Share).try_acquire().await?);
+    ///     let refused = other.lock_table::<users::table>(RowExclusive);
+    ///     assert_eq!(refused.try_run(async |_| diesel::QueryResult::Ok(())).await?, None);
+    ///     Ok(())
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn try_acquire(self) -> Result<bool> {
         let target = self.tables.into_target()?;
         flow::try_acquire(&mut AsyncDriver(self.conn), target, self.wait).await
@@ -113,8 +156,9 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, the connection is marked broken: a pool drops it,
-    /// and the transaction is rolled back with the session.
+    /// Dropped before it is done, the session is told to end, which rolls the
+    /// transaction back; a pool replaces the connection. A session that waits for
+    /// the lock notices only when the wait is over.
     ///
     /// # Examples
     ///
@@ -161,6 +205,26 @@ where
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// # let mut other = AsyncPgConnection::establish(database_url()).await?;
+    /// use diesel_pglock::{TableLockMode::*, prelude::*};
+    ///
+    /// let ran = conn.lock_table::<users::table>(Share).try_run(async |_conn| {
+    ///     let refused = other.lock_table::<users::table>(RowExclusive);
+    ///     refused.try_run(async |_| diesel::QueryResult::Ok(())).await
+    /// }).await?;
+    /// assert_eq!(ran, Some(None));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_run<'a, R, E, F>(
         self,
         f: F,

@@ -174,7 +174,7 @@ where
     /// use diesel::prelude::*;
     /// use diesel_pglock::{TableLockMode, prelude::*};
     ///
-    /// conn.transaction(|conn| {
+    /// conn.transaction(|conn| -> diesel_pglock::Result<()> {
     ///     conn.lock_table::<users::table>(TableLockMode::Exclusive).acquire()?;
     ///     let refused = other
     ///         .lock_table::<users::table>(TableLockMode::RowExclusive)
@@ -205,12 +205,12 @@ where
     /// use diesel::prelude::*;
     /// use diesel_pglock::{TableLockMode::*, prelude::*};
     ///
-    /// conn.transaction(|conn| {
+    /// conn.transaction(|conn| -> diesel_pglock::Result<()> {
     ///     conn.lock_table::<users::table>(Share).acquire()?;
-    ///     other.transaction(|other| {
+    ///     other.transaction(|other| -> diesel_pglock::Result<()> {
     ///         assert!(!other.lock_table::<users::table>(RowExclusive).try_acquire()?);
     ///         assert!(other.lock_table::<users::table>(RowShare).try_acquire()?);
-    ///         diesel_pglock::Result::Ok(())
+    ///         Ok(())
     ///     })
     /// })?;
     /// # Ok(())

@@ -19,9 +19,9 @@ mod german;
 #[cfg(feature = "migrations")]
 mod migrations;
 mod pgbouncer;
+mod prioritize;
 #[cfg(all(feature = "r2d2", feature = "bb8"))]
 mod stress;
-mod prioritize;
 mod support;
 mod sync_contract;
 #[cfg(feature = "r2d2")]
