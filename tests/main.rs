@@ -6,6 +6,8 @@ mod advisory;
 mod async_locks;
 #[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
 mod async_prioritize;
+#[cfg(feature = "cli")]
+mod command;
 mod filters;
 mod lock_timeout;
 #[cfg(feature = "migrations")]

@@ -1,0 +1,57 @@
+//! `pglock`: what to reach for when a database is blocked.
+//!
+//! Every command parses, asks the server through the crate's public API, and shows.
+
+mod action;
+mod arguments;
+mod clean;
+mod connection;
+mod failure;
+mod field;
+mod filter;
+mod json;
+mod list;
+mod output;
+mod relation;
+mod selection;
+mod settings;
+mod settings_file;
+mod signalling;
+mod span;
+mod table;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use failure::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse().and_then(Arguments::checked) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout, which may be closed; there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(arguments) {
+        Ok(outcome) => outcome.into(),
+        Err(failure) => {
+            output::complain(&failure);
+            failure.into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Outcome, Failure> {
+    // What `.env` says counts like the environment, and never against it.
+    let environment = connection::Environment::read()?;
+    let connect = arguments.connection;
+    match arguments.command {
+        None => list::run(arguments.list, connect, &environment),
+        Some(Command::Ls(args)) => list::run(args, connect, &environment),
+    }
+}
