@@ -1,7 +1,10 @@
 //! The command `pglock`, as it was built, against a live server.
 
+mod config;
 mod list;
 mod terminal;
+mod tree;
+mod who;
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,8 +1,11 @@
 use clap::error::{Error, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::config::ConfigArgs;
 use crate::connection::ConnectionArgs;
 use crate::list::ListArgs;
+use crate::tree::TreeArgs;
+use crate::who::WhoArgs;
 
 /// Shows the locks of a PostgreSQL database, who blocks whom, and ends what is in the way.
 ///
@@ -26,6 +29,12 @@ Exit codes: 0 done, 1 nothing matched or declined, 2 usage, 3 no connection, \
 pub enum Command {
     /// Lists locks, those that are waited for first
     Ls(ListArgs),
+    /// Draws who blocks whom
+    Tree(TreeArgs),
+    /// Tells who would be in the way of a lock on a table now
+    Who(WhoArgs),
+    /// Shows the configuration in force, and where each value is from
+    Config(ConfigArgs),
 }
 
 impl Arguments {

@@ -53,7 +53,7 @@ pub struct ListArgs {
 
 pub fn run(
     args: ListArgs,
-    connect: ConnectionArgs,
+    connect: &ConnectionArgs,
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
     let settings = Settings::find()?;

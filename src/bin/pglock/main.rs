@@ -5,6 +5,7 @@
 mod action;
 mod arguments;
 mod clean;
+mod config;
 mod connection;
 mod failure;
 mod field;
@@ -19,7 +20,9 @@ mod settings_file;
 mod signalling;
 mod span;
 mod table;
+mod tree;
 mod value;
+mod who;
 
 use std::process::ExitCode;
 
@@ -51,7 +54,10 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
     let environment = connection::Environment::read()?;
     let connect = arguments.connection;
     match arguments.command {
-        None => list::run(arguments.list, connect, &environment),
-        Some(Command::Ls(args)) => list::run(args, connect, &environment),
+        None => list::run(arguments.list, &connect, &environment),
+        Some(Command::Ls(args)) => list::run(args, &connect, &environment),
+        Some(Command::Tree(args)) => tree::run(args, &connect, &environment),
+        Some(Command::Who(args)) => who::run(&args, &connect, &environment),
+        Some(Command::Config(args)) => config::run(&args, &connect, &environment),
     }
 }

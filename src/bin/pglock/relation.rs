@@ -1,7 +1,7 @@
 use diesel::PgConnection;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::Text;
+use diesel::sql_types::{Oid, Text};
 
 use crate::failure::Failure;
 
@@ -24,4 +24,20 @@ pub fn find(conn: &mut PgConnection, name: &str) -> Result<u32, Failure> {
         )),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A relation, and those that a lock on it takes too: its partitions, and what inherits from it.
+pub fn with_descendants(conn: &mut PgConnection, oid: u32) -> Result<Vec<u32>, Failure> {
+    #[derive(QueryableByName)]
+    struct Relation {
+        #[diesel(sql_type = Oid)]
+        oid: u32,
+    }
+    let query = diesel::sql_query(
+        "WITH RECURSIVE family(oid) AS (SELECT $1 UNION \
+         SELECT inhrelid FROM pg_catalog.pg_inherits JOIN family ON inhparent = family.oid) \
+         SELECT oid FROM family",
+    );
+    let family: Vec<Relation> = query.bind::<Oid, _>(oid).load(conn)?;
+    Ok(family.into_iter().map(|it| it.oid).collect())
 }
