@@ -2,6 +2,8 @@
 
 mod config;
 mod list;
+mod manual;
+mod migrate;
 mod terminal;
 mod tree;
 mod who;

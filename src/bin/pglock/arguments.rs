@@ -4,6 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::config::ConfigArgs;
 use crate::connection::ConnectionArgs;
 use crate::list::ListArgs;
+use crate::migrate::MigrateArgs;
 use crate::tree::TreeArgs;
 use crate::who::WhoArgs;
 
@@ -33,8 +34,21 @@ pub enum Command {
     Tree(TreeArgs),
     /// Tells who would be in the way of a lock on a table now
     Who(WhoArgs),
+    /// Runs a directory of migrations, and moves out of their way who blocks them
+    Migrate(MigrateArgs),
     /// Shows the configuration in force, and where each value is from
     Config(ConfigArgs),
+    /// Writes the completions for a shell to stdout
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual page to stdout, of all or of one command
+    Man {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 impl Arguments {

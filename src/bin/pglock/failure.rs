@@ -32,6 +32,8 @@ pub enum Failure {
     Connection(String),
     /// The server refused a statement, or the machine a file.
     Failed(String),
+    /// By Ctrl-C.
+    Interrupted,
     /// Whoever read the output has had enough.
     ClosedPipe,
 }
@@ -42,6 +44,7 @@ impl From<Failure> for ExitCode {
             Failure::Usage(_) => 2,
             Failure::Connection(_) => 3,
             Failure::Failed(_) => 5,
+            Failure::Interrupted => 130,
             Failure::ClosedPipe => 0,
         })
     }
@@ -51,6 +54,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(text) | Self::Connection(text) | Self::Failed(text) => f.write_str(text),
+            Self::Interrupted => f.write_str("interrupted"),
             Self::ClosedPipe => Ok(()),
         }
     }

@@ -10,9 +10,14 @@ mod connection;
 mod failure;
 mod field;
 mod filter;
+mod interrupt;
 mod json;
 mod list;
+mod manual;
+mod migrate;
 mod output;
+mod priority;
+mod progress;
 mod relation;
 mod selection;
 mod settings;
@@ -50,6 +55,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<Outcome, Failure> {
+    if let Some(Command::Completions { shell }) = arguments.command {
+        return manual::completions(shell);
+    }
+    if let Some(Command::Man { command }) = &arguments.command {
+        return manual::page(command.as_deref());
+    }
     // What `.env` says counts like the environment, and never against it.
     let environment = connection::Environment::read()?;
     let connect = arguments.connection;
@@ -58,6 +69,8 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         Some(Command::Ls(args)) => list::run(args, &connect, &environment),
         Some(Command::Tree(args)) => tree::run(args, &connect, &environment),
         Some(Command::Who(args)) => who::run(&args, &connect, &environment),
+        Some(Command::Migrate(args)) => migrate::run(&args, &connect, &environment),
         Some(Command::Config(args)) => config::run(&args, &connect, &environment),
+        Some(Command::Completions { .. } | Command::Man { .. }) => Ok(Outcome::Done),
     }
 }
