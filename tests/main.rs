@@ -13,6 +13,8 @@ mod async_pools;
 mod async_prioritize;
 #[cfg(feature = "bb8")]
 mod cancel_safety;
+#[cfg(feature = "cli")]
+mod command;
 mod compile_fail;
 mod filters;
 mod german;

@@ -1,0 +1,209 @@
+//! Which database, and the way there.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use diesel::PgConnection;
+use diesel::connection::SimpleConnection;
+use diesel_pglock::WatcherSource;
+
+use crate::failure::Failure;
+use crate::settings::{Settings, Source};
+
+/// The connection.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionArgs {
+    /// The database: a URL or `key=value` pairs; unless said DATABASE_URL, also from `.env`, or else libpq's own PG* variables, services and .pgpass
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// One of the databases that `pglock.toml` names
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME",
+        conflicts_with = "database_url"
+    )]
+    database: Option<String>,
+}
+
+/// The environment, and what `.env` adds to it.
+#[derive(Debug)]
+pub struct Environment {
+    dotenv: Option<PathBuf>,
+    /// Whether DATABASE_URL is from `.env`.
+    url_is_from_dotenv: bool,
+}
+
+impl Environment {
+    /// Reads `.env`, looked for upward from the working directory. A variable that is set already stays.
+    pub fn read() -> Result<Self, Failure> {
+        let before = variable("DATABASE_URL");
+        let dotenv = match dotenvy::dotenv() {
+            Ok(path) => Some(path),
+            Err(error) if error.not_found() => None,
+            // The line may hold a password.
+            Err(dotenvy::Error::LineParse(_, column)) => {
+                return Err(Failure::Usage(format!(
+                    "a line of the file `.env` cannot be read, at its column {column}"
+                )));
+            }
+            Err(error) => return Err(Failure::Usage(format!("the file `.env`: {error}"))),
+        };
+        let url_is_from_dotenv = before.is_none() && variable("DATABASE_URL").is_some();
+        Ok(Self {
+            dotenv,
+            url_is_from_dotenv,
+        })
+    }
+}
+
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What leads to a database, and where that was said.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// For libpq; empty for its own defaults. It may hold a password.
+    conninfo: String,
+    pub source: Source,
+}
+
+impl ConnectionArgs {
+    /// Finds which database is meant.
+    pub fn database(
+        &self,
+        settings: &Settings,
+        environment: &Environment,
+    ) -> Result<Database, Failure> {
+        let (conninfo, source) = if let Some(url) = &self.database_url {
+            (url.clone(), Source::Option("--database-url"))
+        } else if let Some(name) = &self.database {
+            (named(name, settings)?, Source::File(settings.path()))
+        } else if let Some(url) = variable("DATABASE_URL") {
+            let dotenv = environment
+                .dotenv
+                .clone()
+                .filter(|_| environment.url_is_from_dotenv);
+            let source = dotenv.map_or(Source::Variable("DATABASE_URL"), Source::File);
+            (url, source)
+        } else {
+            (String::new(), Source::Libpq)
+        };
+        Ok(Database { conninfo, source })
+    }
+}
+
+/// The database of that name; `$NAME` stands for the variable `NAME`.
+fn named(name: &str, settings: &Settings) -> Result<String, Failure> {
+    let databases = &settings.file.databases;
+    let Some(url) = databases.get(name) else {
+        let names: Vec<&str> = databases.keys().map(String::as_str).collect();
+        let there = match names.as_slice() {
+            [] => "no database".to_owned(),
+            names => names.join(", "),
+        };
+        return Err(Failure::Usage(format!(
+            "there is no database `{name}`; `pglock.toml` has {there}"
+        )));
+    };
+    match url.strip_prefix('$') {
+        None => Ok(url.clone()),
+        Some(of) => variable(of).ok_or_else(|| {
+            Failure::Usage(format!(
+                "the database `{name}` is in the variable `{of}`, which is not set"
+            ))
+        }),
+    }
+}
+
+impl Database {
+    pub fn connect(&self) -> Result<PgConnection, Failure> {
+        // The crate's own way to connect keeps what the URL keeps secret out of errors.
+        let connected = self.conninfo.connect();
+        let mut conn = connected.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            Failure::Connection(cause.unwrap_or_else(|| error.to_string()))
+        })?;
+        conn.batch_execute(
+            "SELECT pg_catalog.set_config('application_name', 'pglock', false) \
+             WHERE pg_catalog.current_setting('application_name') = ''",
+        )?;
+        Ok(conn)
+    }
+
+    /// Where connections to it come from.
+    pub fn source(&self) -> String {
+        self.conninfo.clone()
+    }
+
+    /// The way there, without what is secret.
+    pub fn shown(&self) -> String {
+        if self.conninfo.is_empty() {
+            return "as libpq finds it".to_owned();
+        }
+        match self.conninfo.split_once("://") {
+            Some((scheme, rest)) => format!("{scheme}://{}", shown_rest(rest)),
+            None => shown_words(&self.conninfo),
+        }
+    }
+}
+
+/// A password may hold any sign, so the last `@` ends it.
+fn shown_rest(rest: &str) -> String {
+    let (credentials, place) = match rest.rsplit_once('@') {
+        Some((credentials, place)) => (Some(credentials), place),
+        None => (None, rest),
+    };
+    let place = place.split_once('?').map_or(place, |(place, _)| place);
+    match credentials.map(|it| {
+        it.split_once(':')
+            .map_or((it, false), |(user, _)| (user, true))
+    }) {
+        Some((user, true)) => format!("{user}:…@{place}"),
+        Some((user, false)) => format!("{user}@{place}"),
+        None => place.to_owned(),
+    }
+}
+
+/// Only what is known to be no secret.
+fn shown_words(conninfo: &str) -> String {
+    const SHOWN: [&str; 6] = ["host", "hostaddr", "port", "dbname", "user", "service"];
+    let words = conninfo.split_whitespace();
+    let shown = words.filter(|word| {
+        let name = word.split('=').next().unwrap_or_default();
+        SHOWN.contains(&name) && !word.contains('\'')
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(conninfo: &str) -> String {
+        let (conninfo, source) = (conninfo.to_owned(), Source::Libpq);
+        Database { conninfo, source }.shown()
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(
+            shown("postgres://app:s@cr/et?@host:1/db"),
+            "postgres://app:…@host:1/db"
+        );
+        assert_eq!(
+            shown("postgres://app@host/db?password=x"),
+            "postgres://app@host/db"
+        );
+        assert_eq!(shown("postgres:///db?host=/tmp"), "postgres:///db");
+        assert_eq!(
+            shown("host=x password=y dbname=z sslpassword=q"),
+            "host=x dbname=z"
+        );
+        assert_eq!(shown("dbname=z password='a host=b'"), "dbname=z");
+        assert_eq!(shown(""), "as libpq finds it");
+    }
+}

@@ -1,0 +1,76 @@
+//! `pglock`: what to reach for when a database is blocked.
+//!
+//! Every command parses, asks the server through the crate's public API, and shows.
+
+mod action;
+mod arguments;
+mod clean;
+mod config;
+mod connection;
+mod failure;
+mod field;
+mod filter;
+mod interrupt;
+mod json;
+mod list;
+mod manual;
+mod migrate;
+mod output;
+mod priority;
+mod progress;
+mod relation;
+mod selection;
+mod settings;
+mod settings_file;
+mod signalling;
+mod span;
+mod table;
+mod tree;
+mod value;
+mod who;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use failure::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse().and_then(Arguments::checked) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout, which may be closed; there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(arguments) {
+        Ok(outcome) => outcome.into(),
+        Err(failure) => {
+            output::complain(&failure);
+            failure.into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Outcome, Failure> {
+    if let Some(Command::Completions { shell }) = arguments.command {
+        return manual::completions(shell);
+    }
+    if let Some(Command::Man { command }) = &arguments.command {
+        return manual::page(command.as_deref());
+    }
+    // What `.env` says counts like the environment, and never against it.
+    let environment = connection::Environment::read()?;
+    let connect = arguments.connection;
+    match arguments.command {
+        None => list::run(arguments.list, &connect, &environment),
+        Some(Command::Ls(args)) => list::run(args, &connect, &environment),
+        Some(Command::Tree(args)) => tree::run(args, &connect, &environment),
+        Some(Command::Who(args)) => who::run(&args, &connect, &environment),
+        Some(Command::Migrate(args)) => migrate::run(&args, &connect, &environment),
+        Some(Command::Config(args)) => config::run(&args, &connect, &environment),
+        Some(Command::Completions { .. } | Command::Man { .. }) => Ok(Outcome::Done),
+    }
+}

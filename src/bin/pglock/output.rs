@@ -1,0 +1,89 @@
+//! What is written, and how: in one piece, with colour only where that is wanted.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::clean::{clean, cut};
+use crate::failure::Failure;
+
+/// How much of a cell is shown where no terminal bounds it.
+pub const CELL: usize = 200;
+
+/// What stdout is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    /// The columns of the terminal; `None` where it is none.
+    pub width: Option<usize>,
+    pub colour: bool,
+}
+
+impl Screen {
+    pub fn of_stdout() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let width = terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
+        Self {
+            width: is_terminal.then_some(width),
+            colour: is_terminal && !is_set("NO_COLOR") && !is_dumb,
+        }
+    }
+
+    pub fn paint(&self, colour: Colour, text: &str) -> String {
+        match (self.colour, colour) {
+            (false, _) | (true, Colour::Plain) => text.to_owned(),
+            (true, Colour::Bold) => format!("\u{1b}[1m{text}\u{1b}[0m"),
+            (true, Colour::Yellow) => format!("\u{1b}[33m{text}\u{1b}[0m"),
+        }
+    }
+
+    /// The text with no line wider than the terminal.
+    pub fn fit(&self, text: &str) -> String {
+        let Some(width) = self.width else {
+            return text.to_owned();
+        };
+        text.lines().map(|line| cut(line, width) + "\n").collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    Plain,
+    Bold,
+    Yellow,
+}
+
+/// Writes to stdout.
+pub fn show(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Asks a question, and waits for `y` or `yes`.
+pub fn ask(question: &str) -> Result<bool, Failure> {
+    note(question)?;
+    let mut answer = String::new();
+    if io::stdin().read_line(&mut answer)? == 0 {
+        note("\n")?;
+    }
+    let answer = answer.trim();
+    Ok(answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"))
+}
+
+/// Writes to stderr what is no part of the result.
+pub fn note(text: &str) -> Result<(), Failure> {
+    let mut out = io::stderr().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Says what went wrong; a server's message may have several lines.
+pub fn complain(failure: &Failure) {
+    let text = failure.to_string();
+    let lines = text.lines().map(clean).filter(|line| !line.is_empty());
+    let text: Vec<String> = lines.collect();
+    if !text.is_empty() {
+        // Nobody is left to tell that stderr is closed.
+        let _ = note(&format!("pglock: {}\n", text.join("\n  ")));
+    }
+}

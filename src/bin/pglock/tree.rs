@@ -1,0 +1,46 @@
+//! `pglock tree`.
+
+use clap::Args;
+use diesel_pglock::WaitGraph;
+
+use crate::connection::{ConnectionArgs, Environment};
+use crate::failure::{Failure, Outcome};
+use crate::json::show_json;
+use crate::output::{Screen, show};
+use crate::settings::Settings;
+
+/// How it is drawn.
+#[derive(Args, Clone, Copy, Debug)]
+#[group(multiple = false)]
+pub struct TreeArgs {
+    /// Draws it for Graphviz
+    #[arg(long)]
+    dot: bool,
+    /// Draws it for Mermaid
+    #[arg(long)]
+    mermaid: bool,
+    /// Shows JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(
+    args: TreeArgs,
+    connect: &ConnectionArgs,
+    environment: &Environment,
+) -> Result<Outcome, Failure> {
+    let settings = Settings::find()?;
+    let mut conn = connect.database(&settings, environment)?.connect()?;
+    let graph = WaitGraph::load(&mut conn)?;
+    match args {
+        TreeArgs { dot: true, .. } => show(&graph.to_dot())?,
+        TreeArgs { mermaid: true, .. } => show(&graph.to_mermaid())?,
+        TreeArgs { json: true, .. } => show_json(&graph)?,
+        _ => show(&Screen::of_stdout().fit(&graph.to_string()))?,
+    }
+    Ok(if graph.is_empty() {
+        Outcome::Nothing
+    } else {
+        Outcome::Done
+    })
+}

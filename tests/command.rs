@@ -1,0 +1,130 @@
+//! The command `pglock`, as it was built, against a live server.
+
+mod config;
+mod list;
+mod manual;
+mod migrate;
+mod terminal;
+mod tree;
+mod who;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use diesel::PgConnection;
+use diesel::connection::SimpleConnection;
+
+use crate::support::{Database, pid, wait_until_blocked};
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// A folder that the command runs in, so that no other's files are found.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pglock-command-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    pub fn with(self, file: &str, text: &str) -> Self {
+        let path = self.0.join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+        self
+    }
+
+    /// The command with nothing of this environment that it would heed.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pglock"));
+        command.args(args).current_dir(&self.0);
+        command
+            .env_clear()
+            .env("HOME", &self.0)
+            .env("TERM", "xterm-256color");
+        command
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn ran(command: &mut Command) -> Ran {
+    let output = command.output().expect("the command");
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).expect("UTF-8"),
+        err: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+/// Runs the command on a database.
+pub fn pglock(database: &Database, args: &[&str]) -> Ran {
+    let folder = Folder::new();
+    ran(folder.command(args).env("DATABASE_URL", &database.url))
+}
+
+/// Two sessions at the table `users`: one that holds it and one that waits for it.
+pub struct Jam {
+    pub database: Database,
+    pub holder: PgConnection,
+    pub holder_pid: i32,
+    pub waiter_pid: i32,
+    pub waiter: std::thread::JoinHandle<diesel::QueryResult<()>>,
+}
+
+impl Jam {
+    pub fn new() -> Self {
+        Self::between("holder", "waiter")
+    }
+
+    pub fn between(holder_name: &str, waiter_name: &str) -> Self {
+        let database = Database::new();
+        let mut holder = named(&database, holder_name);
+        holder
+            .batch_execute("BEGIN; UPDATE users SET name = 'held' WHERE id = 1")
+            .expect("an update");
+        let mut waiter = named(&database, waiter_name);
+        let (holder_pid, waiter_pid) = (pid(&mut holder), pid(&mut waiter));
+        let waiter = std::thread::spawn(move || {
+            waiter.batch_execute("ALTER TABLE users ADD COLUMN age int")
+        });
+        wait_until_blocked(&mut database.connect(), waiter_pid);
+        Self {
+            database,
+            holder,
+            holder_pid,
+            waiter_pid,
+            waiter,
+        }
+    }
+
+    /// Lets the waiter through, and tells what became of it.
+    pub fn end(self) -> diesel::QueryResult<()> {
+        drop(self.holder);
+        self.waiter.join().expect("no panic")
+    }
+}
+
+pub fn named(database: &Database, name: &str) -> PgConnection {
+    let mut conn = database.connect();
+    let name = name.replace('\'', "''");
+    conn.batch_execute(&format!("SET application_name = '{name}'"))
+        .expect("a name");
+    conn
+}

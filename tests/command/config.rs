@@ -1,0 +1,88 @@
+//! `pglock config`, and `pglock.toml`.
+
+use serde_json::Value;
+
+use super::{Folder, ran};
+
+/// The value of a setting, and where it is from.
+fn setting(folder: &Folder, args: &[&str], name: &str) -> (String, String) {
+    let args = [&["config", "--json"], args].concat();
+    let ran = ran(&mut folder.command(&args));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let all: Vec<Value> = serde_json::from_str(&ran.out).expect("JSON");
+    let found = all.iter().find(|it| it["name"] == name);
+    let found = found.unwrap_or_else(|| panic!("{name}: {}", ran.out));
+    let text = |key: &str| found[key].as_str().expect("a text").to_owned();
+    (text("value"), text("source"))
+}
+
+fn pair(value: &str, source: &str) -> (String, String) {
+    (value.to_owned(), source.to_owned())
+}
+
+#[test]
+fn without_a_file_the_defaults_are_in_force() {
+    let folder = Folder::new();
+    assert_eq!(setting(&folder, &[], "limit"), pair("25", "default"));
+    let (attributes, source) = setting(&folder, &[], "attributes");
+    assert!(attributes.starts_with("pid, granted, mode"), "{attributes}");
+    assert_eq!(source, "default");
+    let (database, source) = setting(&folder, &[], "database");
+    assert_eq!(database, "as libpq finds it");
+    assert!(source.contains("PG* variables"), "{source}");
+}
+
+#[test]
+fn a_config_stands_above_the_file_and_the_file_above_the_defaults() {
+    let text = "limit = 5\nattributes = [\"pid\"]\n[configs.stuck]\nlimit = 3\nfilters = [\"granted=false\"]\n";
+    let folder = Folder::new().with("pglock.toml", text);
+    let path = folder.0.canonicalize().unwrap().join("pglock.toml");
+    let path = path.to_str().unwrap();
+    assert_eq!(setting(&folder, &[], "limit"), pair("5", path));
+    let stuck = ["--config", "stuck"];
+    assert_eq!(
+        setting(&folder, &stuck, "limit"),
+        pair("3", "config `stuck`")
+    );
+    assert_eq!(setting(&folder, &stuck, "attributes"), pair("pid", path));
+    assert_eq!(
+        setting(&folder, &stuck, "filters"),
+        pair("granted=false", "config `stuck`")
+    );
+    assert_eq!(setting(&folder, &[], "configs"), pair("stuck", path));
+    let unknown = ran(&mut folder.command(&["config", "--config", "stick"]));
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.err.contains("there are stuck"), "{}", unknown.err);
+}
+
+#[test]
+fn the_password_is_not_shown_wherever_it_is_from() {
+    let secret = "postgres://app:hunter2@host/db?password=hunter2";
+    let folder = Folder::new()
+        .with(".env", &format!("DATABASE_URL='{secret}'\n"))
+        .with(
+            "pglock.toml",
+            &format!("[databases]\nmain = \"{secret}\"\n"),
+        );
+    for args in [
+        &["config"][..],
+        &["config", "--json"],
+        &["-d", "main", "config"],
+        &["config", "--database-url", secret],
+    ] {
+        let ran = ran(&mut folder.command(args));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.out.contains("postgres://app:…@host/db"), "{}", ran.out);
+        assert!(!ran.out.contains("hunter2"), "{}", ran.out);
+    }
+    let (_, source) = setting(&folder, &[], "database");
+    assert!(source.ends_with("/.env"), "{source}");
+}
+
+#[test]
+fn a_line_of_dotenv_that_cannot_be_read_is_not_repeated() {
+    let folder = Folder::new().with(".env", "DATABASE_URL=postgres://app:hunter2 @ host 'x\n");
+    let ran = ran(&mut folder.command(&["config"]));
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+}

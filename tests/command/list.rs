@@ -1,0 +1,434 @@
+//! `pglock ls`.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use diesel::connection::SimpleConnection;
+use diesel_pglock::prelude::*;
+use serde_json::Value;
+
+use super::{Folder, Jam, named, pglock, ran};
+use crate::support::{Database, server};
+
+fn json(text: &str) -> Vec<Value> {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn locks_that_are_waited_for_come_first() {
+    let jam = Jam::new();
+    for args in [&["--on", "users"][..], &["ls", "--on", "public.users"]] {
+        let ran = pglock(&jam.database, args);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let lines: Vec<&str> = ran.out.lines().collect();
+        assert!(lines[0].starts_with("PID"), "{}", ran.out);
+        assert!(
+            lines[1].starts_with(&jam.waiter_pid.to_string()),
+            "{}",
+            ran.out
+        );
+        assert!(lines[1].contains("AccessExclusiveLock"), "{}", ran.out);
+        assert!(
+            lines[2].starts_with(&jam.holder_pid.to_string()),
+            "{}",
+            ran.out
+        );
+        assert!(lines[2].contains("idle in transaction"), "{}", ran.out);
+        assert!(
+            !ran.out.contains('\u{1b}'),
+            "no colour in a pipe: {}",
+            ran.out
+        );
+    }
+    jam.end().unwrap();
+}
+
+#[test]
+fn the_list_is_of_sessions_and_filters() {
+    let jam = Jam::new();
+    let (holder, waiter) = (jam.holder_pid.to_string(), jam.waiter_pid.to_string());
+    let found = |args: &[&str]| {
+        let args = [&["--json", "-a", "pid", "--on", "users"], args].concat();
+        let pids = json(&pglock(&jam.database, &args).out);
+        pids.iter()
+            .map(|it| it["pid"].to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[&waiter]), [&*waiter]);
+    assert_eq!(found(&["-f", "granted=false"]), [&*waiter]);
+    assert_eq!(
+        found(&["-f", "granted=true", "-f", "mode=RowExclusive"]),
+        [&*holder]
+    );
+    assert_eq!(found(&["-f", "activity.application~HOLD"]), [&*holder]);
+    assert_eq!(found(&["-f", "wait_duration>1h"]), [""; 0]);
+    assert_eq!(found(&["-f", "mode>=share", "--on", "posts"]), [&*waiter]);
+    jam.end().unwrap();
+}
+
+#[test]
+fn what_cannot_be_read_is_a_usage_error_that_lists_what_can() {
+    let database = Database::new();
+    for (args, expected) in [
+        (&["-f", "colour=red"][..], "there are pid, "),
+        (&["-f", "mode=DROP"], "`ACCESS EXCLUSIVE`"),
+        (&["-f", "wait_duration>soon"], "5s"),
+        (&["-a", "colour"], "activity.query"),
+        (&["-a", "blocking.pid"], "--blocking"),
+        (&["--on", "nowhere"], "there is no relation `nowhere`"),
+        (&["--on", "a b"], "the relation `a b`"),
+        (&["--config", "stuck"], "there is no config `stuck`"),
+        (&["--yes"], "--cancel"),
+        (&["--cancel", "--terminate"], "cannot be used with"),
+        (&["--limit", "3", "ls"], "pglock ls --limit"),
+        (&["sl"], "PID"),
+    ] {
+        let ran = pglock(&database, args);
+        assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
+        assert!(ran.err.contains(expected), "{args:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn nothing_that_matches_is_exit_code_1() {
+    let ran = pglock(&Database::new(), &["--on", "users"]);
+    assert_eq!((ran.code, &*ran.out, &*ran.err), (1, "", "no locks\n"));
+    let ran = pglock(&Database::new(), &["--on", "users", "--json"]);
+    assert_eq!((ran.code, &*ran.out, &*ran.err), (1, "[]\n", ""));
+}
+
+#[test]
+fn no_connection_is_exit_code_3_and_keeps_the_password() {
+    let folder = Folder::new();
+    for url in [
+        "postgres://app:hunter2@127.0.0.1:1/x",
+        "host=127.0.0.1 port=1 password=hunter2",
+        "postgres://app:hunter2/x@127.0.0.1:1/x",
+    ] {
+        let ran = ran(&mut folder.command(&["--database-url", url]));
+        assert_eq!(ran.code, 3, "{ran:?}");
+        assert!(ran.err.starts_with("pglock: "), "{}", ran.err);
+        assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn who_is_in_the_way_stands_beside_the_lock() {
+    let jam = Jam::new();
+    let ran = pglock(&jam.database, &["--blocking", "--json", "--on", "users"]);
+    let rows = json(&ran.out);
+    assert_eq!(rows.len(), 1, "{}", ran.out);
+    assert_eq!(rows[0]["pid"], jam.waiter_pid);
+    assert_eq!(rows[0]["blocking"]["pid"], jam.holder_pid);
+    assert_eq!(rows[0]["blocking"]["application"], "holder");
+    assert!(rows[0]["activity"]["transaction_duration"].is_f64());
+    jam.end().unwrap();
+}
+
+#[test]
+fn the_limit_counts_what_it_hides() {
+    let database = Database::new();
+    let mut conn = database.connect();
+    conn.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 40) n")
+        .unwrap();
+    let pid = conn.backend_pid().unwrap().to_string();
+    let advisory = ["-f", "type=advisory", &pid];
+    let ran = pglock(&database, &advisory);
+    assert_eq!(ran.out.lines().count(), 26, "{}", ran.out);
+    assert_eq!(ran.err, "25 of 40 locks; --limit shows more\n");
+    let ran = pglock(&database, &[&advisory[..], &["--limit", "3"]].concat());
+    assert_eq!(ran.out.lines().count(), 4, "{}", ran.out);
+}
+
+#[test]
+fn an_expanded_lock_has_a_line_for_each_field() {
+    let jam = Jam::new();
+    let ran = pglock(
+        &jam.database,
+        &["--expanded", "--on", "users", "-f", "granted=false"],
+    );
+    assert!(ran.out.starts_with("-[ lock 1 ]-"), "{}", ran.out);
+    assert!(
+        ran.out
+            .contains("mode                          | AccessExclusiveLock\n"),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.out.contains("| ALTER TABLE users ADD COLUMN age int\n"),
+        "{}",
+        ran.out
+    );
+    jam.end().unwrap();
+}
+
+#[test]
+fn terminating_ends_who_is_in_the_way() {
+    let jam = Jam::new();
+    let args = ["--blocking", "--on", "users", "--terminate"];
+    let (holder, ran) = (
+        jam.holder_pid,
+        pglock(&jam.database, &[&args[..], &["--dry-run"]].concat()),
+    );
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.out
+            .starts_with(&format!("would terminate 1 session:\n  {holder}  holder")),
+        "{}",
+        ran.out
+    );
+
+    let declined = pglock(&jam.database, &args);
+    assert_eq!(declined.code, 1, "{declined:?}");
+    assert!(
+        declined
+            .err
+            .starts_with(&format!("Terminate 1 session?\n  {holder}  holder")),
+        "{}",
+        declined.err
+    );
+    assert!(
+        declined.err.ends_with("nothing was done\n"),
+        "{}",
+        declined.err
+    );
+
+    let ran = pglock(&jam.database, &[&args[..], &["--yes"]].concat());
+    assert_eq!(
+        (ran.code, ran.out),
+        (0, format!("{holder}: terminate sent\n"))
+    );
+    jam.waiter.join().unwrap().expect("the waiter gets through");
+}
+
+#[test]
+fn cancelling_ends_the_query_of_who_waits() {
+    let jam = Jam::new();
+    let args = [
+        "-f",
+        "granted=false",
+        "--on",
+        "users",
+        "--cancel",
+        "--yes",
+        "--json",
+    ];
+    let ran = pglock(&jam.database, &args);
+    let sent = json(&ran.out);
+    assert_eq!((ran.code, sent.len()), (0, 1), "{}", ran.out);
+    assert_eq!(
+        (&sent[0]["kind"], &sent[0]["outcome"]),
+        (&"cancel".into(), &"sent".into())
+    );
+    assert!(jam.end().is_err(), "its query was cancelled");
+}
+
+#[test]
+fn no_session_to_signal_is_exit_code_1() {
+    let ran = pglock(&Database::new(), &["--on", "users", "--terminate", "--yes"]);
+    assert_eq!((ran.code, &*ran.err), (1, "no session to signal\n"));
+}
+
+#[test]
+fn what_the_server_denies_is_exit_code_4() {
+    let mut jam = Jam::new();
+    let role = format!("visitor_{}", jam.database.name);
+    let mut admin = jam.database.connect();
+    admin
+        .batch_execute(&format!("CREATE ROLE {role} LOGIN"))
+        .unwrap();
+    let folder = Folder::new();
+    let args = [
+        "--on",
+        "users",
+        "-f",
+        "granted=true",
+        "--terminate",
+        "--yes",
+    ];
+    let ran = ran(folder
+        .command(&args)
+        .env("DATABASE_URL", &jam.database.url)
+        .env("PGOPTIONS", format!("-c role={role}")));
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(
+        ran.out
+            .starts_with(&format!("{}: terminate denied", jam.holder_pid)),
+        "{}",
+        ran.out
+    );
+    jam.holder.batch_execute("COMMIT").unwrap();
+    jam.end().unwrap();
+    admin.batch_execute(&format!("DROP ROLE {role}")).unwrap();
+}
+
+#[test]
+fn a_prepared_transaction_is_shown_by_its_name() {
+    let database = Database::new();
+    let mut conn = database.connect();
+    let gid = format!("gid of {}", database.name);
+    conn.batch_execute(&format!("BEGIN; LOCK users; PREPARE TRANSACTION '{gid}'"))
+        .unwrap();
+    let shown = pglock(&database, &["--on", "users", "--json"]);
+    let terminated = pglock(&database, &["--on", "users", "--terminate", "--yes"]);
+    conn.batch_execute(&format!("ROLLBACK PREPARED '{gid}'"))
+        .unwrap();
+    assert_eq!(json(&shown.out)[0]["prepared"], *gid);
+    assert_eq!(terminated.code, 1, "{terminated:?}");
+}
+
+#[test]
+fn hostile_texts_break_no_table() {
+    let hostile = "\u{1b}]0;owned\u{7}\u{202e}x\u{9b}2J\r\u{1b}[2J";
+    let database = Database::new();
+    let mut conn = named(&database, "x");
+    let query = format!(
+        "/* {}\n\t{} */ BEGIN; LOCK users",
+        hostile,
+        "\u{200d}e\u{301}漢\n".repeat(8192)
+    );
+    conn.batch_execute(&query).unwrap();
+    conn.batch_execute("SET application_name = E'\\x1b[2J\\nworker\\r'")
+        .unwrap();
+    conn.batch_execute(&query.replace("BEGIN; LOCK users", "SELECT 1"))
+        .unwrap();
+    for args in [
+        &["--on", "users"][..],
+        &["--on", "users", "--expanded"],
+        &["--on", "users", "--json"],
+    ] {
+        let ran = pglock(&database, args);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let steers =
+            |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(!ran.out.contains(steers), "{:?}", ran.out);
+        if args.len() == 2 {
+            assert_eq!(ran.out.lines().count(), 2, "{:?}", ran.out);
+        }
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let database = Database::new();
+    let mut conn = database.connect();
+    conn.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 3000) n")
+        .unwrap();
+    let folder = Folder::new();
+    let mut command = folder.command(&["--limit", "5000", "--json"]);
+    command
+        .env("DATABASE_URL", &database.url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
+}
+
+#[test]
+fn the_database_is_found_in_each_of_its_places() {
+    let database = Database::new();
+    let mut conn = database.connect();
+    conn.batch_execute("BEGIN; LOCK posts").unwrap();
+    let args = ["--on", "posts"];
+    let url = &*database.url;
+    let dotenv = Folder::new().with(".env", &format!("DATABASE_URL=\"{url}\"\n"));
+    assert_eq!(ran(&mut dotenv.command(&args)).code, 0);
+    let toml = Folder::new().with(
+        "pglock.toml",
+        &format!("[databases]\nmain = {url:?}\nother = \"$OTHER\"\n"),
+    );
+    assert_eq!(ran(toml.command(&args).args(["-d", "main"])).code, 0);
+    assert_eq!(
+        ran(toml.command(&args).args(["-d", "other"]).env("OTHER", url)).code,
+        0
+    );
+    let missing = ran(toml.command(&args).args(["-d", "third"]));
+    assert_eq!(missing.code, 2);
+    assert!(missing.err.contains("main, other"), "{}", missing.err);
+    let service = Folder::new()
+        .with("services", &format!("[here]\n{}\n", words(&database)))
+        .with("passwords", &format!("*:*:*:*:{}\n", password(&database)));
+    let (services, passwords) = (service.0.join("services"), service.0.join("passwords"));
+    std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut command = service.command(&args);
+    command
+        .env("PGSERVICEFILE", services)
+        .env("PGSERVICE", "here");
+    command.env("PGPASSFILE", passwords);
+    let found = ran(&mut command);
+    assert_eq!(found.code, 0, "{found:?}");
+}
+
+/// Where the database is, as a service file has it.
+fn words(database: &Database) -> String {
+    let (port, name) = (server().port(), &database.name);
+    format!("host=127.0.0.1\nport={port}\nuser=postgres\ndbname={name}")
+}
+
+fn password(database: &Database) -> String {
+    let url = server().tcp_url_for(&database.name);
+    let credentials = url.rsplit_once('@').unwrap().0;
+    credentials.rsplit_once(':').unwrap().1.to_owned()
+}
+
+#[test]
+fn a_named_config_holds_beside_the_options() {
+    let jam = Jam::new();
+    let text = "limit = 7\n[configs.stuck]\non = [\"users\"]\nfilters = [\"granted=false\"]\nattributes = [\"pid\", \"mode\"]\n";
+    let folder = Folder::new()
+        .with("pglock.toml", text)
+        .with("deep/down/here", "");
+    let mut command = folder.command(&["--config", "stuck"]);
+    command
+        .env("DATABASE_URL", &jam.database.url)
+        .current_dir(folder.0.join("deep/down"));
+    let ran = ran(&mut command);
+    let expected = format!(
+        "PID{}MODE\n{}  AccessExclusiveLock\n",
+        " ".repeat(jam.waiter_pid.to_string().len() - 1),
+        jam.waiter_pid
+    );
+    assert_eq!((ran.code, ran.out), (0, expected));
+    jam.end().unwrap();
+}
+
+#[test]
+fn a_mistake_in_the_file_is_told_by_line_and_key() {
+    let database = Database::new();
+    let folder = Folder::new().with(
+        "pglock.toml",
+        "limit = 5\n[configs.a]\nfilters = [\"pid>x\"]\n",
+    );
+    let ran = ran(folder.command(&[]).env("DATABASE_URL", &database.url));
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(
+        ran.err
+            .contains("pglock.toml:3: `configs.a.filters`: field `pid`"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn the_commands_own_locks_are_not_listed() {
+    let database = Database::new();
+    let ran = pglock(
+        &database,
+        &[
+            "-f",
+            "activity.application=pglock",
+            "-f",
+            &format!("activity.database={}", database.name),
+        ],
+    );
+    assert_eq!(ran.code, 1, "{ran:?}");
+}

@@ -1,0 +1,265 @@
+//! `pglock migrate`.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use diesel::connection::SimpleConnection;
+use diesel_pglock::prelude::*;
+use serde_json::Value;
+
+use super::terminal::Terminal;
+use super::{Folder, Ran, named, ran};
+use crate::support::{Database, count, wait_until};
+
+/// A folder with two migrations: of `users`, and of `posts`.
+fn folder() -> Folder {
+    Folder::new()
+        .with(
+            "migrations/2026-01-01-000000_age/up.sql",
+            "ALTER TABLE users ADD COLUMN age int;",
+        )
+        .with(
+            "migrations/2026-01-01-000000_age/down.sql",
+            "ALTER TABLE users DROP COLUMN age;",
+        )
+        .with(
+            "migrations/2026-01-02-000000_body/up.sql",
+            "ALTER TABLE posts ADD COLUMN body text;",
+        )
+        .with(
+            "migrations/2026-01-02-000000_body/down.sql",
+            "ALTER TABLE posts DROP COLUMN body;",
+        )
+}
+
+fn migrate(folder: &Folder, database: &Database, args: &[&str]) -> Ran {
+    let mut command = folder.command(&["migrate"]);
+    ran(command.args(args).env("DATABASE_URL", &database.url))
+}
+
+#[test]
+fn a_directory_is_run_and_reverted() {
+    let (folder, database) = (folder(), Database::new());
+    let pending = migrate(&folder, &database, &["pending"]);
+    let both = "2026-01-01-000000_age\n2026-01-02-000000_body\n";
+    assert_eq!((pending.code, &*pending.out), (0, both), "{pending:?}");
+
+    let run = migrate(&folder, &database, &[]);
+    assert_eq!((run.code, &*run.err), (0, ""), "{run:?}");
+    let lines: Vec<&str> = run.out.lines().collect();
+    assert_eq!(lines[0], "running 2026-01-01-000000_age");
+    assert!(
+        lines[1].starts_with("2026-01-01-000000_age: run in "),
+        "{}",
+        run.out
+    );
+    assert_eq!(
+        lines[4],
+        "2026-01-01-000000_age locked public.users in ACCESS EXCLUSIVE mode"
+    );
+    assert_eq!(lines.last(), Some(&"2 run"));
+    assert!(
+        !run.out.contains(['\u{1b}', '\r']),
+        "plain lines: {:?}",
+        run.out
+    );
+
+    assert_eq!(migrate(&folder, &database, &["pending"]).code, 1);
+    let again = migrate(&folder, &database, &["run"]);
+    assert_eq!((again.code, &*again.out), (0, "nothing to run\n"));
+
+    let reverted = migrate(&folder, &database, &["revert"]);
+    assert_eq!(reverted.code, 0, "{reverted:?}");
+    let status = migrate(&folder, &database, &["status"]);
+    let expected = "applied  2026-01-01-000000_age\npending  2026-01-02-000000_body\n";
+    assert_eq!((status.code, &*status.out), (0, expected));
+
+    assert_eq!(migrate(&folder, &database, &["revert", "--all"]).code, 0);
+    let nothing = migrate(&folder, &database, &["revert"]);
+    assert_eq!((nothing.code, &*nothing.out), (1, "nothing to revert\n"));
+}
+
+#[test]
+fn who_is_in_the_way_is_moved_and_named() {
+    let (folder, database) = (folder(), Database::new());
+    let mut holder = named(&database, "forgotten console");
+    holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
+    let pid = holder.backend_pid().unwrap();
+    let run = migrate(
+        &folder,
+        &database,
+        &["--grace", "100ms", "--policy", "terminate"],
+    );
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(
+        run.out.contains(&format!(
+            "  blocked by pid {pid} (application `forgotten console`"
+        )),
+        "{}",
+        run.out
+    );
+    assert!(
+        run.out.contains(&format!("  terminate {pid}: sent\n")),
+        "{}",
+        run.out
+    );
+    assert!(
+        run.out.contains("\n2 run, 1 moved out of the way, "),
+        "{}",
+        run.out
+    );
+    assert!(holder.batch_execute("SELECT 1").is_err());
+}
+
+#[test]
+fn observing_moves_nobody() {
+    let (folder, database) = (folder(), Database::new());
+    let mut holder = named(&database, "holder");
+    holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
+    let args = [
+        "--observe",
+        "--lock-timeout",
+        "400ms",
+        "--attempts",
+        "2",
+        "--interval",
+        "50ms",
+    ];
+    let run = migrate(&folder, &database, &args);
+    assert_eq!(run.code, 5, "{run:?}");
+    assert!(run.out.contains("blocked by"), "{}", run.out);
+    assert!(
+        run.out.contains("running 2026-01-01-000000_age, attempt 2"),
+        "{}",
+        run.out
+    );
+    assert!(
+        run.out.ends_with("waiting for locks\n") && run.out.contains("0 run, 1 failed"),
+        "{}",
+        run.out
+    );
+    assert!(run.err.starts_with("pglock: "), "{}", run.err);
+    holder.batch_execute("COMMIT").expect("nobody was moved");
+}
+
+#[test]
+fn the_report_is_json_on_demand() {
+    let (folder, database) = (folder(), Database::new());
+    let run = migrate(&folder, &database, &["--json"]);
+    let report: Value = serde_json::from_str(&run.out).expect("JSON");
+    assert_eq!(report["migrations"][1]["name"], "2026-01-02-000000_body");
+    assert_eq!(
+        report["migrations"][1]["locks"][0]["mode"],
+        "ACCESS EXCLUSIVE"
+    );
+    let status = migrate(&folder, &database, &["status", "--json"]);
+    let status: Value = serde_json::from_str(&status.out).expect("JSON");
+    assert_eq!(
+        status[0],
+        serde_json::json!({"name": "2026-01-01-000000_age", "applied": true})
+    );
+}
+
+#[test]
+fn what_fails_is_exit_code_5_and_what_is_no_directory_2() {
+    let database = Database::new();
+    let broken = Folder::new().with(
+        "migrations/2026-01-01-000000_x/up.sql",
+        "ALTER TABLE nowhere ADD x int;",
+    );
+    let run = migrate(&broken, &database, &[]);
+    assert_eq!(run.code, 5, "{run:?}");
+    assert!(run.err.contains("nowhere"), "{}", run.err);
+    for args in [
+        &["--migrations", "elsewhere"][..],
+        &["--lock-timeout", "0s"],
+        &["--policy", "kill"],
+        &["--attempts", "0"],
+        &["run", "--all"],
+        &["--observe", "--policy", "cancel"],
+    ] {
+        let run = migrate(&broken, &database, args);
+        assert_eq!(run.code, 2, "{args:?}: {run:?}");
+    }
+    let audit = migrate(&broken, &database, &["--audit"]);
+    assert_eq!(audit.code, 5, "{audit:?}");
+    assert!(audit.err.contains("pglock.signal_log"), "{}", audit.err);
+}
+
+#[test]
+fn a_second_runner_waits_for_the_first() {
+    let (folder, database) = (folder(), Database::new());
+    let mut holder = database.connect();
+    holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
+    let mut command = folder.command(&["migrate", "--observe", "--lock-timeout", "none"]);
+    let first = command
+        .env("DATABASE_URL", &database.url)
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut first = first.unwrap();
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass";
+    let mut observer = database.connect();
+    wait_until("the first runner waits", || count(&mut observer, waits) > 0);
+    let second = migrate(&folder, &database, &["--wait-for-runners", "200ms"]);
+    assert_eq!(second.code, 5, "{second:?}");
+    assert!(
+        second.out.starts_with("waiting for another runner\n"),
+        "{}",
+        second.out
+    );
+    assert!(second.err.contains("was not acquired"), "{}", second.err);
+    holder.batch_execute("COMMIT").unwrap();
+    let mut out = String::new();
+    first
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut out)
+        .unwrap();
+    assert!(first.wait().unwrap().success(), "{out}");
+}
+
+#[test]
+fn an_interrupt_leaves_nobody_waiting_on_the_server() {
+    let (folder, database) = (folder(), Database::new());
+    let mut holder = database.connect();
+    holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
+    let directory = folder.0.join("migrations");
+    let args = [
+        "migrate",
+        "--migrations",
+        directory.to_str().unwrap(),
+        "--observe",
+        "--lock-timeout",
+        "none",
+    ];
+    let mut terminal = Terminal::start(&database, &args, (24, 100));
+    terminal.wait_for("it is blocked", |screen| screen.contains("blocked by"));
+    terminal.wait_for("the time goes on", |screen| {
+        screen.contains("… 2026-01-01-000000_age 1.")
+    });
+    terminal.type_("\u{3}");
+    assert_eq!(terminal.end(), 130, "{}", terminal.screen());
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass";
+    assert_eq!(count(&mut database.connect(), waits), 0);
+    holder.batch_execute("COMMIT").unwrap();
+    assert_eq!(
+        migrate(&folder, &database, &["pending"])
+            .out
+            .lines()
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn the_line_that_moves_is_erased_at_the_end() {
+    let (folder, database) = (folder(), Database::new());
+    let directory = folder.0.join("migrations");
+    let args = ["migrate", "--migrations", directory.to_str().unwrap()];
+    let mut terminal = Terminal::start(&database, &args, (24, 100));
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    let screen = terminal.screen();
+    assert!(!screen.contains('…'), "{screen}");
+    assert!(screen.trim_end().ends_with("\n2 run"), "{screen}");
+}

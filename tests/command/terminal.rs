@@ -1,0 +1,202 @@
+//! The command in a pseudo-terminal, and what a person sees there.
+
+use std::io::{Read, Write};
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pty_process::Size;
+use pty_process::blocking::{Command, Pty, open};
+
+use diesel::connection::SimpleConnection;
+
+use super::{Folder, Jam, named};
+use crate::support::Database;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A terminal with a command in it.
+pub struct Terminal {
+    pty: Arc<Pty>,
+    child: Child,
+    bytes: Receiver<Vec<u8>>,
+    parser: vt100::Parser,
+    /// All that was written, with its escape sequences.
+    pub raw: String,
+    _folder: Folder,
+}
+
+impl Terminal {
+    pub fn start(database: &Database, args: &[&str], (rows, columns): (u16, u16)) -> Self {
+        Self::with(database, args, (rows, columns), &[])
+    }
+
+    pub fn with(
+        database: &Database,
+        args: &[&str],
+        (rows, columns): (u16, u16),
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let folder = Folder::new();
+        let (pty, pts) = open().expect("a pseudo-terminal");
+        pty.resize(Size::new(rows, columns)).expect("a size");
+        let child = Command::new(env!("CARGO_BIN_EXE_pglock"))
+            .args(args)
+            .current_dir(&folder.0)
+            .env_clear()
+            .envs([
+                ("HOME", "/"),
+                ("TERM", "xterm-256color"),
+                ("DATABASE_URL", &database.url),
+            ])
+            .envs(variables.iter().copied())
+            .spawn(pts)
+            .expect("the command");
+        let pty = Arc::new(pty);
+        let (sender, bytes) = channel();
+        let reader = Arc::clone(&pty);
+        // It ends when the command does: then there is nothing left to read.
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = (&*reader).read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let parser = vt100::Parser::new(rows, columns, 1000);
+        Self {
+            pty,
+            child,
+            bytes,
+            parser,
+            raw: String::new(),
+            _folder: folder,
+        }
+    }
+
+    pub fn type_(&self, keys: &str) {
+        (&*self.pty)
+            .write_all(keys.as_bytes())
+            .expect("a terminal to type in");
+    }
+
+    /// What is to be seen.
+    pub fn screen(&self) -> String {
+        self.parser.screen().contents()
+    }
+
+    /// Reads on until the screen is as it should be.
+    #[track_caller]
+    pub fn wait_for(&mut self, what: &str, shows: impl Fn(&str) -> bool) {
+        let started = Instant::now();
+        while !shows(&self.screen()) {
+            let left = LIMIT.saturating_sub(started.elapsed());
+            match self.bytes.recv_timeout(left) {
+                Ok(bytes) => self.take(&bytes),
+                Err(error) => panic!("{what}: {error}: {}", self.screen()),
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.parser.process(bytes);
+        self.raw += &String::from_utf8_lossy(bytes);
+    }
+
+    /// Reads to the end, and gives the exit code; 130 if it was interrupted.
+    pub fn end(&mut self) -> i32 {
+        while let Ok(bytes) = self.bytes.recv_timeout(LIMIT) {
+            self.take(&bytes);
+        }
+        let status = self.child.wait().expect("the command");
+        status.code().unwrap_or(130)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_prompt_names_what_will_be_hit_and_no_is_the_default() {
+    let jam = Jam::new();
+    let args = ["--blocking", "--on", "users", "--terminate"];
+    for (answer, code) in [("\n", 1), ("n\n", 1), ("yes\n", 0)] {
+        let mut terminal = Terminal::start(&jam.database, &args, (24, 80));
+        terminal.wait_for("a prompt", |screen| screen.contains("[y/N]"));
+        let screen = terminal.screen();
+        assert!(screen.contains("Terminate 1 session?"), "{screen}");
+        assert!(
+            screen.contains(&format!("{}  holder", jam.holder_pid)),
+            "{screen}"
+        );
+        terminal.type_(answer);
+        assert_eq!(terminal.end(), code, "{}", terminal.screen());
+    }
+    jam.waiter.join().unwrap().expect("the waiter gets through");
+}
+
+#[test]
+fn an_interrupt_at_the_prompt_does_nothing() {
+    let jam = Jam::new();
+    let args = ["--blocking", "--on", "users", "--terminate"];
+    let mut terminal = Terminal::start(&jam.database, &args, (24, 80));
+    terminal.wait_for("a prompt", |screen| screen.contains("[y/N]"));
+    terminal.type_("\u{3}");
+    assert_eq!(terminal.end(), 130);
+    jam.end().expect("nobody was terminated");
+}
+
+#[test]
+fn a_table_fits_the_terminal_whatever_is_in_it() {
+    let hostile = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n漢字e\u{301}\u{301}\u{301}\u{202e}";
+    let database = Database::new();
+    let mut conn = named(&database, "x");
+    conn.batch_execute("BEGIN; LOCK users").unwrap();
+    conn.batch_execute("SET application_name = E'\\x1b[2J\\x1b]0;owned\\x07'")
+        .unwrap();
+    conn.batch_execute(&format!("SELECT 1 /* {} */", hostile.repeat(2000)))
+        .unwrap();
+    for columns in [30, 80, 131] {
+        let mut terminal = Terminal::start(&database, &["--on", "users"], (24, columns));
+        assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+        let screen = terminal.screen();
+        // A line that was too wide would have gone on in the next.
+        assert_eq!(
+            screen.lines().filter(|line| !line.is_empty()).count(),
+            2,
+            "{screen}"
+        );
+        assert!(screen.starts_with("PID"), "{screen}");
+        assert!(
+            !terminal.raw.contains("\u{1b}]"),
+            "the title was changed: {screen}"
+        );
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_that_want_it() {
+    let jam = Jam::new();
+    for (variables, coloured) in [
+        (&[][..], true),
+        (&[("NO_COLOR", "1")], false),
+        (&[("TERM", "dumb")], false),
+    ] {
+        let mut terminal = Terminal::with(&jam.database, &["--on", "users"], (24, 80), variables);
+        assert_eq!(terminal.end(), 0);
+        assert_eq!(
+            terminal.raw.contains("\u{1b}["),
+            coloured,
+            "{:?}",
+            terminal.raw
+        );
+    }
+    jam.end().unwrap();
+}

@@ -1,0 +1,76 @@
+//! `pglock tree`.
+
+use serde_json::Value;
+
+use super::terminal::Terminal;
+use super::{Jam, pglock};
+use crate::support::Database;
+
+#[test]
+fn the_tree_hangs_the_waiter_below_the_holder() {
+    let jam = Jam::new();
+    let ran = pglock(&jam.database, &["tree"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let holder = format!("{} holder idle in transaction", jam.holder_pid);
+    let waiter = format!("─ {} waiter waits", jam.waiter_pid);
+    let at = |text: &str| {
+        ran.out
+            .find(text)
+            .unwrap_or_else(|| panic!("{text}: {}", ran.out))
+    };
+    assert!(at(&holder) < at(&waiter), "{}", ran.out);
+    jam.end().unwrap();
+}
+
+#[test]
+fn the_tree_is_drawn_for_other_programs() {
+    let jam = Jam::new();
+    let dot = pglock(&jam.database, &["tree", "--dot"]).out;
+    assert!(dot.starts_with("digraph"), "{dot}");
+    let mermaid = pglock(&jam.database, &["tree", "--mermaid"]).out;
+    assert!(
+        mermaid.starts_with("flowchart") || mermaid.starts_with("graph"),
+        "{mermaid}"
+    );
+    let json = pglock(&jam.database, &["tree", "--json"]).out;
+    let graph: Value = serde_json::from_str(&json).expect("JSON");
+    let nodes = graph["nodes"].as_array().expect("nodes");
+    let waiter = nodes
+        .iter()
+        .find(|it| it["pid"] == jam.waiter_pid)
+        .expect("the waiter");
+    assert_eq!(waiter["wait"]["blockers"][0]["pid"], jam.holder_pid);
+    let both = pglock(&jam.database, &["tree", "--dot", "--json"]);
+    assert_eq!(both.code, 2, "{both:?}");
+    jam.end().unwrap();
+}
+
+#[test]
+fn the_tree_fits_the_terminal_and_is_not_steered() {
+    let jam = Jam::between("\u{1b}]0;owned\u{7}", &"漢".repeat(20));
+    let mut terminal = Terminal::start(&jam.database, &["tree"], (24, 50));
+    assert_eq!(terminal.end(), 0);
+    assert!(!terminal.raw.contains('\u{1b}'), "{:?}", terminal.raw);
+    let screen = terminal.screen();
+    let roots = screen
+        .lines()
+        .filter(|line| !line.is_empty() && !line.contains('─'))
+        .count();
+    let waiters = screen.lines().filter(|line| line.contains('─')).count();
+    assert!(
+        roots >= 1 && waiters >= 1 && screen.lines().all(|line| !line.starts_with('漢')),
+        "{screen}"
+    );
+    jam.end().unwrap();
+}
+
+#[test]
+fn nobody_who_waits_is_exit_code_1_or_another_tests_jam() {
+    // Other tests have jams on the same server, and the tree is of the server.
+    let ran = pglock(&Database::new(), &["tree"]);
+    assert_eq!(
+        ran.code == 1,
+        ran.out == "nobody waits for a lock\n",
+        "{ran:?}"
+    );
+}
