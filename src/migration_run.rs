@@ -15,10 +15,10 @@ use crate::driver::{ColumnsOf, Driver, SyncDriver, ready};
 use crate::error::with_sources;
 use crate::schema::pg_locks;
 use crate::statement::BackendPid;
-use crate::want_of_lock::is_lock_timeout;
+use crate::want_of_lock::is_want_of_lock;
 use crate::{
-    AdvisoryKey, Backoff, MigrationEvent, MigrationReport, PgLock, PgLockConnection, Prioritizer,
-    RelationKind, TakenLock, WatcherSource,
+    Backoff, MigrationEvent, MigrationReport, PgLock, PgLockConnection, Prioritizer, RelationKind,
+    TakenLock, WatcherSource,
 };
 
 /// How long a statement of a migration waits for a lock, unless said.
@@ -61,7 +61,6 @@ pub(crate) struct MigrationRun<'r, C, S> {
     pub(crate) conn: &'r mut C,
     pub(crate) prioritizer: &'r Prioritizer<S>,
     pub(crate) settings: &'r Settings,
-    pub(crate) runners_lock: AdvisoryKey,
     pub(crate) reports: &'r mut Vec<MigrationReport>,
 }
 
@@ -153,10 +152,10 @@ where
         }
     }
 
-    /// Whether the last attempt failed by a deadlock, which the watcher has seen, or a lock timeout.
-    fn wanted_a_lock(&self, error: &(dyn std::error::Error + 'static)) -> bool {
-        self.prioritizer.report().deadlocked
-            || is_lock_timeout(error, self.runners_lock, self.prioritizer.source())
+    /// Whether the last attempt failed for want of a lock.
+    fn wanted_a_lock(&mut self, error: &(dyn std::error::Error + 'static)) -> bool {
+        let waited = self.prioritizer.report().waited > Duration::ZERO;
+        is_want_of_lock(error, self.conn, self.prioritizer.source(), waited)
     }
 
     fn try_once(

@@ -158,7 +158,6 @@ where
             conn: &mut guard,
             prioritizer: &self.prioritizer,
             settings: &self.settings,
-            runners_lock: key,
             reports: &mut self.report.migrations,
         });
         let released = guard.release();

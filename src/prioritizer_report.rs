@@ -15,9 +15,6 @@ pub struct PrioritizerReport {
     pub errors: Vec<String>,
     /// How long the run waited for locks, to within the watcher's interval.
     pub waited: Duration,
-    /// Whether, when the watcher looked last, the run and other sessions waited for
-    /// each other; the server ends one of them, after its `deadlock_timeout`.
-    pub deadlocked: bool,
     /// How often the watcher looked.
     pub looks: u64,
 }

@@ -50,12 +50,6 @@ impl WaitChain {
         pids
     }
 
-    /// Whether somebody in the way waits for us.
-    pub(crate) fn is_deadlock(&self) -> bool {
-        let waits_for_us = |pid: &i32| self.blockers.get(pid).is_some_and(|b| b.contains(&self.us));
-        self.blocks.keys().any(waits_for_us)
-    }
-
     /// Whom `pid` blocks on the shortest way from us.
     pub(crate) fn blocked_by(&self, pid: i32) -> Option<i32> {
         self.blocks.get(&pid).copied()
@@ -89,7 +83,6 @@ mod tests {
         assert_eq!(chain.direct(), [2, 3]);
         assert_eq!(chain.path_to(4), [(1, 2), (2, 4)]);
         assert!(chain.path_to(8).is_empty());
-        assert!(!chain.is_deadlock());
     }
 
     #[test]
@@ -98,7 +91,6 @@ mod tests {
         assert!(chain.roots().is_empty());
         assert_eq!(chain.direct(), [2]);
         assert_eq!(chain.path_to(1), []);
-        assert!(chain.is_deadlock());
     }
 
     #[test]

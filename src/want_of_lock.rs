@@ -1,55 +1,114 @@
-//! Tells a migration that failed by a lock timeout from one that failed for another reason.
+//! Tells a migration that failed for want of a lock from one that failed for another reason.
 //!
 //! Diesel shows no SQLSTATE, a migration's error is a text, and that is in the
-//! server's language. So the server is asked for its own words for a lock timeout:
-//! the session that migrates holds the runners' lock, and another session waits a
-//! millisecond for it.
+//! server's language. So the server is asked for its own words, by bringing about
+//! what they are for: a wait that ends with a lock timeout, and a deadlock.
 
-use diesel::QueryResult;
+use std::thread;
+
+use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::{Connection, QueryResult};
 
 use crate::driver::{Driver, SyncDriver, ready};
 use crate::error::with_sources;
 use crate::statement::{OUTCOME, TakeOutcome, command, push_do};
-use crate::{AdvisoryKey, Result, WatcherSource};
+use crate::{AdvisoryKey, PgLockConnection, Result, WatcherSource};
 
-/// Whether the error says what the server says of a lock timeout.
-pub(crate) fn is_lock_timeout(
+/// Whether the error says what the server says of a lock timeout or a deadlock.
+///
+/// To hear the latter takes the server's `deadlock_timeout`. Nobody deadlocks without
+/// having waited as long, so the watcher saw it: that is asked after a wait alone.
+pub(crate) fn is_want_of_lock<C>(
     error: &(dyn std::error::Error + 'static),
-    runners_lock: AdvisoryKey,
+    conn: &mut C,
     source: &impl WatcherSource,
-) -> bool {
-    let says = |text: String| !text.is_empty() && with_sources(error).contains(&text);
-    lock_timeout_text(runners_lock, source).is_ok_and(says)
+    waited: bool,
+) -> bool
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let error = with_sources(error);
+    let says = |text: String| !text.is_empty() && error.contains(&text);
+    lock_timeout_text(conn, source).is_ok_and(says)
+        || (waited && deadlock_text(conn, source).is_ok_and(says))
 }
 
-fn lock_timeout_text(key: AdvisoryKey, source: &impl WatcherSource) -> Result<String> {
-    let mut session = source.connect()?;
-    let mut driver = SyncDriver(&mut session);
+/// A lock of two sessions that nobody else asks for.
+fn key<C: PgLockConnection>(conn: &mut C, name: &str) -> Result<AdvisoryKey> {
+    let pid = conn.backend_pid()?;
+    Ok(AdvisoryKey::named(&format!("diesel_pglock::{name}::{pid}")))
+}
+
+/// We hold a lock, and another session waits a millisecond for it.
+fn lock_timeout_text<C: PgLockConnection>(
+    conn: &mut C,
+    source: &impl WatcherSource,
+) -> Result<String> {
+    let ours = key(conn, "lock timeout")?;
+    let held = conn.advisory(ours).nowait().acquire()?;
+    let text = wait_in_vain(&mut source.connect()?, ours, 1);
+    held.release()?;
+    text
+}
+
+/// We and another session each hold a lock and wait for the other's, until the server
+/// ends one of the two waits.
+fn deadlock_text<C>(conn: &mut C, source: &impl WatcherSource) -> Result<String>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    const LONGER_THAN_A_DEADLOCK: u32 = 10_000;
+    let mut other = source.connect()?;
+    let (ours, theirs) = (key(conn, "deadlock")?, key(&mut other, "deadlock")?);
+    let mut held = conn.advisory(ours).nowait().acquire()?;
+    let mut held_by_other = other.advisory(theirs).nowait().acquire()?;
+    let (our_text, their_text) = thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            let text = wait_in_vain(&mut *held_by_other, ours, LONGER_THAN_A_DEADLOCK);
+            held_by_other.release().and(text)
+        });
+        let text = wait_in_vain(&mut *held, theirs, LONGER_THAN_A_DEADLOCK);
+        let text = held.release().and(text);
+        (text, waiting.join().unwrap_or(Ok(String::new())))
+    });
+    // Whoever got its lock has nothing to tell.
+    Ok(our_text? + &their_text?)
+}
+
+/// Waits for the lock; the server's words when the wait fails, or nothing.
+fn wait_in_vain<C>(conn: &mut C, key: AdvisoryKey, millis: u32) -> Result<String>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let mut driver = SyncDriver(conn);
     ready(async {
-        driver.execute(ProvokeLockTimeout(key)).await?;
+        driver.execute(WaitInVain { key, millis }).await?;
         let (text, _) = driver.ask(TakeOutcome { local: false }).await?;
         Ok(text.unwrap_or_default())
     })
 }
 
-/// Waits in vain for an advisory lock, and leaves the server's words for that.
+/// Waits for an advisory lock, and leaves the server's words if the wait fails.
 #[derive(Debug)]
-struct ProvokeLockTimeout(AdvisoryKey);
+struct WaitInVain {
+    key: AdvisoryKey,
+    millis: u32,
+}
 
-command!(ProvokeLockTimeout);
+command!(WaitInVain);
 
-impl QueryFragment<Pg> for ProvokeLockTimeout {
+impl QueryFragment<Pg> for WaitInVain {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let Self { key, millis } = self;
         let body = format!(
             "BEGIN PERFORM set_config('{OUTCOME}', '', false); \
-             BEGIN PERFORM set_config('lock_timeout', '1', true); \
-             PERFORM pg_catalog.pg_advisory_xact_lock({}); \
-             EXCEPTION WHEN lock_not_available THEN \
+             BEGIN PERFORM set_config('lock_timeout', '{millis}', true); \
+             PERFORM pg_catalog.pg_advisory_xact_lock({key}); \
+             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN \
              PERFORM set_config('{OUTCOME}', SQLERRM, false); \
-             END; END",
-            self.0
+             END; END"
         );
         push_do(&mut out, &body);
         Ok(())

@@ -91,8 +91,6 @@ impl Watch {
     ) -> Result<()> {
         self.report.looks += 1;
         let blocking = driver.ask(BlockingPids(self.us.pid)).await?;
-        // Kept for one look more, which may fall between the server's verdict and ours.
-        self.report.deadlocked &= !blocking.is_empty() || self.waiting_since.is_some();
         self.note_waiting(!blocking.is_empty());
         let rows = match blocking.is_empty() {
             true => Vec::new(),
@@ -114,14 +112,13 @@ impl Watch {
 
     /// A row for each session to be moved, and the way to it.
     async fn in_the_way(
-        &mut self,
+        &self,
         driver: &mut impl Driver,
     ) -> Result<Vec<(BlockedPgLock, Vec<(i32, i32)>)>> {
         let waiters = driver
             .load::<Waiters, <Waiters as Query>::SqlType, _>(Waiters)
             .await?;
         let chain = WaitChain::walk(self.us.pid, waiters);
-        self.report.deadlocked = chain.is_deadlock();
         let targets = match self.settings.victims {
             Victims::Roots => chain.roots(),
             Victims::All => chain.direct(),

@@ -250,7 +250,8 @@ fn the_attempts_are_bounded() {
     holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
     let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
     let mut conn = db.connect();
-    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
+    // Timed out before the watcher has looked.
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db).interval(LONG))
         .lock_timeout(Duration::from_millis(50))
         .backoff(Backoff::none())
         .attempts(2);
@@ -266,7 +267,7 @@ fn a_deadlock_is_tried_again() {
     // Whoever waits first is not the one that the server ends.
     observer
         .batch_execute(&format!(
-            "ALTER DATABASE {} SET deadlock_timeout = '300ms'",
+            "ALTER DATABASE {} SET deadlock_timeout = '2s'",
             db.name
         ))
         .unwrap();
