@@ -6,6 +6,7 @@ mod manual;
 mod migrate;
 mod page;
 mod terminal;
+mod top;
 mod tree;
 mod who;
 
