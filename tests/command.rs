@@ -4,7 +4,9 @@ mod config;
 mod list;
 mod manual;
 mod migrate;
+mod page;
 mod terminal;
+mod top;
 mod tree;
 mod who;
 
@@ -96,11 +98,11 @@ impl Jam {
     pub fn between(holder_name: &str, waiter_name: &str) -> Self {
         let database = Database::new();
         let mut holder = named(&database, holder_name);
-        holder
-            .batch_execute("BEGIN; UPDATE users SET name = 'held' WHERE id = 1")
-            .expect("an update");
         let mut waiter = named(&database, waiter_name);
         let (holder_pid, waiter_pid) = (pid(&mut holder), pid(&mut waiter));
+        let update = "UPDATE users SET name = 'held' WHERE id = 1";
+        holder.batch_execute("BEGIN").expect("a transaction");
+        holder.batch_execute(update).expect("an update");
         let waiter = std::thread::spawn(move || {
             waiter.batch_execute("ALTER TABLE users ADD COLUMN age int")
         });

@@ -36,13 +36,37 @@ impl Terminal {
     pub fn with(
         database: &Database,
         args: &[&str],
+        size: (u16, u16),
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let program = env!("CARGO_BIN_EXE_pglock");
+        Self::run(database, program, args, size, variables)
+    }
+
+    /// A script of the shell, in which `$PGLOCK` is the command.
+    pub fn shell(
+        database: &Database,
+        script: &str,
+        size: (u16, u16),
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let command = env!("CARGO_BIN_EXE_pglock");
+        let variables = [variables, &[("PATH", &path), ("PGLOCK", command)]].concat();
+        Self::run(database, "/bin/sh", &["-c", script], size, &variables)
+    }
+
+    fn run(
+        database: &Database,
+        program: &str,
+        args: &[&str],
         (rows, columns): (u16, u16),
         variables: &[(&str, &str)],
     ) -> Self {
         let folder = Folder::new();
         let (pty, pts) = open().expect("a pseudo-terminal");
         pty.resize(Size::new(rows, columns)).expect("a size");
-        let child = Command::new(env!("CARGO_BIN_EXE_pglock"))
+        let child = Command::new(program)
             .args(args)
             .current_dir(&folder.0)
             .env_clear()
@@ -86,6 +110,10 @@ impl Terminal {
     /// What is to be seen.
     pub fn screen(&self) -> String {
         self.parser.screen().contents()
+    }
+
+    pub fn state(&self) -> &vt100::Screen {
+        self.parser.screen()
     }
 
     /// Reads on until the screen is as it should be.

@@ -5,6 +5,7 @@ use crate::config::ConfigArgs;
 use crate::connection::ConnectionArgs;
 use crate::list::ListArgs;
 use crate::migrate::MigrateArgs;
+use crate::top::TopArgs;
 use crate::tree::TreeArgs;
 use crate::who::WhoArgs;
 
@@ -32,6 +33,8 @@ pub enum Command {
     Ls(ListArgs),
     /// Draws who blocks whom
     Tree(TreeArgs),
+    /// Shows who waits and who is in the way, live
+    Top(TopArgs),
     /// Tells who would be in the way of a lock on a table now
     Who(WhoArgs),
     /// Runs a directory of migrations, and moves out of their way who blocks them

@@ -25,6 +25,10 @@ mod settings_file;
 mod signalling;
 mod span;
 mod table;
+mod top;
+mod top_feed;
+mod top_state;
+mod top_view;
 mod tree;
 mod value;
 mod who;
@@ -68,6 +72,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         None => list::run(arguments.list, &connect, &environment),
         Some(Command::Ls(args)) => list::run(args, &connect, &environment),
         Some(Command::Tree(args)) => tree::run(args, &connect, &environment),
+        Some(Command::Top(args)) => top::run(&args, &connect, &environment),
         Some(Command::Who(args)) => who::run(&args, &connect, &environment),
         Some(Command::Migrate(args)) => migrate::run(&args, &connect, &environment),
         Some(Command::Config(args)) => config::run(&args, &connect, &environment),

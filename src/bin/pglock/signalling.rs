@@ -16,7 +16,7 @@ use crate::span::brief;
 #[derive(Clone, Debug)]
 pub struct Victim {
     pub pid: i32,
-    activity: Option<PgActivity>,
+    activity: Option<Box<PgActivity>>,
     /// Whom it is in the way of; with `--blocking` alone it has to be, still.
     waiters: Option<Vec<i32>>,
 }
@@ -44,7 +44,7 @@ pub fn victims(rows: &[Row]) -> Vec<Victim> {
             }
             None => victims.push(Victim {
                 pid,
-                activity: activity.clone(),
+                activity: activity.clone().map(Box::new),
                 waiters: waiter.map(|waiter| vec![waiter]),
             }),
         }
@@ -53,6 +53,16 @@ pub fn victims(rows: &[Row]) -> Vec<Victim> {
 }
 
 impl Victim {
+    /// A session, whomever it is in the way of.
+    pub fn of(pid: i32, activity: Option<PgActivity>) -> Self {
+        let (activity, waiters) = (activity.map(Box::new), None);
+        Self {
+            pid,
+            activity,
+            waiters,
+        }
+    }
+
     fn backend_start(&self) -> Option<DateTime<Utc>> {
         self.activity.as_ref()?.backend_start
     }

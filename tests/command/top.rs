@@ -1,0 +1,264 @@
+//! `pglock top`, driven by keys, and what is on its screen.
+
+use diesel::connection::SimpleConnection;
+
+use super::terminal::Terminal;
+use super::{Jam, pglock};
+use crate::support::{Database, count, wait_until};
+
+const SIZE: (u16, u16) = (30, 120);
+
+/// A jam whose sessions no other test has, for the view is of the whole server.
+fn jam() -> (Jam, String) {
+    let name = format!("top-{}", std::process::id());
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = format!("{name}-{number}");
+    let jam = Jam::between(&format!("{name}-h"), &format!("{name}-w"));
+    (jam, name)
+}
+
+/// The view, with nobody in it but the jam.
+fn top(jam: &Jam, name: &str, args: &[&str]) -> Terminal {
+    let args = [&["top"], args].concat();
+    let mut terminal = Terminal::start(&jam.database, &args, SIZE);
+    terminal.wait_for("the view", |screen| screen.contains("WAITS FOR"));
+    terminal.type_(&format!("/{name}"));
+    terminal.wait_for("a filter", |screen| screen.contains(&format!("/{name}_")));
+    terminal.type_("\r");
+    let pids = [jam.holder_pid, jam.waiter_pid].map(|pid| pid.to_string());
+    terminal.wait_for("the jam", |screen| {
+        screen.contains("pglock top: 1 waiting, by wait")
+            && pids.iter().all(|pid| screen.contains(pid))
+    });
+    terminal
+}
+
+#[test]
+fn the_view_shows_sessions_the_query_and_the_tree() {
+    let (jam, name) = jam();
+    let mut terminal = top(&jam, &name, &[]);
+    let screen = terminal.screen();
+    let lines: Vec<&str> = screen.lines().collect();
+    assert!(
+        lines[2].starts_with(&jam.waiter_pid.to_string()),
+        "{screen}"
+    );
+    assert!(lines[2].contains("AccessExclusiveLock on"), "{screen}");
+    assert!(lines[3].contains("idle in transaction"), "{screen}");
+    assert!(
+        screen.contains(&format!("Query of {}", jam.waiter_pid)),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("│ALTER TABLE users ADD COLUMN age int"),
+        "{screen}"
+    );
+
+    terminal.type_("\u{1b}[B");
+    terminal.wait_for("the next", |screen| {
+        screen.contains(&format!("Query of {}", jam.holder_pid))
+    });
+    terminal.type_("s");
+    terminal.wait_for("another order", |screen| screen.contains("by blocks"));
+    assert!(
+        terminal
+            .screen()
+            .lines()
+            .nth(2)
+            .unwrap()
+            .starts_with(&jam.holder_pid.to_string())
+    );
+    terminal.type_("t");
+    terminal.wait_for("the tree", |screen| screen.contains("┌Tree"));
+    terminal.type_("?");
+    terminal.wait_for("help", |screen| screen.contains("terminate the session"));
+    terminal.type_(" ");
+    terminal.wait_for("no help", |screen| {
+        !screen.contains("terminate the session")
+    });
+    terminal.type_("q");
+    assert_eq!(terminal.end(), 0);
+    assert!(!terminal.state().alternate_screen() && !terminal.state().hide_cursor());
+    jam.end().unwrap();
+}
+
+#[test]
+fn a_session_is_terminated_when_that_is_confirmed() {
+    let (jam, name) = jam();
+    let mut terminal = top(&jam, &name, &[]);
+    terminal.type_("j");
+    terminal.wait_for("the holder", |screen| {
+        screen.contains(&format!("Query of {}", jam.holder_pid))
+    });
+    terminal.type_("x");
+    let question = format!("{}  {name}-h", jam.holder_pid);
+    let asks =
+        |screen: &str| screen.contains("terminate this session?") && screen.contains(&question);
+    terminal.wait_for("a question", asks);
+    terminal.type_("n");
+    terminal.wait_for("a refusal", |screen| screen.contains("nothing was done"));
+    terminal.type_("x");
+    terminal.wait_for("a question", asks);
+    terminal.type_("y");
+    let sent = format!("{}: terminate sent", jam.holder_pid);
+    terminal.wait_for("what came of it", |screen| screen.contains(&sent));
+    terminal.wait_for("no jam", |screen| screen.contains("0 waiting"));
+    terminal.type_("\u{3}");
+    assert_eq!(terminal.end(), 0);
+    jam.waiter.join().unwrap().expect("the waiter gets through");
+}
+
+#[test]
+fn a_query_is_cancelled_when_that_is_confirmed() {
+    let (jam, name) = jam();
+    let mut terminal = top(&jam, &name, &[]);
+    terminal.type_("c");
+    terminal.wait_for("a question", |screen| {
+        screen.contains("cancel this session?")
+    });
+    terminal.type_("y");
+    let sent = format!("{}: cancel sent", jam.waiter_pid);
+    terminal.wait_for("what came of it", |screen| screen.contains(&sent));
+    terminal.type_("q");
+    assert_eq!(terminal.end(), 0);
+    assert!(jam.end().is_err(), "the waiter's query was cancelled");
+}
+
+#[test]
+fn a_lost_connection_is_told_and_found_again() {
+    let (jam, name) = jam();
+    let mut terminal = top(&jam, &name, &["--interval", "200ms"]);
+    // From another database, for nobody may connect to this one.
+    let mut admin = Database::new().connect();
+    let database = &jam.database.name;
+    admin
+        .batch_execute(&format!(
+            "ALTER DATABASE {database} ALLOW_CONNECTIONS false"
+        ))
+        .unwrap();
+    let ends = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pglock' AND datname = '{database}'"
+    );
+    admin.batch_execute(&ends).unwrap();
+    terminal.wait_for("a loss", |screen| {
+        screen.contains("connection lost, trying again:")
+    });
+    assert!(
+        terminal.screen().contains(&jam.waiter_pid.to_string()),
+        "what was known stays"
+    );
+    admin
+        .batch_execute(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true"))
+        .unwrap();
+    terminal.wait_for("a connection", |screen| {
+        screen.contains("pglock top: 1 waiting")
+    });
+    terminal.type_("q");
+    assert_eq!(terminal.end(), 0);
+    jam.end().unwrap();
+}
+
+#[test]
+fn the_terminal_is_left_as_it_was_found() {
+    let database = Database::new();
+    let script = "stty -g; sh -c 'echo pid $$; exec \"$PGLOCK\" top'; echo code $?; stty -g";
+    let same = |terminal: &Terminal| {
+        let screen = terminal.screen();
+        let modes: Vec<&str> = screen
+            .lines()
+            .filter(|line| line.matches(':').count() > 10)
+            .collect();
+        assert_eq!(modes.len(), 2, "{screen}");
+        assert_eq!(modes[0], modes[1], "{screen}");
+        assert!(!terminal.state().alternate_screen() && !terminal.state().hide_cursor());
+    };
+    let size = (30, 200);
+    let mut quit = Terminal::shell(&database, script, size, &[]);
+    quit.wait_for("the view", |screen| screen.contains("WAITS FOR"));
+    quit.type_("q");
+    quit.end();
+    assert!(quit.screen().contains("code 0"), "{}", quit.screen());
+    same(&quit);
+
+    let mut panicked = Terminal::shell(&database, script, size, &[("PGLOCK_TEST_PANIC", "1")]);
+    panicked.end();
+    assert!(
+        panicked.screen().contains("a panic was asked for"),
+        "{}",
+        panicked.screen()
+    );
+    assert!(
+        panicked.screen().contains("code 101"),
+        "{}",
+        panicked.screen()
+    );
+    same(&panicked);
+
+    let mut killed = Terminal::shell(&database, script, size, &[]);
+    killed.wait_for("the view", |screen| screen.contains("WAITS FOR"));
+    let mut admin = database.connect();
+    let (_, said) = killed.raw.split_once("pid ").expect("its pid");
+    let kill = format!("kill -TERM {}", said.lines().next().unwrap().trim());
+    let status = std::process::Command::new("sh")
+        .args(["-c", &kill])
+        .status();
+    assert!(status.expect("a shell").success());
+    killed.end();
+    assert!(killed.screen().contains("code 0"), "{}", killed.screen());
+    same(&killed);
+    let connected = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pglock' AND datname = '{}'",
+        database.name
+    );
+    wait_until("its connections are gone", || {
+        count(&mut admin, &connected) == 0
+    });
+}
+
+#[test]
+fn without_a_terminal_or_a_connection_it_does_not_start() {
+    let ran = pglock(&Database::new(), &["top"]);
+    assert_eq!(
+        (ran.code, &*ran.err),
+        (2, "pglock: `pglock top` wants a terminal\n")
+    );
+    let args = ["top", "--database-url", "host=127.0.0.1 port=1"];
+    let mut terminal = Terminal::start(&Database::new(), &args, SIZE);
+    assert_eq!(terminal.end(), 3, "{}", terminal.screen());
+}
+
+#[test]
+fn hostile_texts_do_not_break_the_view() {
+    let (jam, name) = jam();
+    let mut hostile = super::named(&jam.database, "x");
+    hostile
+        .batch_execute(&format!("SET application_name = E'{name}\\x1b[2J\\r\\nx'"))
+        .unwrap();
+    let pid = crate::support::pid(&mut hostile);
+    let text = "\u{1b}]0;owned\u{7}\u{1b}[2J漢e\u{301}\u{301}\u{301}\u{202e}\n".repeat(2000);
+    let waits = std::thread::spawn(move || {
+        hostile.batch_execute(&format!("SELECT 1 FROM users /* {text} */"))
+    });
+    crate::support::wait_until_blocked(&mut jam.database.connect(), pid);
+    let mut terminal = Terminal::start(&jam.database, &["top"], (40, 100));
+    terminal.type_(&format!("/{name}\r"));
+    terminal.wait_for("all three", |screen| {
+        screen.contains("pglock top: 2 waiting") && screen.contains(&pid.to_string())
+    });
+    terminal.type_("t");
+    terminal.wait_for("the tree", |screen| screen.contains("┌Tree"));
+    assert!(
+        !terminal.raw.contains("\u{1b}]0;owned"),
+        "the title was changed"
+    );
+    assert!(
+        terminal.screen().starts_with("pglock top"),
+        "{}",
+        terminal.screen()
+    );
+    terminal.type_("q");
+    assert_eq!(terminal.end(), 0);
+    jam.end().unwrap();
+    waits.join().unwrap().unwrap();
+}
