@@ -1,5 +1,10 @@
 //! Pages to read from top to bottom.
 
+/// How to take locks: keys, ways to wait, pools, poolers, errors.
+#[cfg(feature = "postgres")]
+#[doc = include_str!("../docs/locks.md")]
+pub mod locks {}
+
 /// How to find out what waits, for whom, and what to do about it.
 ///
 /// [`PgLock::query`]: crate::PgLock::query

@@ -237,7 +237,3 @@ pub mod prelude {
 ))]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-#[cfg(all(doctest, feature = "postgres"))]
-#[doc = include_str!("../docs/locks.md")]
-struct Locks;
