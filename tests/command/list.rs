@@ -432,3 +432,18 @@ fn the_commands_own_locks_are_not_listed() {
     );
     assert_eq!(ran.code, 1, "{ran:?}");
 }
+
+#[test]
+fn a_url_where_none_is_expected_keeps_its_password() {
+    let url = "postgres://app:hunter2@host/db";
+    for args in [
+        &[url][..],
+        &["--filter", url],
+        &["tree", url],
+        &["password=hunter2"],
+    ] {
+        let ran = ran(&mut Folder::new().command(args));
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+    }
+}

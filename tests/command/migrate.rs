@@ -152,6 +152,7 @@ fn the_report_is_json_on_demand() {
         report["migrations"][1]["locks"][0]["mode"],
         "ACCESS EXCLUSIVE"
     );
+    assert!(report["migrations"][1]["duration"].is_f64(), "{}", run.out);
     let status = migrate(&folder, &database, &["status", "--json"]);
     let status: Value = serde_json::from_str(&status.out).expect("JSON");
     assert_eq!(

@@ -141,14 +141,32 @@ impl Database {
 
     /// The way there, without what is secret.
     pub fn shown(&self) -> String {
-        if self.conninfo.is_empty() {
-            return "as libpq finds it".to_owned();
-        }
-        match self.conninfo.split_once("://") {
-            Some((scheme, rest)) => format!("{scheme}://{}", shown_rest(rest)),
-            None => shown_words(&self.conninfo),
+        match self.conninfo.as_str() {
+            "" => "as libpq finds it".to_owned(),
+            conninfo => shown(conninfo),
         }
     }
+}
+
+/// A URL or `key=value` pairs, without what is secret.
+fn shown(conninfo: &str) -> String {
+    match conninfo.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}", shown_rest(rest)),
+        None => shown_words(conninfo),
+    }
+}
+
+/// A text that quotes arguments, without what they keep secret: a URL is easily given
+/// where none is expected.
+pub fn conceal(text: String, arguments: impl Iterator<Item = String>) -> String {
+    let secret = arguments.filter(|it| it.contains("://") || it.contains("password"));
+    secret.fold(text, |text, it| {
+        let shown = match it.contains("://") {
+            true => shown(&it),
+            false => "…".to_owned(),
+        };
+        text.replace(&it, &shown)
+    })
 }
 
 /// A password may hold any sign, so the last `@` ends it.
@@ -183,7 +201,7 @@ fn shown_words(conninfo: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shown(conninfo: &str) -> String {
+    fn shown_as(conninfo: &str) -> String {
         let (conninfo, source) = (conninfo.to_owned(), Source::Libpq);
         Database { conninfo, source }.shown()
     }
@@ -191,19 +209,19 @@ mod tests {
     #[test]
     fn a_password_is_not_shown() {
         assert_eq!(
-            shown("postgres://app:s@cr/et?@host:1/db"),
+            shown_as("postgres://app:s@cr/et?@host:1/db"),
             "postgres://app:…@host:1/db"
         );
         assert_eq!(
-            shown("postgres://app@host/db?password=x"),
+            shown_as("postgres://app@host/db?password=x"),
             "postgres://app@host/db"
         );
-        assert_eq!(shown("postgres:///db?host=/tmp"), "postgres:///db");
+        assert_eq!(shown_as("postgres:///db?host=/tmp"), "postgres:///db");
         assert_eq!(
-            shown("host=x password=y dbname=z sslpassword=q"),
+            shown_as("host=x password=y dbname=z sslpassword=q"),
             "host=x dbname=z"
         );
-        assert_eq!(shown("dbname=z password='a host=b'"), "dbname=z");
-        assert_eq!(shown(""), "as libpq finds it");
+        assert_eq!(shown_as("dbname=z password='a host=b'"), "dbname=z");
+        assert_eq!(shown_as(""), "as libpq finds it");
     }
 }

@@ -35,6 +35,8 @@ impl Interrupt {
         let handler = move || {
             // Before the first migration there is nothing to be cancelled.
             if state.happened.swap(true, Ordering::SeqCst) || !state.runs.load(Ordering::SeqCst) {
+                // Below the line that says what goes on.
+                let _ = note("\n");
                 exit(CODE);
             }
             let _ = note("\ncancelling; once more to leave at once\n");

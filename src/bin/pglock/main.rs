@@ -44,8 +44,14 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse().and_then(Arguments::checked) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help goes to stdout, which may be closed; there is nobody to tell.
-            let _ = error.print();
+            let text = connection::conceal(error.render().to_string(), std::env::args().skip(1));
+            let write = if error.use_stderr() {
+                output::note
+            } else {
+                output::show
+            };
+            // Whoever closed it does not want to know.
+            let _ = write(&text);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
