@@ -18,7 +18,7 @@ pub struct PriorityArgs {
     /// How long somebody may be in the way before being signalled
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_span)]
     grace: Duration,
-    /// What is done then: terminate, cancel, cancel-then-terminate[:DURATION], observe
+    /// What is done then: `terminate`, `cancel`, `cancel-then-terminate[:DURATION]`, `observe`
     #[arg(long, value_name = "POLICY", default_value = "terminate", value_parser = parse_policy)]
     policy: Policy,
     /// Only looks; short for `--policy observe`
