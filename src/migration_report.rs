@@ -11,6 +11,7 @@ pub struct HarnessReport {
     /// The migrations that were run or reverted, the one that failed last.
     pub migrations: Vec<MigrationReport>,
     /// How long it waited for other runners.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
     pub waited_for_runners: Duration,
 }
 
@@ -28,6 +29,7 @@ pub struct MigrationReport {
     /// How often it was tried.
     pub attempts: u32,
     /// How long it waited for locks, to within the watcher's interval.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
     pub waited: Duration,
     /// Who was in its way, and what was done about them.
     pub blockers: Vec<Blocker>,
@@ -37,6 +39,7 @@ pub struct MigrationReport {
     /// What went wrong with the watcher on the way.
     pub watcher_errors: Vec<String>,
     /// How long it took, with all attempts and the pauses between them.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
     pub duration: Duration,
 }
 

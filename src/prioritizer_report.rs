@@ -14,6 +14,7 @@ pub struct PrioritizerReport {
     /// What went wrong with the watcher; none of it fails the run.
     pub errors: Vec<String>,
     /// How long the run waited for locks, to within the watcher's interval.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
     pub waited: Duration,
     /// How often the watcher looked.
     pub looks: u64,
@@ -31,6 +32,7 @@ pub struct Blocker {
     /// The lock that it kept somebody waiting for: us, or a session that blocked us.
     pub lock: PgLock,
     /// How long it was in the way, as the watcher saw it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
     pub blocked_for: Duration,
     /// Whether it is spared whatever the policy says: it sends the server's log to a
     /// replica, or it is an autovacuum that prevents a wraparound.

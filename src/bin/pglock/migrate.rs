@@ -11,7 +11,6 @@ use diesel_migrations::{FileBasedMigrations, MigrationError, MigrationHarness};
 use diesel_pglock::prelude::*;
 use diesel_pglock::{MigrationEvent, PrioritizedHarness};
 use serde::Serialize;
-use serde_json::Value as Json;
 
 use crate::clean::clean;
 use crate::connection::{ConnectionArgs, Database, Environment};
@@ -118,9 +117,7 @@ impl MigrateArgs {
         let report = harness.report();
         drop(progress);
         let shown = match self.json {
-            true => show_json(&in_seconds(
-                serde_json::to_value(&report).unwrap_or_default(),
-            )),
+            true => show_json(&report),
             false => show(&summary(&report, self.action == Action::Revert)),
         };
         match result {
@@ -169,24 +166,6 @@ impl MigrateArgs {
             }
         };
         listed.iter().map(line).collect()
-    }
-}
-
-/// Durations as all of `--json` has them, where serde writes seconds and nanoseconds apart.
-fn in_seconds(value: Json) -> Json {
-    match value {
-        Json::Array(values) => values.into_iter().map(in_seconds).collect(),
-        Json::Object(fields) => match (fields.get("secs"), fields.get("nanos"), fields.len()) {
-            (Some(secs), Some(nanos), 2) => {
-                let number = |it: &Json| it.as_f64().unwrap_or_default();
-                (number(secs) + number(nanos) / 1e9).into()
-            }
-            _ => fields
-                .into_iter()
-                .map(|(name, value)| (name, in_seconds(value)))
-                .collect(),
-        },
-        value => value,
     }
 }
 
