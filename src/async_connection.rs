@@ -17,7 +17,7 @@ use crate::statement::BackendPid;
 use crate::watch::Us;
 use crate::{
     AdvisoryKey, AsyncAdvisoryLock, AsyncTableLock, AsyncWatcherSource, Error, LockableTable,
-    Prioritizer, Result, TableLockMode,
+    Prioritizer, PrioritizerReport, Result, TableLockMode,
 };
 
 /// Adds locks to every async Diesel connection to PostgreSQL: plain, or pooled
@@ -164,6 +164,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
         'a: 'c,
     {
         async move {
+            prioritizer.set_report(PrioritizerReport::default());
             let us = Us::identify(&mut AsyncDriver(self)).await?;
             let lock_timeout = prioritizer.settings().lock_timeout;
             let run = async move {

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{Ended, end};
 use crate::watch::{Us, Watch};
-use crate::{AsyncWatcherSource, Error, Prioritizer, PrioritizerReport, Result};
+use crate::{AsyncWatcherSource, Error, Prioritizer, Result};
 
 /// Tells the watcher that the run is over.
 #[derive(Default)]
@@ -31,7 +31,6 @@ pub(crate) async fn watch_over<S: AsyncWatcherSource, T>(
     us: Us,
     run: impl Future<Output = T> + Send,
 ) -> Result<Ended<T>> {
-    prioritizer.set_report(PrioritizerReport::default());
     let mut watch = Watch::new(us, prioritizer.settings().clone());
     let mut session = prioritizer.source().connect().await?;
     watch.check(&mut AsyncDriver(&mut session)).await?;
@@ -56,15 +55,14 @@ async fn keep_looking<S: AsyncWatcherSource>(
 ) {
     loop {
         let (stopped, pause) = (pin!(stop.notify.notified()), pin!(sleep(watch.pause())));
-        if let Either::Left(_) = select(stopped, pause).await {
+        let waited = select(stopped, pause).await;
+        if matches!(waited, Either::Left(_)) || stop.stopped.load(Ordering::SeqCst) {
             return;
         }
         let looked = AssertUnwindSafe(look(watch, &mut session, source, stop));
         if looked.catch_unwind().await.is_err() {
-            // The policy or the event handler is the caller's; it must not take the run with it.
-            watch.fail(&Error::Watcher(
-                "its policy or event handler panicked".into(),
-            ));
+            // The policy is the caller's; it must not take the run with it.
+            watch.fail(&Error::Watcher("its policy panicked".into()));
             return;
         }
     }
@@ -77,11 +75,12 @@ async fn look<S: AsyncWatcherSource>(
     source: &S,
     stop: &Stop,
 ) {
-    let looked = match reconnect(watch, session, source).await {
-        Ok(session) => {
+    let looked = match connected(watch, session, source, stop).await {
+        Ok(Some(session)) => {
             let stopped = || stop.stopped.load(Ordering::SeqCst);
             watch.look(&mut AsyncDriver(session), &stopped).await
         }
+        Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
     if let Err(error) = looked {
@@ -90,17 +89,26 @@ async fn look<S: AsyncWatcherSource>(
     }
 }
 
-async fn reconnect<'s, S: AsyncWatcherSource>(
+/// The connection, a new one if need be; `None` when the run is over first: nobody
+/// can be signalled without a connection, so it need not wait for one.
+async fn connected<'s, S: AsyncWatcherSource>(
     watch: &Watch,
     session: &'s mut Option<S::Connection>,
     source: &S,
-) -> Result<&'s mut S::Connection> {
+    stop: &Stop,
+) -> Result<Option<&'s mut S::Connection>> {
     if session.is_none() {
-        let mut new = source.connect().await?;
-        watch.check(&mut AsyncDriver(&mut new)).await?;
-        *session = Some(new);
+        let connecting = pin!(connect(watch, source));
+        match select(connecting, pin!(stop.notify.notified())).await {
+            Either::Left((new, _)) => *session = Some(new?),
+            Either::Right(_) => {}
+        }
     }
-    session
-        .as_mut()
-        .ok_or_else(|| Error::Watcher("no connection".into()))
+    Ok(session.as_mut())
+}
+
+async fn connect<S: AsyncWatcherSource>(watch: &Watch, source: &S) -> Result<S::Connection> {
+    let mut session = source.connect().await?;
+    watch.check(&mut AsyncDriver(&mut session)).await?;
+    Ok(session)
 }

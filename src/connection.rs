@@ -11,8 +11,8 @@ use crate::statement::BackendPid;
 use crate::watch::Us;
 use crate::watcher::watch_over;
 use crate::{
-    AdvisoryKey, AdvisoryLock, Error, LockableTable, Prioritizer, Result, TableLock, TableLockMode,
-    WatcherSource,
+    AdvisoryKey, AdvisoryLock, Error, LockableTable, Prioritizer, PrioritizerReport, Result,
+    TableLock, TableLockMode, WatcherSource,
 };
 
 /// Adds locks to every sync Diesel connection to PostgreSQL: plain, pooled or wrapped.
@@ -106,6 +106,7 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
         S: WatcherSource,
         E: From<Error>,
     {
+        prioritizer.set_report(PrioritizerReport::default());
         let us = ready(Us::identify(&mut SyncDriver(self)))?;
         watch_over(prioritizer, us, || {
             match prioritizer.settings().lock_timeout {

@@ -72,7 +72,7 @@ pub enum Error {
 
     /// Signals are to be recorded, and `pglock.signal_log` is not there; nothing was run.
     #[error(
-        "the table `pglock.signal_log` is missing, or not to be seen by the watcher's role; \
+        "the table `pglock.signal_log` is missing, or the watcher's role may not insert into it; \
          run `diesel_pglock::MIGRATIONS`, or leave `audit` off"
     )]
     NoSignalLog,

@@ -136,10 +136,12 @@ where
         };
         loop {
             report.attempts += 1;
+            let started = Instant::now();
             let Err(error) = self.try_once(migration, direction, report) else {
                 return Ok(());
             };
-            if report.attempts >= attempts || !self.wanted_a_lock(error.as_ref()) {
+            if report.attempts >= attempts || !self.wanted_a_lock(error.as_ref(), started.elapsed())
+            {
                 return Err(error);
             }
             let after = self.settings.backoff.pause_after(report.attempts);
@@ -152,10 +154,9 @@ where
         }
     }
 
-    /// Whether the last attempt failed for want of a lock.
-    fn wanted_a_lock(&mut self, error: &(dyn std::error::Error + 'static)) -> bool {
-        let waited = self.prioritizer.report().waited > Duration::ZERO;
-        is_want_of_lock(error, self.conn, self.prioritizer.source(), waited)
+    /// Whether an attempt that took so long failed for want of a lock.
+    fn wanted_a_lock(&mut self, error: &(dyn std::error::Error + 'static), took: Duration) -> bool {
+        is_want_of_lock(error, took, self.conn, self.prioritizer.source())
     }
 
     fn try_once(
@@ -177,9 +178,13 @@ where
                 true => conn.with_lock_timeout(lock_timeout, |conn| {
                     in_transaction_with_locks(conn, migration, direction)
                 }),
-                false => apply(conn, migration, direction).map(|()| Vec::new()),
+                // Not even the session's own: a cancelled index stays behind, invalid.
+                false => conn.with_lock_timeout(None, |conn| {
+                    apply(conn, migration, direction).map(|()| Vec::new())
+                }),
             });
         let watched = prioritizer.report();
+        self.prioritizer.set_report(watched.clone());
         report.waited += watched.waited;
         report.blockers.extend(watched.blockers);
         report.watcher_errors.extend(watched.errors);
@@ -193,10 +198,10 @@ where
         self.settings.lock_timeout.unwrap_or(unsaid)
     }
 
-    /// The prioritizer, telling the harness's listener too, and without a lock timeout:
-    /// that is not for every migration.
+    /// The prioritizer, telling the harness's listener too; without a lock timeout,
+    /// which is not for every migration, and with a report that no other run writes.
     fn prioritizer(&self) -> Prioritizer<S> {
-        let prioritizer = self.prioritizer.clone().without_lock_timeout();
+        let prioritizer = self.prioritizer.clone().for_one_migration();
         let Some(on_event) = self.settings.on_event.clone() else {
             return prioritizer;
         };

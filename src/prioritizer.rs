@@ -147,8 +147,9 @@ impl<S> Prioritizer<S> {
     }
 
     #[cfg(feature = "migrations")]
-    pub(crate) fn without_lock_timeout(mut self) -> Self {
+    pub(crate) fn for_one_migration(mut self) -> Self {
         self.settings.lock_timeout = None;
+        self.report = Arc::default();
         self
     }
 

@@ -16,11 +16,11 @@ query!(History => (Nullable<Text>, Bool), HistoryPlace);
 
 impl QueryFragment<Pg> for History {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        // Diesel makes the table in the first schema, even if a later one has it.
         out.push_sql(
-            "SELECT coalesce(h.schema, current_schema()::text), h.schema IS NOT NULL \
-             FROM (SELECT (SELECT n.nspname::text FROM pg_catalog.pg_class AS c \
+            "SELECT current_schema()::text, EXISTS (SELECT FROM pg_catalog.pg_class AS c \
              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-             WHERE c.oid = to_regclass('__diesel_schema_migrations')) AS schema) AS h",
+             WHERE n.nspname = current_schema() AND c.relname = '__diesel_schema_migrations')",
         );
         Ok(())
     }

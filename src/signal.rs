@@ -133,6 +133,11 @@ impl QueryFragment<Pg> for SendSignal {
                 out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
             }
             Provided::Leads { waiters, blockers } => {
+                // A role that may not look sees no `backend_type`; these two it sees.
+                out.push_sql(" AND (backend_type IS NOT NULL OR usesysid IS NOT NULL)");
+                out.push_sql(
+                    " AND pid NOT IN (SELECT r.pid FROM pg_catalog.pg_stat_replication AS r)",
+                );
                 out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND (SELECT ");
                 out.push_sql("bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ");
                 // Of two arrays, `unnest` is syntax and takes no schema.

@@ -5,34 +5,41 @@
 //! what they are for: a wait that ends with a lock timeout, and a deadlock.
 
 use std::thread;
+use std::time::Duration;
 
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::Integer;
 use diesel::{Connection, QueryResult};
 
 use crate::driver::{Driver, SyncDriver, ready};
 use crate::error::with_sources;
-use crate::statement::{OUTCOME, TakeOutcome, command, push_do};
+use crate::statement::{OUTCOME, TakeOutcome, command, push_do, query};
 use crate::{AdvisoryKey, PgLockConnection, Result, WatcherSource};
 
 /// Whether the error says what the server says of a lock timeout or a deadlock.
 ///
-/// To hear the latter takes the server's `deadlock_timeout`. Nobody deadlocks without
-/// having waited as long, so the watcher saw it: that is asked after a wait alone.
+/// To hear the latter takes the server's `deadlock_timeout`. Nobody is found in a
+/// deadlock without having waited as long, so what took less time is not asked.
 pub(crate) fn is_want_of_lock<C>(
     error: &(dyn std::error::Error + 'static),
+    took: Duration,
     conn: &mut C,
     source: &impl WatcherSource,
-    waited: bool,
 ) -> bool
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     let error = with_sources(error);
     let says = |text: String| !text.is_empty() && error.contains(&text);
-    lock_timeout_text(conn, source).is_ok_and(says)
-        || (waited && deadlock_text(conn, source).is_ok_and(says))
+    let deadlock_text = |conn: &mut C| match ready(SyncDriver(conn).ask(DeadlockTimeout))? {
+        millis if took < Duration::from_millis(u64::from(millis.unsigned_abs())) => {
+            Ok(String::new())
+        }
+        millis => deadlock_text(conn, source, millis.unsigned_abs()),
+    };
+    lock_timeout_text(conn, source).is_ok_and(says) || deadlock_text(conn).is_ok_and(says)
 }
 
 /// A lock of two sessions that nobody else asks for.
@@ -41,35 +48,40 @@ fn key<C: PgLockConnection>(conn: &mut C, name: &str) -> Result<AdvisoryKey> {
     Ok(AdvisoryKey::named(&format!("diesel_pglock::{name}::{pid}")))
 }
 
-/// We hold a lock, and another session waits a millisecond for it.
+/// Another session holds a lock, and ours, whose language it is, waits a millisecond for it.
 fn lock_timeout_text<C: PgLockConnection>(
     conn: &mut C,
     source: &impl WatcherSource,
 ) -> Result<String> {
-    let ours = key(conn, "lock timeout")?;
-    let held = conn.advisory(ours).nowait().acquire()?;
-    let text = wait_in_vain(&mut source.connect()?, ours, 1);
+    let mut other = source.connect()?;
+    let theirs = key(&mut other, "lock timeout")?;
+    let held = other.advisory(theirs).nowait().acquire()?;
+    let text = wait_in_vain(conn, theirs, 1);
     held.release()?;
     text
 }
 
 /// We and another session each hold a lock and wait for the other's, until the server
 /// ends one of the two waits.
-fn deadlock_text<C>(conn: &mut C, source: &impl WatcherSource) -> Result<String>
+fn deadlock_text<C>(
+    conn: &mut C,
+    source: &impl WatcherSource,
+    deadlock_timeout: u32,
+) -> Result<String>
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    const LONGER_THAN_A_DEADLOCK: u32 = 10_000;
+    let longer = deadlock_timeout.saturating_add(10_000);
     let mut other = source.connect()?;
     let (ours, theirs) = (key(conn, "deadlock")?, key(&mut other, "deadlock")?);
     let mut held = conn.advisory(ours).nowait().acquire()?;
     let mut held_by_other = other.advisory(theirs).nowait().acquire()?;
     let (our_text, their_text) = thread::scope(|scope| {
         let waiting = scope.spawn(move || {
-            let text = wait_in_vain(&mut *held_by_other, ours, LONGER_THAN_A_DEADLOCK);
+            let text = wait_in_vain(&mut *held_by_other, ours, longer);
             held_by_other.release().and(text)
         });
-        let text = wait_in_vain(&mut *held, theirs, LONGER_THAN_A_DEADLOCK);
+        let text = wait_in_vain(&mut *held, theirs, longer);
         let text = held.release().and(text);
         (text, waiting.join().unwrap_or(Ok(String::new())))
     });
@@ -88,6 +100,21 @@ where
         let (text, _) = driver.ask(TakeOutcome { local: false }).await?;
         Ok(text.unwrap_or_default())
     })
+}
+
+/// The server's `deadlock_timeout` in milliseconds.
+#[derive(Debug)]
+struct DeadlockTimeout;
+
+query!(DeadlockTimeout => Integer, i32);
+
+impl QueryFragment<Pg> for DeadlockTimeout {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT (extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000)::int",
+        );
+        Ok(())
+    }
 }
 
 /// Waits for an advisory lock, and leaves the server's words if the wait fails.

@@ -1,5 +1,6 @@
 //! What the watcher does at each look; written once for threads and tasks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -17,7 +18,7 @@ use crate::wait_chain::WaitChain;
 use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Identify, Waiters};
 use crate::{
     BlockedPgLock, Blocker, Error, PgActivity, PrioritizerEvent, PrioritizerReport, Result, Signal,
-    SignalKind,
+    SignalKind, SignalOutcome,
 };
 
 /// The session that is let through.
@@ -236,8 +237,9 @@ impl Watch {
             .settings
             .max_victims
             .is_none_or(|most| self.victims < most);
+        let is_protected = row.blocking_activity.as_ref().is_some_and(is_protected);
         let due = blocker.pid.is_some()
-            && !blocker.protected
+            && !is_protected
             && self.present[at].since.elapsed() >= self.settings.grace
             && (room || blocker.is_victim());
         due.then_some(at)
@@ -261,6 +263,11 @@ impl Watch {
     fn record(&mut self, at: usize, signal: &Signal) {
         let present = &mut self.present[at];
         match signal.kind {
+            // It had stepped aside; should it come back, its time begins anew.
+            _ if signal.outcome == SignalOutcome::Gone => {
+                present.since = Instant::now();
+                present.cancelled = None;
+            }
             SignalKind::Cancel => present.cancelled = Some(Instant::now()),
             SignalKind::Terminate => present.terminated = true,
         }
@@ -293,14 +300,20 @@ impl Watch {
     /// Keeps an error of the watcher for the report.
     pub(crate) fn fail(&mut self, error: &Error) {
         let text = crate::error::with_sources(error);
-        self.tell(PrioritizerEvent::WatcherFailed(text.clone()));
-        self.report.errors.push(text);
+        self.report.errors.push(text.clone());
+        self.tell(PrioritizerEvent::WatcherFailed(text));
     }
 
-    fn tell(&self, event: PrioritizerEvent) {
+    /// A handler that panics is the caller's, and must not take the run with it.
+    fn tell(&mut self, event: PrioritizerEvent) {
         trace::prioritizer(&event);
-        if let Some(on_event) = &self.settings.on_event {
-            on_event(&event);
+        let Some(on_event) = self.settings.on_event.clone() else {
+            return;
+        };
+        if catch_unwind(AssertUnwindSafe(|| on_event(&event))).is_err() {
+            self.settings.on_event = None;
+            let text = "its event handler panicked, and is not called any more";
+            self.report.errors.push(text.to_owned());
         }
     }
 

@@ -25,7 +25,7 @@ impl QueryFragment<Pg> for Identify {
 }
 
 /// What the watcher has to know of its own session before it may signal anybody:
-/// whether it sees us, on our server, and whether the signal log is there.
+/// whether it sees us, on our server, and whether it may write to the signal log.
 #[derive(Debug)]
 pub(crate) struct CheckWatcher {
     pub(crate) pid: i32,
@@ -45,7 +45,7 @@ impl QueryFragment<Pg> for CheckWatcher {
         out.push_bind_param::<Integer, _>(&self.pid)?;
         out.push_sql(
             " AND a.backend_start IS NULL), \
-             to_regclass('pglock.signal_log') IS NOT NULL",
+             coalesce(has_table_privilege(to_regclass('pglock.signal_log'), 'INSERT'), false)",
         );
         Ok(())
     }

@@ -19,7 +19,6 @@ pub(crate) fn watch_over<S: WatcherSource, T>(
     us: Us,
     f: impl FnOnce() -> T,
 ) -> Result<T> {
-    prioritizer.set_report(PrioritizerReport::default());
     let watch = Watch::new(us, prioritizer.settings().clone());
     let mut session = prioritizer.source().connect()?;
     ready(watch.check(&mut SyncDriver(&mut session)))?;
@@ -58,10 +57,8 @@ fn run<S: WatcherSource>(
             look(&mut watch, &mut session, source, stopped)
         }));
         if looked.is_err() {
-            // The policy or the event handler is the caller's; it must not take the run with it.
-            watch.fail(&Error::Watcher(
-                "its policy or event handler panicked".into(),
-            ));
+            // The policy is the caller's; it must not take the run with it.
+            watch.fail(&Error::Watcher("its policy panicked".into()));
             break;
         }
     }

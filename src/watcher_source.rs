@@ -8,7 +8,9 @@ use crate::{Error, Result};
 /// a database URL, an r2d2 pool, or a closure that connects.
 ///
 /// It must lead to the server of the connection that is prioritized; that is
-/// checked. The role needs to be the blockers' own, or to be a member of
+/// checked, but cannot be behind a pooler in transaction mode. It must have a
+/// connection to spare, and should give up connecting after a while: a run that is
+/// over waits for the attempt. The role needs to be the blockers' own, or to be a member of
 /// `pg_signal_backend`; with `pg_read_all_stats` too the report says more.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no source of sync watcher connections",

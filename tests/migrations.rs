@@ -12,7 +12,7 @@ use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationHarness
 use diesel_pglock::schema::signal_log;
 use diesel_pglock::{
     Backoff, Error, HarnessReport, MIGRATIONS, MigrationEvent, PrioritizedHarness, Prioritizer,
-    PrioritizerEvent, TableLockMode,
+    TableLockMode,
 };
 
 use crate::support::*;
@@ -226,7 +226,7 @@ fn a_lock_timeout_is_tried_again() {
     let mut conn = db.connect();
     let retried = Arc::clone(&holder);
     let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
-        .lock_timeout(Duration::from_millis(100))
+        .lock_timeout(Duration::from_secs(1))
         .backoff(Backoff::none())
         .attempts(5)
         .on_event(move |event| {
@@ -264,7 +264,7 @@ fn the_attempts_are_bounded() {
 fn a_deadlock_is_tried_again() {
     let db = Database::new();
     let (mut other, mut observer) = (db.connect(), db.connect());
-    // Whoever waits first is not the one that the server ends.
+    // Whoever waits first is the one that the server ends.
     observer
         .batch_execute(&format!(
             "ALTER DATABASE {} SET deadlock_timeout = '2s'",
@@ -275,26 +275,25 @@ fn a_deadlock_is_tried_again() {
     other
         .batch_execute("SET deadlock_timeout = '60s'; BEGIN; LOCK TABLE users")
         .unwrap();
-    let (tells, told) = channel();
     thread::scope(|scope| {
-        let db = &db;
+        let (db, migrations) = (&db, &migrations);
         let migrating = scope.spawn(move || {
             let mut conn = db.connect();
-            let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
+            // The watcher does not look in time.
+            let mut harness = PrioritizedHarness::new(&mut conn, patient(db).interval(LONG))
                 .lock_timeout(None)
-                .backoff(Backoff::none())
-                .on_event(move |event| {
-                    if let MigrationEvent::Prioritizer(PrioritizerEvent::Blocked(_)) = event {
-                        let _ = tells.send(());
-                    }
-                });
-            harness
+                .backoff(Backoff::none());
+            let ran = harness
                 .run_pending_migrations(migrations.source())
-                .map(drop)
-                .map_err(|e| e.to_string())?;
+                .map(drop);
+            ran.map_err(|error| error.to_string())?;
             Ok::<_, String>(harness.report().migrations[0].attempts)
         });
-        told.recv_timeout(LONG).expect("the migration waits for us");
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        wait_until("the migration waits for us", || {
+            count(&mut observer, waits) == 1
+        });
         other.batch_execute("LOCK TABLE posts; COMMIT").unwrap();
         assert_eq!(migrating.join().unwrap(), Ok(2));
     });
@@ -312,6 +311,8 @@ fn a_migration_outside_a_transaction_has_no_lock_timeout_but_is_prioritized() {
         "-- concurrently\nCREATE INDEX CONCURRENTLY users_name ON users (name)",
         "INSERT INTO seen SELECT current_setting('lock_timeout')",
     ];
+    let own = format!("ALTER DATABASE {} SET lock_timeout = '9s'", db.name);
+    db.connect().batch_execute(&own).unwrap();
     let prioritizer = at_once(&db).lock_timeout(Duration::from_secs(7));
     let report = run(&db, &Migrations::new(&db, &ups), prioritizer);
     assert_eq!(report.migrations[1].victims().count(), 1);
@@ -618,4 +619,51 @@ fn an_async_application_needs_no_other_connection() {
     let mut harness = PrioritizedHarness::new(&mut conn, prioritizer);
     harness.run_pending_migrations(migrations.source()).unwrap();
     assert_eq!(harness.report().migrations[0].victims().count(), 1);
+}
+
+#[test]
+fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
+    let db = Database::new();
+    let shared = Migrations::new(&db, &["CREATE TABLE shared ()"]);
+    run(&db, &shared, patient(&db));
+    drop(shared);
+    let migrations = Migrations::new(&db, &["LOCK TABLE users; CREATE TABLE things ()"]);
+    let mut holder = db.connect();
+    holder.batch_execute("CREATE SCHEMA a").unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let (waits, waiting) = channel();
+    thread::scope(|scope| {
+        let runner = || {
+            let (waits, db, migrations): (Sender<()>, _, _) = (waits.clone(), &db, &migrations);
+            scope.spawn(move || {
+                let mut conn = db.connect();
+                conn.batch_execute("SET search_path = a, public").unwrap();
+                let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
+                    .lock_timeout(None)
+                    .on_event(move |event| {
+                        if let MigrationEvent::WaitingForRunner = event {
+                            let _ = waits.send(());
+                        }
+                    });
+                let ran = harness.run_pending_migrations(migrations.source());
+                ran.map(|versions| versions.len())
+                    .map_err(|e| e.to_string())
+            })
+        };
+        let first = runner();
+        let mut observer = db.connect();
+        let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_until("the first is in its migration", || {
+            count(&mut observer, blocked) == 1
+        });
+        let second = runner();
+        waiting
+            .recv_timeout(LONG)
+            .expect("the second waits for the first");
+        holder.batch_execute("COMMIT").unwrap();
+        assert_eq!(
+            (first.join().unwrap(), second.join().unwrap()),
+            (Ok(1), Ok(0))
+        );
+    });
 }
