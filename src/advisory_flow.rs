@@ -1,6 +1,6 @@
 //! Taking and giving back an advisory lock: the order of statements, and what follows from each reply.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::advisory_statement::{
     AdvisoryHeld, AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock, WaitForAdvisoryLock,
@@ -32,7 +32,7 @@ pub(crate) async fn acquire(
     let started = Instant::now();
     match take(driver, target, wait.of_acquire()?).await? {
         Some(held) => Ok(held),
-        None => Err(not_acquired(driver, target, started).await),
+        None => Err(not_acquired(driver, target, wait.since(started)).await),
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn acquire_xact(
     let started = Instant::now();
     match take_xact(driver, target, wait.of_acquire()?).await? {
         true => Ok(()),
-        false => Err(not_acquired(driver, target, started).await),
+        false => Err(not_acquired(driver, target, wait.since(started)).await),
     }
 }
 
@@ -67,10 +67,10 @@ pub(crate) async fn try_acquire_xact(
     take_xact(driver, target, wait.of_try()?).await
 }
 
-async fn not_acquired(driver: &mut impl Driver, target: AdvisoryTarget, started: Instant) -> Error {
+async fn not_acquired(driver: &mut impl Driver, target: AdvisoryTarget, waited: Duration) -> Error {
     Error::NotAcquired {
         lock: target.to_string(),
-        waited: started.elapsed(),
+        waited,
         holders: obstacle::to_advisory(driver, &target).await,
     }
 }

@@ -23,7 +23,7 @@ pub(crate) async fn acquire(
     }
     Err(Error::NotAcquired {
         lock: target.to_string(),
-        waited: started.elapsed(),
+        waited: wait.since(started),
         holders: obstacle::to_tables(driver, target).await,
     })
 }

@@ -33,6 +33,15 @@ impl Wait {
         self.or(Patience::Session)
     }
 
+    /// How long a call that began at `started` has waited: without waiting, not at all,
+    /// however long the server took to say no.
+    pub(crate) fn since(self, started: Instant) -> Duration {
+        match self {
+            Self::No => Duration::ZERO,
+            Self::Unsaid | Self::UpTo(_) => started.elapsed(),
+        }
+    }
+
     /// The patience of `try_acquire` and `try_run`.
     pub(crate) fn of_try(self) -> Result<Patience> {
         self.or(Patience::None)
@@ -95,6 +104,13 @@ mod tests {
         ] {
             assert!(matches!(millis(refused), Err(Error::InvalidTimeout(d)) if d == refused));
         }
+    }
+
+    #[test]
+    fn a_call_that_does_not_wait_has_not_waited() {
+        let started = Instant::now() - Duration::from_secs(1);
+        assert_eq!(Wait::No.since(started), Duration::ZERO);
+        assert!(Wait::Unsaid.since(started) >= Duration::from_secs(1));
     }
 
     #[test]
