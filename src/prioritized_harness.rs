@@ -17,7 +17,7 @@ use crate::migration_run::{MigrationRun, Settings};
 use crate::runners_lock::History;
 use crate::timeout::Wait;
 use crate::{
-    AdvisoryGuard, AdvisoryKey, Backoff, HarnessReport, MigrationEvent, PgLockConnection,
+    AdvisoryGuard, AdvisoryKey, Backoff, Error, HarnessReport, MigrationEvent, PgLockConnection,
     Prioritizer, WatcherSource,
 };
 
@@ -109,7 +109,7 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
     }
 
     /// How long to wait for other runners before giving up with
-    /// [`Error::NotAcquired`](crate::Error::NotAcquired); as long as it takes unless said.
+    /// [`Error::NotAcquired`]; as long as it takes unless said.
     pub fn lock_timeout_for_other_runners(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.patience = timeout.into();
         self
@@ -185,7 +185,13 @@ where
         match ready(flow::try_acquire(&mut SyncDriver(conn), target, Wait::No))? {
             Some(held) => return Ok(AdvisoryGuard::new(conn, held)),
             // Asked once more, for the error that names the other runner.
-            None if is_last => return Ok(conn.advisory(key).nowait().acquire()?),
+            None if is_last => {
+                let mut refused = conn.advisory(key).nowait().acquire();
+                if let Err(Error::NotAcquired { waited, .. }) = &mut refused {
+                    *waited = started.elapsed();
+                }
+                return Ok(refused?);
+            }
             None if !told => settings.tell(&MigrationEvent::WaitingForRunner),
             None => {}
         }
