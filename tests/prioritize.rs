@@ -1,5 +1,6 @@
 //! Prioritized code on a sync connection.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -603,4 +604,52 @@ fn a_server_that_restarts_fails_the_code_and_not_the_watcher() {
     conn.prioritize(&prioritizer, |conn| conn.batch_execute("SELECT 1"))
         .unwrap();
     assert!(prioritizer.report().errors.is_empty());
+}
+
+#[test]
+fn a_walsender_is_spared_also_by_a_watcher_that_may_not_see_what_it_is() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    let (sender, watcher) = (
+        format!("sender_{}", db.name),
+        format!("watcher_{}", db.name),
+    );
+    conn.batch_execute(&format!(
+        "CREATE ROLE {sender} LOGIN REPLICATION; GRANT SELECT ON users TO {sender};
+         CREATE ROLE {watcher} LOGIN; GRANT pg_signal_backend TO {watcher}"
+    ))
+    .unwrap();
+    let url_of = |role: &str| db.url.replacen("postgres@", &format!("{role}@"), 1);
+    let joint = if db.url.contains('?') { '&' } else { '?' };
+    let replicating = format!("{}{joint}replication=database", url_of(&sender));
+    // As a logical replication's copy of a table does. Diesel cannot: a walsender
+    // knows no prepared statements.
+    let started = std::process::Command::new("psql")
+        .arg(replicating)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    let Ok(mut walsender) = started else {
+        eprintln!("SKIPPED the test of a walsender: there is no `psql`");
+        return;
+    };
+    let mut input = walsender.stdin.take().unwrap();
+    input
+        .write_all(b"BEGIN;\nSELECT count(*) FROM users;\n")
+        .unwrap();
+    let reading = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+                   WHERE backend_type = 'walsender' AND relation = 'users'::regclass
+                   AND datname = current_database() AND state = 'idle in transaction'";
+    wait_until("the walsender reads", || count(&mut conn, reading) == 1);
+    for source in [db.url.clone(), url_of(&watcher)] {
+        let prioritizer = Prioritizer::new(source)
+            .interval(TICK)
+            .grace(Duration::ZERO)
+            .lock_timeout(Duration::from_secs(1));
+        assert!(conn.prioritize(&prioritizer, alter).is_err());
+        assert!(!prioritizer.report().blockers.is_empty());
+        assert_eq!(prioritizer.report().victims().count(), 0);
+    }
+    drop(input);
+    assert!(walsender.wait().unwrap().success(), "it was not disturbed");
 }

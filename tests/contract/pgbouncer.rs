@@ -21,9 +21,20 @@ macro_rules! pooled {
 
 /// Keeps the backend that was used last, as long as its transaction lasts.
 fn occupy(url: &str) -> diesel::PgConnection {
+    running(url, "BEGIN")
+}
+
+/// Takes a lock on the backend that is free.
+fn lock_shared(url: &str) -> diesel::PgConnection {
+    running(url, "SELECT pg_advisory_lock_shared(1)")
+}
+
+/// Sync on both fronts: a second async client closes its statements whenever it gets to
+/// it, and what it then does on a backend moves the first one to the other.
+fn running(url: &str, query: &str) -> diesel::PgConnection {
     use diesel::{Connection, PgConnection, connection::SimpleConnection};
     let mut conn = PgConnection::establish(url).expect("a session");
-    conn.batch_execute("BEGIN").expect("a transaction");
+    conn.batch_execute(query).expect("an answer");
     conn
 }
 
@@ -119,14 +130,11 @@ behind_pgbouncer!(
 );
 
 behind_pgbouncer!(nobody_elses_lock_is_released, |db, url| {
-    let (mut conn, mut other) = (pooled!(url), pooled!(url));
+    let mut conn = pooled!(url);
     let mut occupied = None;
     // Both backends hold the lock, shared.
     let ran = wait!(conn.advisory(1).shared().run(closure!(|_| {
-        let keep = occupy(&url);
-        let theirs = wait!(other.batch_execute("SELECT pg_advisory_lock_shared(1)"));
-        theirs.unwrap();
-        occupied = Some(keep);
+        occupied = Some((occupy(&url), lock_shared(&url)));
         Ok::<_, Error>(())
     })));
     assert!(matches!(ran, Err(Error::SessionChanged { .. })), "{ran:?}");
