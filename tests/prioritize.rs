@@ -630,7 +630,7 @@ fn a_walsender_is_spared_also_by_a_watcher_that_may_not_see_what_it_is() {
         .stdout(std::process::Stdio::null())
         .spawn();
     let Ok(mut walsender) = started else {
-        eprintln!("SKIPPED the test of a walsender: there is no `psql`");
+        skipped("the test of a walsender", "`psql`");
         return;
     };
     let mut input = walsender.stdin.take().unwrap();
