@@ -8,7 +8,7 @@ use diesel_async::AsyncConnection;
 use crate::advisory_flow::{self as flow, Held};
 use crate::advisory_statement::AdvisoryTarget;
 use crate::async_driver::AsyncDriver;
-use crate::async_scope::{AsyncFunc, end};
+use crate::async_scope::{AsyncClosure, end};
 use crate::driver::Unsettled;
 use crate::timeout::Wait;
 use crate::{AdvisoryKey, AsyncAdvisoryXactLock, Error, Result};
@@ -118,10 +118,7 @@ where
     #[allow(clippy::manual_async_fn)] // an `async fn` could not promise to be `Send`
     pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
-        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
-            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
-            + Send
-            + 'a,
+        F: AsyncClosure<C, R, E> + 'a,
         E: From<Error> + Send + 'a,
         R: Send + 'a,
         'a: 'c,
@@ -169,10 +166,7 @@ where
         f: F,
     ) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
     where
-        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
-            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
-            + Send
-            + 'a,
+        F: AsyncClosure<C, R, E> + 'a,
         E: From<Error> + Send + 'a,
         R: Send + 'a,
         'a: 'c,
@@ -190,9 +184,7 @@ where
 async fn run_held<C, R, E, F>(mut driver: AsyncDriver<'_, C>, held: Held, f: F) -> Result<R, E>
 where
     C: AsyncConnection<Backend = Pg>,
-    for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
-        + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
-        + Send,
+    F: AsyncClosure<C, R, E>,
     E: From<Error> + Send,
     R: Send,
 {

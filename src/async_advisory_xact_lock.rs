@@ -8,7 +8,7 @@ use diesel_async::AsyncConnection;
 use crate::advisory_flow::{self as flow, XACT_LOCK};
 use crate::advisory_statement::AdvisoryTarget;
 use crate::async_driver::AsyncDriver;
-use crate::async_scope::{AsyncFunc, in_new_transaction};
+use crate::async_scope::{AsyncClosure, in_new_transaction};
 use crate::timeout::Wait;
 use crate::{Error, Result};
 
@@ -166,10 +166,7 @@ where
     /// ```
     pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
-        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
-            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
-            + Send
-            + 'a,
+        F: AsyncClosure<C, R, E> + 'a,
         E: From<Error> + Send + 'a,
         R: Send + 'a,
         'a: 'c,
@@ -215,10 +212,7 @@ where
         f: F,
     ) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
     where
-        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
-            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
-            + Send
-            + 'a,
+        F: AsyncClosure<C, R, E> + 'a,
         E: From<Error> + Send + 'a,
         R: Send + 'a,
         'a: 'c,

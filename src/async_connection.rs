@@ -9,7 +9,7 @@ use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
 use crate::async_driver::AsyncDriver;
-use crate::async_scope::{AsyncFunc, end};
+use crate::async_scope::{AsyncClosure, end};
 use crate::async_watcher::watch_over;
 use crate::driver::{Driver, Unsettled};
 use crate::lock_timeout;
@@ -82,10 +82,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
         f: F,
     ) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
-        for<'r> F: AsyncFnOnce(&'r mut Self) -> Result<R, E>
-            + AsyncFunc<&'r mut Self, Result<R, E>, Fut: Send>
-            + Send
-            + 'a,
+        F: AsyncClosure<Self, R, E> + 'a,
         E: From<Error> + Send + 'a,
         R: Send + 'a,
         'a: 'c,
@@ -155,10 +152,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     ) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
         S: AsyncWatcherSource,
-        for<'r> F: AsyncFnOnce(&'r mut Self) -> Result<R, E>
-            + AsyncFunc<&'r mut Self, Result<R, E>, Fut: Send>
-            + Send
-            + 'a,
+        F: AsyncClosure<Self, R, E> + 'a,
         E: From<Error> + Send + 'a,
         R: Send + 'a,
         'a: 'c,

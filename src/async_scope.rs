@@ -31,6 +31,49 @@ where
     type Fut = Fut;
 }
 
+/// An async closure over a connection: `async |conn| …`, with a future that is `Send`.
+///
+/// There is nothing to implement: it stands for what every such closure is, where code
+/// passes one on.
+///
+/// # Examples
+///
+/// ```
+/// # include!("../tests/support/doctest.rs");
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+/// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+/// use diesel_pglock::{AsyncClosure, Error, prelude::*};
+///
+/// async fn nightly<C, R, E>(conn: &mut C, job: impl AsyncClosure<C, R, E>) -> Result<Option<R>, E>
+/// where
+///     C: AsyncPgLockConnection,
+///     E: From<Error> + Send,
+///     R: Send,
+/// {
+///     conn.advisory("nightly").try_run(job).await
+/// }
+///
+/// let ran = nightly(&mut conn, async |_conn| diesel::QueryResult::Ok("done")).await?;
+/// assert_eq!(ran, Some("done"));
+/// # Ok(())
+/// # }
+/// ```
+pub trait AsyncClosure<C, R, E>:
+    Send
+    + for<'r> AsyncFnOnce(&'r mut C) -> Result<R, E>
+    + for<'r> AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+{
+}
+
+impl<F, C, R, E> AsyncClosure<C, R, E> for F where
+    F: Send
+        + for<'r> AsyncFnOnce(&'r mut C) -> Result<R, E>
+        + for<'r> AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
+{
+}
+
 /// How a closure ended: with its result, or with a panic that goes on once the
 /// connection is in order.
 pub(crate) struct Ended<T>(Result<T, Box<dyn Any + Send>>);
@@ -67,9 +110,7 @@ pub(crate) async fn in_new_transaction<C, R, E, F>(
 ) -> Result<R, E>
 where
     C: AsyncConnection<Backend = Pg>,
-    for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
-        + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
-        + Send,
+    F: AsyncClosure<C, R, E>,
     E: From<Error> + Send,
     R: Send,
 {

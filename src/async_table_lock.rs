@@ -6,7 +6,7 @@ use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
 use crate::async_driver::AsyncDriver;
-use crate::async_scope::{AsyncFunc, in_new_transaction};
+use crate::async_scope::{AsyncClosure, in_new_transaction};
 use crate::table_flow::{self as flow, TABLE_LOCK};
 use crate::table_lock::Tables;
 use crate::timeout::Wait;
@@ -181,10 +181,7 @@ where
     /// ```
     pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
-        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
-            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
-            + Send
-            + 'a,
+        F: AsyncClosure<C, R, E> + 'a,
         E: From<Error> + Send + 'a,
         R: Send + 'a,
         'a: 'c,
@@ -230,10 +227,7 @@ where
         f: F,
     ) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
     where
-        for<'r> F: AsyncFnOnce(&'r mut C) -> Result<R, E>
-            + AsyncFunc<&'r mut C, Result<R, E>, Fut: Send>
-            + Send
-            + 'a,
+        F: AsyncClosure<C, R, E> + 'a,
         E: From<Error> + Send + 'a,
         R: Send + 'a,
         'a: 'c,

@@ -174,7 +174,7 @@ pub use async_advisory_xact_lock::AsyncAdvisoryXactLock;
 #[cfg(feature = "async")]
 pub use async_connection::AsyncPgLockConnection;
 #[cfg(feature = "async")]
-pub use async_scope::AsyncFunc;
+pub use async_scope::{AsyncClosure, AsyncFunc};
 #[cfg(feature = "async")]
 pub use async_table_lock::AsyncTableLock;
 #[cfg(feature = "async")]
