@@ -1,6 +1,3 @@
-use std::fmt;
-use std::time::Duration;
-
 use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
@@ -8,6 +5,7 @@ use diesel::pg::Pg;
 use crate::advisory_flow as flow;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::driver::{SyncDriver, ready};
+use crate::lock_options::advisory_lock_options;
 use crate::timeout::Wait;
 use crate::{AdvisoryGuard, AdvisoryKey, AdvisoryXactLock, Error, Result};
 
@@ -31,15 +29,11 @@ pub struct AdvisoryLock<'c, C> {
     wait: Wait,
 }
 
-/// Connections need not be `Debug`.
-impl<C> fmt::Debug for AdvisoryLock<'_, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdvisoryLock")
-            .field("target", &self.target)
-            .field("wait", &self.wait)
-            .finish_non_exhaustive()
-    }
-}
+advisory_lock_options!(
+    AdvisoryLock,
+    "pg_try_advisory_lock",
+    "pg_advisory_lock_shared"
+);
 
 impl<'c, C> AdvisoryLock<'c, C> {
     pub(crate) fn new(conn: &'c mut C, key: AdvisoryKey) -> Self {
@@ -48,29 +42,6 @@ impl<'c, C> AdvisoryLock<'c, C> {
             target: AdvisoryTarget::new(key),
             wait: Wait::default(),
         }
-    }
-
-    /// Shares the lock with others who ask for it shared.
-    #[doc(alias = "pg_advisory_lock_shared")]
-    pub fn shared(mut self) -> Self {
-        self.target.shared = true;
-        self
-    }
-
-    /// Does not wait at all.
-    #[doc(alias = "pg_try_advisory_lock")]
-    pub fn nowait(mut self) -> Self {
-        self.wait = Wait::No;
-        self
-    }
-
-    /// Waits no longer than `timeout`, 1 ms to `i32::MAX` ms (24.8 days), rounded up to a millisecond.
-    ///
-    /// A free lock costs no more round trips with a timeout than without.
-    #[doc(alias = "lock_timeout")]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.wait = Wait::UpTo(timeout);
-        self
     }
 
     /// Takes the lock for the transaction rather than the session.

@@ -1,6 +1,3 @@
-use std::fmt;
-use std::time::Duration;
-
 use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
@@ -8,6 +5,7 @@ use diesel::pg::Pg;
 use crate::advisory_flow::{self as flow, XACT_LOCK};
 use crate::advisory_statement::AdvisoryTarget;
 use crate::driver::{SyncDriver, ready};
+use crate::lock_options::advisory_lock_options;
 use crate::scope::in_new_transaction;
 use crate::timeout::Wait;
 use crate::{Error, Result};
@@ -26,37 +24,15 @@ pub struct AdvisoryXactLock<'c, C> {
     wait: Wait,
 }
 
-/// Connections need not be `Debug`.
-impl<C> fmt::Debug for AdvisoryXactLock<'_, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdvisoryXactLock")
-            .field("target", &self.target)
-            .field("wait", &self.wait)
-            .finish_non_exhaustive()
-    }
-}
+advisory_lock_options!(
+    AdvisoryXactLock,
+    "pg_try_advisory_xact_lock",
+    "pg_advisory_xact_lock_shared"
+);
 
 impl<'c, C> AdvisoryXactLock<'c, C> {
     pub(crate) fn new(conn: &'c mut C, target: AdvisoryTarget, wait: Wait) -> Self {
         Self { conn, target, wait }
-    }
-
-    /// Shares the lock with others who ask for it shared.
-    pub fn shared(mut self) -> Self {
-        self.target.shared = true;
-        self
-    }
-
-    /// Does not wait at all.
-    pub fn nowait(mut self) -> Self {
-        self.wait = Wait::No;
-        self
-    }
-
-    /// Waits no longer than `timeout`, 1 ms to `i32::MAX` ms, rounded up to a millisecond.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.wait = Wait::UpTo(timeout);
-        self
     }
 }
 

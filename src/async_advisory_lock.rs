@@ -1,6 +1,4 @@
-use std::fmt;
 use std::future::Future;
-use std::time::Duration;
 
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
@@ -10,6 +8,7 @@ use crate::advisory_statement::AdvisoryTarget;
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{AsyncClosure, end};
 use crate::driver::Unsettled;
+use crate::lock_options::advisory_lock_options;
 use crate::timeout::Wait;
 use crate::{AdvisoryKey, AsyncAdvisoryXactLock, Error, Result};
 
@@ -27,15 +26,11 @@ pub struct AsyncAdvisoryLock<'c, C> {
     wait: Wait,
 }
 
-/// Connections need not be `Debug`.
-impl<C> fmt::Debug for AsyncAdvisoryLock<'_, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsyncAdvisoryLock")
-            .field("target", &self.target)
-            .field("wait", &self.wait)
-            .finish_non_exhaustive()
-    }
-}
+advisory_lock_options!(
+    AsyncAdvisoryLock,
+    "pg_try_advisory_lock",
+    "pg_advisory_lock_shared"
+);
 
 impl<'c, C> AsyncAdvisoryLock<'c, C> {
     pub(crate) fn new(conn: &'c mut C, key: AdvisoryKey) -> Self {
@@ -44,27 +39,6 @@ impl<'c, C> AsyncAdvisoryLock<'c, C> {
             target: AdvisoryTarget::new(key),
             wait: Wait::default(),
         }
-    }
-
-    /// Shares the lock with others who ask for it shared.
-    #[doc(alias = "pg_advisory_lock_shared")]
-    pub fn shared(mut self) -> Self {
-        self.target.shared = true;
-        self
-    }
-
-    /// Does not wait at all.
-    #[doc(alias = "pg_try_advisory_lock")]
-    pub fn nowait(mut self) -> Self {
-        self.wait = Wait::No;
-        self
-    }
-
-    /// Waits no longer than `timeout`, 1 ms to `i32::MAX` ms (24.8 days), rounded up to a millisecond.
-    #[doc(alias = "lock_timeout")]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.wait = Wait::UpTo(timeout);
-        self
     }
 
     /// Takes the lock for the transaction rather than the session.

@@ -1,12 +1,11 @@
-use std::fmt;
 use std::future::Future;
-use std::time::Duration;
 
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{AsyncClosure, in_new_transaction};
+use crate::lock_options::lock_options;
 use crate::table_flow::{self as flow, TABLE_LOCK};
 use crate::table_lock::Tables;
 use crate::timeout::Wait;
@@ -24,15 +23,7 @@ pub struct AsyncTableLock<'c, C> {
     wait: Wait,
 }
 
-/// Connections need not be `Debug`.
-impl<C> fmt::Debug for AsyncTableLock<'_, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsyncTableLock")
-            .field("tables", &self.tables)
-            .field("wait", &self.wait)
-            .finish_non_exhaustive()
-    }
-}
+lock_options!(AsyncTableLock, tables, "NOWAIT");
 
 impl<'c, C> AsyncTableLock<'c, C> {
     pub(crate) fn new<T: LockableTable>(conn: &'c mut C, mode: TableLockMode) -> Self {
@@ -53,21 +44,6 @@ impl<'c, C> AsyncTableLock<'c, C> {
     #[doc(alias = "ONLY")]
     pub fn only(mut self) -> Self {
         self.tables = self.tables.only();
-        self
-    }
-
-    /// Does not wait at all.
-    #[doc(alias = "NOWAIT")]
-    pub fn nowait(mut self) -> Self {
-        self.wait = Wait::No;
-        self
-    }
-
-    /// Waits no longer than `timeout` for all of the tables together, 1 ms to
-    /// `i32::MAX` ms (24.8 days), rounded up to a millisecond.
-    #[doc(alias = "lock_timeout")]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.wait = Wait::UpTo(timeout);
         self
     }
 }

@@ -109,6 +109,7 @@ mod error;
 pub mod expression;
 pub mod guide;
 mod lock_mode;
+mod lock_options;
 mod lock_query;
 mod lock_target;
 mod lock_timeout;

@@ -1,6 +1,3 @@
-use std::fmt;
-use std::time::Duration;
-
 use diesel::associations::HasTable;
 use diesel::connection::LoadConnection;
 use diesel::pg::{Pg, PgQueryBuilder};
@@ -8,6 +5,7 @@ use diesel::query_builder::{QueryBuilder, QueryFragment};
 use diesel::{Connection, QueryResult};
 
 use crate::driver::{SyncDriver, ready};
+use crate::lock_options::lock_options;
 use crate::scope::in_new_transaction;
 use crate::table_flow::{self as flow, TABLE_LOCK};
 use crate::table_statement::TableTarget;
@@ -101,15 +99,7 @@ impl Tables {
     }
 }
 
-/// Connections need not be `Debug`.
-impl<C> fmt::Debug for TableLock<'_, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TableLock")
-            .field("tables", &self.tables)
-            .field("wait", &self.wait)
-            .finish_non_exhaustive()
-    }
-}
+lock_options!(TableLock, tables, "NOWAIT");
 
 impl<'c, C> TableLock<'c, C> {
     pub(crate) fn new<T: LockableTable>(conn: &'c mut C, mode: TableLockMode) -> Self {
@@ -133,21 +123,6 @@ impl<'c, C> TableLock<'c, C> {
     #[doc(alias = "ONLY")]
     pub fn only(mut self) -> Self {
         self.tables = self.tables.only();
-        self
-    }
-
-    /// Does not wait at all.
-    #[doc(alias = "NOWAIT")]
-    pub fn nowait(mut self) -> Self {
-        self.wait = Wait::No;
-        self
-    }
-
-    /// Waits no longer than `timeout` for all of the tables together, 1 ms to
-    /// `i32::MAX` ms (24.8 days), rounded up to a millisecond.
-    #[doc(alias = "lock_timeout")]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.wait = Wait::UpTo(timeout);
         self
     }
 }
