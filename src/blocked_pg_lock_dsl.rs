@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use diesel::dsl::{Eq, Gt, Select};
+use diesel::dsl::{Eq, Gt};
 use diesel::prelude::*;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
 
@@ -11,7 +11,7 @@ use crate::expression::WaitDuration;
 use crate::lock_query::LockQuery;
 use crate::pg_lock_dsl::interval;
 use crate::schema::blocking;
-use crate::signal_plan::{BlockingColumns, SessionQuery, SignalSessions, blocking_columns};
+use crate::signal_plan::{BlockingColumns, SessionQuery, to_blocking};
 use crate::{Signal, SignalKind};
 
 /// Filters and actions for queries of [`BlockedPgLock`](crate::BlockedPgLock)s, on top of [`PgLockDsl`](crate::PgLockDsl)'s.
@@ -52,7 +52,7 @@ pub trait BlockedPgLockDsl: Sized {
         C: Session<Style>,
         Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
     {
-        signal_blocking(self, SignalKind::Cancel, conn)
+        conn.drive(to_blocking(self, SignalKind::Cancel))
     }
 
     /// Ends the sessions in the way, and tells what came of it.
@@ -64,25 +64,8 @@ pub trait BlockedPgLockDsl: Sized {
         C: Session<Style>,
         Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
     {
-        signal_blocking(self, SignalKind::Terminate, conn)
+        conn.drive(to_blocking(self, SignalKind::Terminate))
     }
 }
 
 impl<Q: LockQuery> BlockedPgLockDsl for Q {}
-
-fn signal_blocking<Q, C, Style>(
-    query: Q,
-    kind: SignalKind,
-    conn: &mut C,
-) -> C::Output<'_, Vec<Signal>>
-where
-    C: Session<Style>,
-    Q: SelectDsl<BlockingColumns>,
-    Select<Q, BlockingColumns>: SessionQuery,
-{
-    conn.drive(SignalSessions {
-        sessions: query.select(blocking_columns()),
-        kind,
-        in_the_way: true,
-    })
-}

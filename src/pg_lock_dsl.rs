@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use diesel::dsl::{Eq, EqAny, Gt, Select, not};
+use diesel::dsl::{Eq, EqAny, Gt, not};
 use diesel::prelude::*;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
 
@@ -14,7 +14,7 @@ use crate::expression::{InCurrentDatabase, WaitDuration};
 use crate::lock_query::LockQuery;
 use crate::predicate::{IsAdvisory, IsOn};
 use crate::schema::{pg_locks, pg_stat_activity};
-use crate::signal_plan::{ActivityColumns, SessionQuery, SignalSessions, activity_columns};
+use crate::signal_plan::{ActivityColumns, SessionQuery, to_activity};
 use crate::{AdvisoryKey, LockMode, LockType, LockableTable, Signal, SignalKind};
 
 /// Filters and actions for queries of locks.
@@ -185,7 +185,7 @@ pub trait PgLockDsl: Sized {
         C: Session<Style>,
         Self: SelectDsl<ActivityColumns, Output: SessionQuery>,
     {
-        signal_activity(self, SignalKind::Cancel, conn)
+        conn.drive(to_activity(self, SignalKind::Cancel))
     }
 
     /// Ends the sessions that the query finds, and tells what came of it.
@@ -218,29 +218,12 @@ pub trait PgLockDsl: Sized {
         C: Session<Style>,
         Self: SelectDsl<ActivityColumns, Output: SessionQuery>,
     {
-        signal_activity(self, SignalKind::Terminate, conn)
+        conn.drive(to_activity(self, SignalKind::Terminate))
     }
 }
 
 // Not for tables, and not for queries without these views: Diesel's `on`, of a join, must stay the only one there.
 impl<Q: LockQuery> PgLockDsl for Q {}
-
-fn signal_activity<Q, C, Style>(
-    query: Q,
-    kind: SignalKind,
-    conn: &mut C,
-) -> C::Output<'_, Vec<Signal>>
-where
-    C: Session<Style>,
-    Q: SelectDsl<ActivityColumns>,
-    Select<Q, ActivityColumns>: SessionQuery,
-{
-    conn.drive(SignalSessions {
-        sessions: query.select(activity_columns()),
-        kind,
-        in_the_way: false,
-    })
-}
 
 /// The longest that an interval can be stands for anything longer.
 pub(crate) fn interval(duration: Duration) -> TimeDelta {

@@ -1,10 +1,11 @@
 //! The actions: signals to the sessions that a query finds.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::Nullable;
+use diesel::dsl::{Nullable, Select};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{Query, QueryFragment, QueryId};
+use diesel::query_dsl::methods::SelectDsl;
 use diesel::query_source::AliasedField;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{self, Bool, Integer, Timestamptz};
@@ -39,26 +40,6 @@ pub type BlockingColumns = Columns<
     pg_locks::pid,
 >;
 
-pub fn activity_columns() -> ActivityColumns {
-    (
-        pg_stat_activity::pid.nullable(),
-        pg_stat_activity::backend_start.nullable(),
-        pg_stat_activity::pid.nullable(),
-        own_pid(),
-    )
-}
-
-pub fn blocking_columns() -> BlockingColumns {
-    let pid = blocking_activity.field(pg_stat_activity::pid);
-    let backend_start = blocking_activity.field(pg_stat_activity::backend_start);
-    (
-        pid.nullable(),
-        backend_start.nullable(),
-        pg_locks::pid.nullable(),
-        own_pid(),
-    )
-}
-
 type ColumnTypes = (
     sql_types::Nullable<Integer>,
     sql_types::Nullable<Timestamptz>,
@@ -81,10 +62,48 @@ type Row = (Option<i32>, Option<DateTime<Utc>>, Option<i32>, i32);
 
 /// Signals each session that the query finds, once.
 pub struct SignalSessions<Q> {
-    pub sessions: Q,
-    pub kind: SignalKind,
+    sessions: Q,
+    kind: SignalKind,
     /// Whether a session must still stand in the way when its turn comes.
-    pub in_the_way: bool,
+    in_the_way: bool,
+}
+
+/// Signals the sessions whose locks or activity the query finds.
+pub fn to_activity<Q>(query: Q, kind: SignalKind) -> SignalSessions<Select<Q, ActivityColumns>>
+where
+    Q: SelectDsl<ActivityColumns>,
+{
+    let columns = (
+        pg_stat_activity::pid.nullable(),
+        pg_stat_activity::backend_start.nullable(),
+        pg_stat_activity::pid.nullable(),
+        own_pid(),
+    );
+    SignalSessions {
+        sessions: query.select(columns),
+        kind,
+        in_the_way: false,
+    }
+}
+
+/// Signals the sessions in the way that the query finds.
+pub fn to_blocking<Q>(query: Q, kind: SignalKind) -> SignalSessions<Select<Q, BlockingColumns>>
+where
+    Q: SelectDsl<BlockingColumns>,
+{
+    let pid = blocking_activity.field(pg_stat_activity::pid);
+    let backend_start = blocking_activity.field(pg_stat_activity::backend_start);
+    let columns = (
+        pid.nullable(),
+        backend_start.nullable(),
+        pg_locks::pid.nullable(),
+        own_pid(),
+    );
+    SignalSessions {
+        sessions: query.select(columns),
+        kind,
+        in_the_way: true,
+    }
 }
 
 impl<Q: SessionQuery> Plan for SignalSessions<Q> {
