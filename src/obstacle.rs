@@ -9,7 +9,9 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 
 use crate::advisory_statement::AdvisoryTarget;
+use crate::brief::brief;
 use crate::driver::{ColumnsOf, Driver};
+use crate::one_line::quoted;
 use crate::schema::pg_locks;
 use crate::table_statement::TableTarget;
 use crate::{BackendState, LockMode, PgActivity, PgLock, PgLockDsl};
@@ -97,7 +99,7 @@ impl QueryFragment<Pg> for IsOnAny {
 /// How many sessions a message names.
 const NAMED: usize = 3;
 
-/// How much of a query it shows, in characters.
+/// How much of a name or a query it shows, in characters.
 const SHOWN: usize = 80;
 
 /// The end of a message: the sessions in the way, each once.
@@ -147,9 +149,9 @@ fn write_session(f: &mut fmt::Formatter<'_>, lock: &PgLock) -> fmt::Result {
 fn details(activity: &PgActivity) -> impl Iterator<Item = String> {
     let application = activity.application_name.as_deref().unwrap_or_default();
     let application =
-        (!application.is_empty()).then(|| format!("application `{}`", one_line(application)));
+        (!application.is_empty()).then(|| format!("application {}", quoted(application, SHOWN)));
     let user = activity.user.as_deref();
-    let user = user.map(|user| format!("user `{}`", one_line(user)));
+    let user = user.map(|user| format!("user {}", quoted(user, SHOWN)));
     let state = activity
         .state
         .as_ref()
@@ -158,7 +160,7 @@ fn details(activity: &PgActivity) -> impl Iterator<Item = String> {
     let running = activity.state == Some(BackendState::Active);
     let query = query.map(|query| {
         let which = if running { "query" } else { "last query" };
-        format!("{which} `{}`", one_line(query))
+        format!("{which} {}", quoted(query, SHOWN))
     });
     [application, user, state, query].into_iter().flatten()
 }
@@ -166,33 +168,9 @@ fn details(activity: &PgActivity) -> impl Iterator<Item = String> {
 fn in_state(state: &BackendState, activity: &PgActivity) -> String {
     match activity.transaction_duration {
         Some(age) if *state == BackendState::Active => {
-            format!("active in a transaction for {} s", age.num_seconds())
+            format!("active in a transaction for {}", brief(age))
         }
-        Some(age) => format!("{state} for {} s", age.num_seconds()),
+        Some(age) => format!("{state} for {}", brief(age)),
         None => state.to_string(),
-    }
-}
-
-/// The text in one line without control characters, shortened.
-fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    let line = words.join(" ").replace('`', "'");
-    match line.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_is_shown_in_one_short_line() {
-        assert_eq!(one_line("SELECT\n\t1\x1b[31m"), "SELECT 1 [31m");
-        let long = one_line(&"é".repeat(SHOWN + 1));
-        assert_eq!(long.chars().count(), SHOWN + 1);
-        assert!(long.ends_with('…'));
     }
 }

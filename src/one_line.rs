@@ -21,13 +21,18 @@ pub(crate) fn one_line(text: &str, width: usize) -> String {
     short
 }
 
+/// The same in back-quotes, which then mark its end.
+pub(crate) fn quoted(text: &str, width: usize) -> String {
+    format!("`{}`", one_line(text, width).replace('`', "'"))
+}
+
 fn turns_direction(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use super::{one_line, quoted};
 
     #[test]
     fn white_space_and_control_characters_become_single_spaces() {
@@ -41,6 +46,11 @@ mod tests {
     fn a_long_text_is_cut_by_characters() {
         assert_eq!(one_line("äöüäöü", 4), "äöü…");
         assert_eq!(one_line("äöü", 3), "äöü");
+    }
+
+    #[test]
+    fn a_back_quote_does_not_end_a_quotation() {
+        assert_eq!(quoted("a`; b", 80), "`a'; b`");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::one_line::one_line;
+use crate::one_line::quoted;
 use crate::{PgActivity, PgLock, Signal, SignalOutcome};
 
 /// What a prioritized run found in its way and did about it.
@@ -84,12 +84,12 @@ impl fmt::Display for Blocker {
 
 fn describe(activity: &PgActivity, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let application = activity.application_name.as_deref().unwrap_or_default();
-    write!(f, " (application `{}`", one_line(application, 40))?;
+    write!(f, " (application {}", quoted(application, 40))?;
     if let Some(state) = &activity.state {
         write!(f, ", {state}")?;
     }
     if let Some(query) = &activity.query {
-        write!(f, ", `{}`", one_line(query, 80))?;
+        write!(f, ", {}", quoted(query, 80))?;
     }
     f.write_str(")")
 }
