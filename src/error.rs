@@ -93,14 +93,6 @@ pub enum Error {
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The error and what it came from, in one line.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| {
-        format!("{text}: {source}")
-    })
-}
-
 fn waiting(waited: &Duration) -> String {
     match waited.as_millis() {
         0 => String::new(),
@@ -166,6 +158,7 @@ mod tests {
     use std::error::Error as _;
 
     use super::*;
+    use crate::error_chain::with_sources;
 
     #[test]
     fn an_error_survives_the_way_through_diesel() {
@@ -177,6 +170,10 @@ mod tests {
     fn the_source_is_set_and_not_repeated() {
         let error = Error::from(diesel::result::Error::NotFound);
         assert!(!error.to_string().contains("not found"));
+        assert_eq!(
+            with_sources(&error),
+            "the statement failed: Record not found"
+        );
         assert_eq!(
             error.source().unwrap().to_string(),
             diesel::result::Error::NotFound.to_string()

@@ -106,6 +106,7 @@ mod context;
 mod driver;
 pub mod dsl;
 mod error;
+mod error_chain;
 pub mod expression;
 pub mod guide;
 mod lock_mode;

@@ -12,7 +12,7 @@ use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 
 use crate::driver::{ColumnsOf, Driver, SyncDriver, ready};
-use crate::error::with_sources;
+use crate::error_chain::with_sources;
 use crate::schema::pg_locks;
 use crate::statement::BackendPid;
 use crate::want_of_lock::is_want_of_lock;

@@ -14,7 +14,7 @@ use diesel::sql_types::Integer;
 use diesel::{Connection, QueryResult};
 
 use crate::driver::{Driver, SyncDriver, ready};
-use crate::error::with_sources;
+use crate::error_chain::with_sources;
 use crate::statement::{OUTCOME, TakeOutcome, command, push_do, query};
 use crate::{AdvisoryKey, PgLockConnection, Result, WatcherSource};
 

@@ -299,7 +299,7 @@ impl Watch {
 
     /// Keeps an error of the watcher for the report.
     pub(crate) fn fail(&mut self, error: &Error) {
-        let text = crate::error::with_sources(error);
+        let text = crate::error_chain::with_sources(error);
         self.report.errors.push(text.clone());
         self.tell(PrioritizerEvent::WatcherFailed(text));
     }

@@ -1,9 +1,10 @@
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+use crate::error_chain::with_sources;
 
 /// How a command ended that did what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,12 +89,4 @@ impl From<diesel_pglock::Error> for Failure {
             other => Self::Failed(with_sources(&other)),
         }
     }
-}
-
-/// The error and what it came from, in one line.
-pub fn with_sources(error: &dyn Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| (*error).source());
-    sources.fold(error.to_string(), |text, source| {
-        format!("{text}: {source}")
-    })
 }

@@ -1,12 +1,17 @@
 //! `pglock`: what to reach for when a database is blocked.
 //!
 //! Every command parses, asks the server through the crate's public API, and shows.
+//! Some of how it shows is the library's as well, and too small to be published.
 
 mod action;
 mod arguments;
+#[path = "../../brief.rs"]
+mod brief;
 mod clean;
 mod config;
 mod connection;
+#[path = "../../error_chain.rs"]
+mod error_chain;
 mod failure;
 mod field;
 mod filter;

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::clean::clean;
 use crate::connection::{ConnectionArgs, Database, Environment};
-use crate::failure::{Failure, Outcome, with_sources};
+use crate::error_chain::with_sources;
+use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::json::show_json;
 use crate::output::{Screen, show};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use diesel_pglock::{HarnessReport, MigrationEvent, MigrationReport, PrioritizerEvent};
 
+use crate::brief::brief;
 use crate::clean::{clean, cut};
 use crate::output::{Screen, show};
-use crate::span::brief;
 
 const TICK: Duration = Duration::from_millis(100);
 const ERASE: &str = "\r\u{1b}[K";

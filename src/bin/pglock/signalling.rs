@@ -7,10 +7,10 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
 use diesel_pglock::{BackendState, BlockedPgLock, PgActivity, Signal, SignalKind, SignalOutcome};
 
+use crate::brief::brief;
 use crate::clean::{clean, cut};
 use crate::failure::Failure;
 use crate::field::Row;
-use crate::span::brief;
 
 /// A session that is to be signalled.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Durations, as people write and read them.
+//! Durations, as people write them.
 
 use std::time::Duration;
 
@@ -45,19 +45,6 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
-/// Tells a duration in its two largest units.
-pub fn brief(span: TimeDelta) -> String {
-    let millis = span.num_milliseconds().max(0);
-    let seconds = millis / 1000;
-    match seconds {
-        0 => format!("{millis} ms"),
-        1..60 => format!("{seconds}.{} s", millis % 1000 / 100),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,11 +74,5 @@ mod tests {
         ] {
             assert!(parse_span(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_duration_is_told_in_its_two_largest_units() {
-        assert_eq!(brief(TimeDelta::milliseconds(4_270)), "4.2 s");
-        assert_eq!(brief(TimeDelta::seconds(303)), "5 min 3 s");
     }
 }

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, Wrap};
 
-use crate::span::brief;
+use crate::brief::brief;
 use crate::top_state::{Mode, Session, State};
 
 const HELP: &str = "\

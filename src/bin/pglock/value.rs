@@ -4,8 +4,8 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel_pglock::LockMode;
 use serde::{Serialize, Serializer};
 
+use crate::brief::brief;
 use crate::clean::clean;
-use crate::span::brief;
 
 /// What a lock has for a field.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,6 +8,7 @@ use diesel_pglock::schema::{pg_class, pg_locks};
 use diesel_pglock::{LockMode, LockType, PgLock, TableLockMode};
 use serde::Serialize;
 
+use crate::brief::brief;
 use crate::clean::clean;
 use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
@@ -16,7 +17,6 @@ use crate::output::{Colour, Screen, note, show};
 use crate::relation;
 use crate::selection::prepared_names;
 use crate::settings::Settings;
-use crate::span::brief;
 use crate::table::Table;
 
 /// The lock that somebody means to take.
