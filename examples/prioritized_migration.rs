@@ -19,7 +19,7 @@ use diesel_pglock::{
     HarnessReport, LockType, MIGRATIONS, MigrationEvent, PgLock, PrioritizedHarness, Prioritizer,
     PrioritizerEvent, WaitGraph,
 };
-use pglock_sandbox::Sandbox;
+use pglock_sandbox::{Sandbox, with_database};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -277,12 +277,12 @@ impl Server {
                 (sandbox.url(), Some(sandbox))
             }
         };
+        let database = with_database(&url, &name).ok_or("`DATABASE_URL` is no postgres:// URL")?;
         let mut admin =
             connect(&url).map_err(|error| format!("no connection to the server: {error}"))?;
         admin
             .batch_execute(&format!("CREATE DATABASE {name}"))
             .map_err(|error| format!("the demo wants a database of its own: {error}"))?;
-        let database = with_database(&url, &name)?;
         Ok(Self {
             admin,
             name,
@@ -295,17 +295,4 @@ impl Server {
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         Ok(self.admin.batch_execute(&drop)?)
     }
-}
-
-/// The URL with another database in its path.
-fn with_database(url: &str, name: &str) -> Result<String> {
-    let (base, query) = url
-        .split_once('?')
-        .map_or((url, None), |(base, query)| (base, Some(query)));
-    let (scheme, rest) = base
-        .split_once("://")
-        .ok_or("DATABASE_URL is no postgres:// URL")?;
-    let authority = rest.split('/').next().unwrap_or(rest);
-    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    Ok(format!("{scheme}://{authority}/{name}{query}"))
 }

@@ -33,3 +33,4 @@ pub use builder::SandboxBuilder;
 pub use error::SandboxError;
 pub use pgbouncer::{PgBouncer, find_pgbouncer};
 pub use sandbox::Sandbox;
+pub use url::with_database;

@@ -16,6 +16,23 @@ pub(crate) fn tcp(password: &str, port: u16, database: &str) -> String {
     )
 }
 
+/// Returns the URL with another database in its path, or `None` where it is no URL.
+///
+/// ```
+/// use pglock_sandbox::with_database;
+///
+/// let url = with_database("postgres://ada@host:5433/app?sslmode=require", "other");
+/// assert_eq!(url.as_deref(), Some("postgres://ada@host:5433/other?sslmode=require"));
+/// ```
+#[must_use]
+pub fn with_database(url: &str, database: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    let query = rest.find('?').map_or("", |start| &rest[start..]);
+    let database = encode(database);
+    Some(format!("{scheme}://{authority}/{database}{query}"))
+}
+
 /// Percent-encodes everything but the characters that no part of a URL gives a meaning.
 fn encode(text: &str) -> String {
     text.bytes().map(encode_byte).collect()
@@ -37,5 +54,15 @@ mod tests {
     fn a_socket_url_carries_the_folder_as_its_host() {
         let url = socket(Path::new("/tmp/a b"), 5433, "täst/1");
         assert_eq!(url, "postgres://postgres@%2Ftmp%2Fa%20b:5433/t%C3%A4st%2F1");
+    }
+
+    #[test]
+    fn the_database_is_put_in_where_there_was_none() {
+        let put = |url| with_database(url, "b").unwrap();
+        assert_eq!(put("postgres://h"), "postgres://h/b");
+        assert_eq!(put("postgres://h/"), "postgres://h/b");
+        assert_eq!(put("postgres:///?host=/tmp"), "postgres:///b?host=/tmp");
+        assert_eq!(put("postgres://h?host=/tmp"), "postgres://h/b?host=/tmp");
+        assert_eq!(with_database("host=h dbname=a", "b"), None);
     }
 }

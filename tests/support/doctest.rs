@@ -16,7 +16,10 @@ mod doctest {
     fn create() -> (String, Option<pglock_sandbox::Sandbox>) {
         let name = format!("doctest_{}", std::process::id());
         let (server, url, sandbox) = match std::env::var("PGLOCK_TEST_URL") {
-            Ok(server) => (server.clone(), replace_database(&server, &name), None),
+            Ok(server) => {
+                let url = pglock_sandbox::with_database(&server, &name);
+                (server, url.expect("a URL"), None)
+            }
             Err(_) => {
                 let sandbox = pglock_sandbox::Sandbox::start().expect("a throwaway server");
                 (sandbox.url(), sandbox.url_for(&name), Some(sandbox))
@@ -33,12 +36,6 @@ mod doctest {
         )
         .expect("the table");
         (url, sandbox)
-    }
-
-    fn replace_database(url: &str, name: &str) -> String {
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (host, _) = base.rsplit_once('/').expect("a URL with a database");
-        format!("{host}/{name}?{query}")
     }
 
     pub fn connection() -> PgConnection {
