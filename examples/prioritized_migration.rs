@@ -3,9 +3,11 @@
 //! `cargo xtask demo` runs it, on a throwaway server, or in a database of its own
 //! on the server of `DATABASE_URL`.
 
-#![allow(clippy::print_stdout)] // for a person to read
+#![allow(clippy::print_stdout, clippy::print_stderr)] // for a person to read
 
 use std::error::Error;
+use std::iter::successors;
+use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,11 +31,22 @@ const SHOP: EmbeddedMigrations = embed_migrations!("examples/shop");
 /// How long to wait for what has to happen.
 const LIMIT: Duration = Duration::from_secs(20);
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    let Err(error) = run() else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("the demo failed: {error}");
+    for cause in successors(error.source(), |error| (*error).source()) {
+        eprintln!("  because: {cause}");
+    }
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<()> {
     let server = Server::start()?;
     let result = demo(&server.database);
-    server.clean_up()?;
-    result
+    let cleaned_up = server.clean_up();
+    result.and(cleaned_up)
 }
 
 fn demo(url: &str) -> Result<()> {
