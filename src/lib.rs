@@ -102,6 +102,8 @@ mod blocked_pg_lock_dsl;
 pub mod blocking;
 mod brief;
 mod connection;
+#[cfg(any(feature = "postgres", feature = "async"))]
+mod conninfo;
 mod context;
 mod driver;
 pub mod dsl;

@@ -3,6 +3,7 @@
 use diesel::ConnectionError;
 
 use crate::Error;
+use crate::conninfo::pairs;
 
 /// The error of connecting to `url`, without what the URL keeps secret.
 ///
@@ -21,23 +22,44 @@ pub(crate) fn conceal(error: ConnectionError, url: &str) -> Error {
 }
 
 /// The parts of a URL or a `key=value` string that nobody should read.
-fn secrets(url: &str) -> Vec<&str> {
-    let authority = url.split_once("://").map(|(_, rest)| rest);
-    let credentials = authority.and_then(|rest| rest.rsplit_once('@'));
-    let in_url = credentials.and_then(|(user, _)| user.split_once(':'));
-    let in_words = url.split("password=").skip(1);
-    in_url
+fn secrets(url: &str) -> Vec<String> {
+    let mut secrets = match url.split_once("://") {
+        Some((_, rest)) => secrets_of_url(rest),
+        None => secrets_of_pairs(url),
+    };
+    secrets.retain(|secret| !secret.is_empty());
+    secrets
+}
+
+/// A password may hold any sign, so the last `@` ends it.
+fn secrets_of_url(rest: &str) -> Vec<String> {
+    let credentials = rest.rsplit_once('@').and_then(|(it, _)| it.split_once(':'));
+    let password = credentials.map(|(_, password)| password);
+    let parameters = rest.split("password=").skip(1);
+    let parameters = parameters.filter_map(|rest| rest.split('&').next());
+    password
         .into_iter()
-        .map(|(_, password)| password)
-        .chain(in_words.map(|rest| rest.split(['&', ' ']).next().unwrap_or(rest)))
-        .filter(|secret| !secret.is_empty())
+        .chain(parameters)
+        .map(str::to_owned)
         .collect()
 }
 
+/// A word that belongs to no keyword is the rest of a password that lacks its quotes.
+fn secrets_of_pairs(conninfo: &str) -> Vec<String> {
+    let pairs = pairs(conninfo);
+    let is_password = |keyword: &str| keyword.ends_with("password");
+    let from_password = pairs.into_iter().skip_while(|(it, _)| !is_password(it));
+    let secrets = from_password.filter_map(|(keyword, value)| match value {
+        None => Some(keyword),
+        value => value.filter(|_| is_password(&keyword)),
+    });
+    secrets.collect()
+}
+
 /// Leaves out of `message` the secrets, and each quotation that is a part of one or has one.
-fn redact(message: &str, secrets: &[&str]) -> String {
+fn redact(message: &str, secrets: &[String]) -> String {
     let conceals = |quoted: &str| {
-        let of = |secret: &&str| secret.contains(quoted) || quoted.contains(secret);
+        let of = |secret: &String| secret.contains(quoted) || quoted.contains(secret.as_str());
         !quoted.is_empty() && secrets.iter().any(of)
     };
     let quotations: Vec<_> = message
@@ -65,6 +87,9 @@ mod tests {
     fn a_password_is_found_wherever_it_stands() {
         assert_eq!(secrets("postgres://app:pa/ss@w@host/db"), ["pa/ss@w"]);
         assert_eq!(secrets("host=x password=hunter2 dbname=y"), ["hunter2"]);
+        assert_eq!(secrets("password = 'a b' sslpassword=c"), ["a b", "c"]);
+        assert_eq!(secrets("password=my secret host=x"), ["my", "secret"]);
+        assert!(secrets("app").is_empty());
         assert_eq!(
             secrets("postgres://host/db?password=hunter2&x=y"),
             ["hunter2"]
@@ -76,9 +101,10 @@ mod tests {
     fn a_quotation_of_a_part_is_left_out() {
         let message = "invalid integer value \"pa\" for connection option \"port\"";
         let concealed = "invalid integer value \"…\" for connection option \"port\"";
-        assert_eq!(redact(message, &["pa/ss"]), concealed);
+        let secrets = ["pa/ss".to_owned()];
+        assert_eq!(redact(message, &secrets), concealed);
         assert_eq!(
-            redact("could not read \"app:pa/ss\"", &["pa/ss"]),
+            redact("could not read \"app:pa/ss\"", &secrets),
             "could not read \"…\""
         );
     }

@@ -7,6 +7,7 @@ use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 use diesel_pglock::WatcherSource;
 
+use crate::conninfo::pairs;
 use crate::failure::Failure;
 use crate::settings::{Settings, Source};
 
@@ -189,12 +190,12 @@ fn shown_rest(rest: &str) -> String {
 /// Only what is known to be no secret.
 fn shown_words(conninfo: &str) -> String {
     const SHOWN: [&str; 6] = ["host", "hostaddr", "port", "dbname", "user", "service"];
-    let words = conninfo.split_whitespace();
-    let shown = words.filter(|word| {
-        let name = word.split('=').next().unwrap_or_default();
-        SHOWN.contains(&name) && !word.contains('\'')
-    });
-    shown.collect::<Vec<_>>().join(" ")
+    let pairs = pairs(conninfo).into_iter();
+    let shown = pairs.filter(|(keyword, _)| SHOWN.contains(&keyword.as_str()));
+    let words: Vec<_> = shown
+        .filter_map(|(keyword, value)| Some(format!("{keyword}={}", value?)))
+        .collect();
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -221,7 +222,8 @@ mod tests {
             shown_as("host=x password=y dbname=z sslpassword=q"),
             "host=x dbname=z"
         );
-        assert_eq!(shown_as("dbname=z password='a host=b'"), "dbname=z");
+        assert_eq!(shown_as("dbname=z password='a host=b c'"), "dbname=z");
+        assert_eq!(shown_as("host = h password = host"), "host=h");
         assert_eq!(shown_as(""), "as libpq finds it");
     }
 }

@@ -10,6 +10,8 @@ mod brief;
 mod clean;
 mod config;
 mod connection;
+#[path = "../../conninfo.rs"]
+mod conninfo;
 #[path = "../../error_chain.rs"]
 mod error_chain;
 mod failure;
