@@ -5,7 +5,7 @@
 //! what they are for: a wait that ends with a lock timeout, and a deadlock.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
@@ -16,6 +16,7 @@ use diesel::{Connection, QueryResult};
 use crate::driver::{Driver, SyncDriver, ready};
 use crate::error_chain::with_sources;
 use crate::statement::{OUTCOME, TakeOutcome, command, push_do, query};
+use crate::watch_statement::BlockingPids;
 use crate::{AdvisoryKey, PgLockConnection, Result, WatcherSource};
 
 /// Whether the error says what the server says of a lock timeout or a deadlock.
@@ -62,7 +63,7 @@ fn lock_timeout_text<C: PgLockConnection>(
 }
 
 /// We and another session each hold a lock and wait for the other's, until the server
-/// ends one of the two waits.
+/// ends one of the two waits: the one that began first, which is ours, whose language it is.
 fn deadlock_text<C>(
     conn: &mut C,
     source: &impl WatcherSource,
@@ -73,20 +74,35 @@ where
 {
     let longer = deadlock_timeout.saturating_add(10_000);
     let mut other = source.connect()?;
+    let us = conn.backend_pid()?;
     let (ours, theirs) = (key(conn, "deadlock")?, key(&mut other, "deadlock")?);
     let mut held = conn.advisory(ours).nowait().acquire()?;
     let mut held_by_other = other.advisory(theirs).nowait().acquire()?;
-    let (our_text, their_text) = thread::scope(|scope| {
+    thread::scope(|scope| {
         let waiting = scope.spawn(move || {
-            let text = wait_in_vain(&mut *held_by_other, ours, longer);
-            held_by_other.release().and(text)
+            // Should they never close the circle, our wait ends all the same.
+            let waits = until_it_waits(&mut *held_by_other, us, longer);
+            waits.and_then(|()| wait_in_vain(&mut *held_by_other, ours, longer))
         });
         let text = wait_in_vain(&mut *held, theirs, longer);
-        let text = held.release().and(text);
-        (text, waiting.join().unwrap_or(Ok(String::new())))
-    });
-    // Whoever got its lock has nothing to tell.
-    Ok(our_text? + &their_text?)
+        let released = held.release();
+        // What came of the other wait is of no interest, not even a panic.
+        let _ = waiting.join();
+        released.and(text)
+    })
+}
+
+/// Waits until somebody is in the way of the session `pid`, for `millis` at most.
+fn until_it_waits<C>(conn: &mut C, pid: i32, millis: u32) -> Result<()>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let limit = Instant::now() + Duration::from_millis(millis.into());
+    let mut driver = SyncDriver(conn);
+    while ready(driver.ask(BlockingPids(pid)))?.is_empty() && Instant::now() < limit {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Waits for the lock; the server's words when the wait fails, or nothing.
@@ -111,7 +127,7 @@ query!(DeadlockTimeout => Integer, i32);
 impl QueryFragment<Pg> for DeadlockTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "SELECT (extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000)::int",
+            "SELECT (extract(epoch FROM pg_catalog.current_setting('deadlock_timeout')::interval) * 1000)::int",
         );
         Ok(())
     }
@@ -130,11 +146,11 @@ impl QueryFragment<Pg> for WaitInVain {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let Self { key, millis } = self;
         let body = format!(
-            "BEGIN PERFORM set_config('{OUTCOME}', '', false); \
-             BEGIN PERFORM set_config('lock_timeout', '{millis}', true); \
+            "BEGIN PERFORM pg_catalog.set_config('{OUTCOME}', '', false); \
+             BEGIN PERFORM pg_catalog.set_config('lock_timeout', '{millis}', true); \
              PERFORM pg_catalog.pg_advisory_xact_lock({key}); \
              EXCEPTION WHEN lock_not_available OR deadlock_detected THEN \
-             PERFORM set_config('{OUTCOME}', SQLERRM, false); \
+             PERFORM pg_catalog.set_config('{OUTCOME}', SQLERRM, false); \
              END; END"
         );
         push_do(&mut out, &body);

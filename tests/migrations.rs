@@ -243,6 +243,23 @@ fn a_lock_timeout_is_tried_again() {
     );
 }
 
+/// On a server that speaks German to everybody but the session that migrates.
+#[test]
+fn a_lock_timeout_is_known_in_the_language_of_the_session_that_migrates() {
+    let Some(db) = crate::german::database() else {
+        return;
+    };
+    let _holder = db.running("BEGIN; LOCK TABLE users");
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
+    let mut conn = db.running("SET lc_messages = 'C'");
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db).interval(LONG))
+        .lock_timeout(Duration::from_millis(50))
+        .backoff(Backoff::none())
+        .attempts(2);
+    assert!(harness.run_pending_migrations(migrations.source()).is_err());
+    assert_eq!(harness.report().migrations[0].attempts, 2);
+}
+
 #[test]
 fn the_attempts_are_bounded() {
     let db = Database::new();
@@ -262,7 +279,18 @@ fn the_attempts_are_bounded() {
 
 #[test]
 fn a_deadlock_is_tried_again() {
-    let db = Database::new();
+    meets_a_deadlock(&Database::new(), "SELECT");
+}
+
+#[test]
+fn a_deadlock_is_known_in_the_language_of_the_session_that_migrates() {
+    if let Some(db) = crate::german::database() {
+        meets_a_deadlock(&db, "SET lc_messages = 'C'");
+    }
+}
+
+/// Migrates into a deadlock, which has to be tried again, in a session that has run `first`.
+fn meets_a_deadlock(db: &Database, first: &str) {
     let (mut other, mut observer) = (db.connect(), db.connect());
     // Whoever waits first is the one that the server ends.
     observer
@@ -271,14 +299,14 @@ fn a_deadlock_is_tried_again() {
             db.name
         ))
         .unwrap();
-    let migrations = Migrations::new(&db, &["LOCK TABLE posts; LOCK TABLE users"]);
+    let migrations = Migrations::new(db, &["LOCK TABLE posts; LOCK TABLE users"]);
     other
         .batch_execute("SET deadlock_timeout = '60s'; BEGIN; LOCK TABLE users")
         .unwrap();
     thread::scope(|scope| {
-        let (db, migrations) = (&db, &migrations);
+        let migrations = &migrations;
         let migrating = scope.spawn(move || {
-            let mut conn = db.connect();
+            let mut conn = db.running(first);
             // The watcher does not look in time.
             let mut harness = PrioritizedHarness::new(&mut conn, patient(db).interval(LONG))
                 .lock_timeout(None)
