@@ -139,7 +139,9 @@ impl QueryFragment<Pg> for SendSignal {
                     " AND pid NOT IN (SELECT r.pid FROM pg_catalog.pg_stat_replication AS r)",
                 );
                 out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND (SELECT ");
-                out.push_sql("bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ");
+                out.push_sql(
+                    "pg_catalog.bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ",
+                );
                 // Of two arrays, `unnest` is syntax and takes no schema.
                 out.push_sql("FROM unnest(");
                 out.push_bind_param::<Array<Integer>, _>(waiters)?;

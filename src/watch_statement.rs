@@ -17,8 +17,8 @@ query!(Identify => (Integer, Nullable<Timestamptz>), (i32, Option<DateTime<Utc>>
 impl QueryFragment<Pg> for Identify {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "SELECT pg_backend_pid(), (SELECT a.backend_start \
-             FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid())",
+            "SELECT pg_catalog.pg_backend_pid(), (SELECT a.backend_start \
+             FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_catalog.pg_backend_pid())",
         );
         Ok(())
     }
@@ -44,8 +44,11 @@ impl QueryFragment<Pg> for CheckWatcher {
         out.push_sql(", a.backend_start) OR a.pid = ");
         out.push_bind_param::<Integer, _>(&self.pid)?;
         out.push_sql(
-            " AND a.backend_start IS NULL), \
-             coalesce(has_table_privilege(to_regclass('pglock.signal_log'), 'INSERT'), false)",
+            " AND a.backend_start IS NULL), EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+             WHERE n.nspname = 'pglock' AND c.relname = 'signal_log' \
+             AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+             AND pg_catalog.has_table_privilege(c.oid, 'INSERT'))",
         );
         Ok(())
     }
@@ -87,7 +90,7 @@ impl QueryFragment<Pg> for Waiters {
     }
 }
 
-/// What a session holds, for the signal log: one `mode on thing` each, strongest locks of relations first.
+/// What a session holds, for the signal log: one `mode on thing` each, in alphabetical order.
 #[derive(Debug)]
 pub(crate) struct HeldBy(pub(crate) i32);
 
@@ -96,7 +99,7 @@ query!(HeldBy => Array<Text>, Vec<String>);
 impl QueryFragment<Pg> for HeldBy {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "SELECT coalesce(array_agg(h.held ORDER BY h.held), '{}') FROM (SELECT DISTINCT \
+            "SELECT coalesce(pg_catalog.array_agg(h.held ORDER BY h.held), '{}') FROM (SELECT DISTINCT \
              l.mode || ' on ' || CASE WHEN l.relation IS NOT NULL \
              THEN coalesce(n.nspname || '.' || c.relname, l.relation::text) \
              WHEN l.locktype = 'advisory' \
@@ -104,7 +107,7 @@ impl QueryFragment<Pg> for HeldBy {
              ELSE l.locktype END AS held \
              FROM pg_catalog.pg_locks AS l \
              LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation AND l.database IN (0, \
-             (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())) \
+             (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())) \
              LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
              WHERE l.granted AND l.locktype <> 'virtualxid' AND l.pid = ",
         );

@@ -9,6 +9,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationHarness};
+use diesel_pglock::prelude::*;
 use diesel_pglock::schema::signal_log;
 use diesel_pglock::{
     Backoff, Error, HarnessReport, MIGRATIONS, MigrationEvent, PrioritizedHarness, Prioritizer,
@@ -536,6 +537,27 @@ fn signals_are_recorded_in_the_log() {
         "{held:?}"
     );
     conn.revert_last_migration(migrations.source()).unwrap();
+}
+
+#[test]
+fn a_watcher_without_rights_on_the_log_is_refused_where_it_would_write_to_it() {
+    let db = Database::new();
+    let (mut conn, watcher) = (db.connect(), db.role_url());
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    let mut run = |audit: bool| {
+        let prioritizer = Prioritizer::new(watcher.clone()).audit(audit);
+        conn.prioritize(&prioritizer, |_| Ok::<_, Error>(()))
+    };
+    let is_refused = |ran: Result<(), Error>| matches!(ran, Err(Error::NoSignalLog));
+    run(false).unwrap();
+    assert!(is_refused(run(true)), "no right to the schema");
+    db.running(&format!("GRANT USAGE ON SCHEMA pglock TO {}_role", db.name));
+    assert!(is_refused(run(true)), "no right to write");
+    db.running(&format!(
+        "GRANT INSERT ON pglock.signal_log TO {}_role",
+        db.name
+    ));
+    run(true).unwrap();
 }
 
 /// One instance of an application; started by the test below in a process of its own.
