@@ -27,7 +27,7 @@ pub struct PrioritizerReport {
 pub struct Blocker {
     /// The session; `None` for a prepared transaction, which cannot be signalled.
     pub pid: Option<i32>,
-    /// Who it is and what it did when it was found.
+    /// Who it is and what it did, as seen last.
     pub activity: Option<PgActivity>,
     /// The lock that it kept somebody waiting for: us, or a session that blocked us.
     pub lock: PgLock,

@@ -1,5 +1,6 @@
 //! What the watcher does at each look; written once for threads and tasks.
 
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -46,8 +47,6 @@ pub(crate) struct Watch {
     waiting_since: Option<Instant>,
     /// How many sessions were signalled.
     victims: usize,
-    /// Whether signals have been sent at the one look that may.
-    acted: bool,
 }
 
 #[derive(Debug)]
@@ -69,7 +68,6 @@ impl Watch {
             report: PrioritizerReport::default(),
             waiting_since: None,
             victims: 0,
-            acted: false,
         }
     }
 
@@ -98,7 +96,7 @@ impl Watch {
             false => self.in_the_way(driver).await?,
         };
         self.note(rows.iter().map(|(row, _)| row));
-        if self.settings.once && self.acted {
+        if self.settings.once && self.victims > 0 {
             return Ok(());
         }
         for (row, path) in rows {
@@ -107,7 +105,6 @@ impl Watch {
             }
             self.act(driver, &row, path).await?;
         }
-        self.acted = self.victims > 0;
         Ok(())
     }
 
@@ -159,7 +156,7 @@ impl Watch {
         }
     }
 
-    /// Keeps book of who is in the way and for how long.
+    /// Keeps book of who is in the way, what they do, and for how long.
     fn note<'r>(&mut self, rows: impl Iterator<Item = &'r BlockedPgLock>) {
         for present in &mut self.present {
             present.seen = false;
@@ -183,11 +180,15 @@ impl Watch {
             .iter()
             .position(|present| is_same(&self.report.blockers[present.index], row));
         let at = known.unwrap_or_else(|| self.arrive(row));
-        &mut self.present[at]
+        let present = &mut self.present[at];
+        let known = &mut self.report.blockers[present.index];
+        let (activity, signals) = (known.activity.take(), take(&mut known.signals));
+        *known = blocker(row, activity, signals);
+        present
     }
 
     fn arrive(&mut self, row: &BlockedPgLock) -> usize {
-        let blocker = blocker(row);
+        let blocker = blocker(row, None, Vec::new());
         self.tell(PrioritizerEvent::Blocked(blocker.clone()));
         self.report.blockers.push(blocker);
         self.present.push(Present {
@@ -237,9 +238,8 @@ impl Watch {
             .settings
             .max_victims
             .is_none_or(|most| self.victims < most);
-        let is_protected = row.blocking_activity.as_ref().is_some_and(is_protected);
         let due = blocker.pid.is_some()
-            && !is_protected
+            && !blocker.protected
             && self.present[at].since.elapsed() >= self.settings.grace
             && (room || blocker.is_victim());
         due.then_some(at)
@@ -350,21 +350,24 @@ fn is_protected(activity: &PgActivity) -> bool {
     is("walsender") || is("autovacuum worker") && query.ends_with("(to prevent wraparound)")
 }
 
-fn blocker(row: &BlockedPgLock) -> Blocker {
-    let activity = row.blocking_activity.clone();
+/// A session in the way; of one that has ended since, `activity` is what was known.
+fn blocker(row: &BlockedPgLock, activity: Option<PgActivity>, signals: Vec<Signal>) -> Blocker {
+    let activity = row.blocking_activity.clone().or(activity);
     Blocker {
         pid: (row.blocking_pid != 0).then_some(row.blocking_pid),
         protected: activity.as_ref().is_some_and(is_protected),
         activity,
         lock: row.lock.clone(),
         blocked_for: Duration::ZERO,
-        signals: Vec::new(),
+        signals,
     }
 }
 
 /// A pid is given to another session once its own has ended; the start tells them apart.
+/// Of one that has ended since it was found there is no activity.
 fn is_same(blocker: &Blocker, row: &BlockedPgLock) -> bool {
     let start = |activity: Option<&PgActivity>| activity.and_then(|a| a.backend_start);
+    let seen = row.blocking_activity.as_ref();
     blocker.pid.unwrap_or_default() == row.blocking_pid
-        && start(blocker.activity.as_ref()) == start(row.blocking_activity.as_ref())
+        && (seen.is_none() || start(blocker.activity.as_ref()) == start(seen))
 }

@@ -10,7 +10,8 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::{
-    Decision, Error, Policy, Prioritizer, PrioritizerEvent, SignalKind, SignalOutcome, Victims,
+    BlockedPgLock, Decision, Error, Policy, Prioritizer, PrioritizerEvent, SignalKind,
+    SignalOutcome, Victims,
 };
 
 use crate::support::*;
@@ -575,6 +576,27 @@ fn a_blocker_that_gave_way_and_comes_back_is_moved() {
     })
     .unwrap();
     assert_eq!(told.recv_timeout(LONG), Ok(SignalOutcome::Sent));
+}
+
+#[test]
+fn the_report_says_what_a_session_did_when_it_was_signalled() {
+    let db = Database::new();
+    let (mut conn, holder) = (db.connect(), Mutex::new(idle_holder(&db)));
+    let policy = move |blocked: &BlockedPgLock, _: Duration| {
+        let query = blocked.blocking_activity.as_ref().unwrap().query.as_deref();
+        if query == Some("SELECT 'later'") {
+            return Decision::Terminate;
+        }
+        let later = "SELECT 'later'";
+        holder.lock().unwrap().batch_execute(later).unwrap();
+        Decision::Wait
+    };
+    let prioritizer = at_once(&db).policy(policy);
+    conn.prioritize(&prioritizer, alter).unwrap();
+    let report = prioritizer.report();
+    let activity = report.blockers[0].activity.as_ref().unwrap();
+    assert_eq!(activity.query.as_deref(), Some("SELECT 'later'"));
+    assert!(report.blockers[0].blocked_for > Duration::ZERO);
 }
 
 #[test]
