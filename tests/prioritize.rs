@@ -675,3 +675,34 @@ fn a_walsender_is_spared_also_by_a_watcher_that_may_not_see_what_it_is() {
     drop(input);
     assert!(walsender.wait().unwrap().success(), "it was not disturbed");
 }
+
+#[test]
+fn an_autovacuum_that_prevents_a_wraparound_is_spared() {
+    let server = pglock_sandbox::Sandbox::builder()
+        .setting("autovacuum_naptime", "1s")
+        .start()
+        .unwrap();
+    let db = Database::on(&server);
+    let mut conn = db.connect();
+    // Old as soon as it can be, and vacuumed as slowly.
+    conn.batch_execute(
+        "INSERT INTO users (name) SELECT repeat('x', 1000) FROM generate_series(1, 5000);
+         ALTER TABLE users SET (autovacuum_freeze_max_age = 100000,
+             autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)",
+    )
+    .unwrap();
+    conn.batch_execute(
+        "DO $$ BEGIN FOR i IN 1..100001 LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$",
+    )
+    .unwrap();
+    let vacuuming = "SELECT count(*) FROM pg_stat_activity JOIN pg_locks USING (pid)
+                     WHERE query LIKE '%(to prevent wraparound)' AND granted
+                     AND relation = 'users'::regclass";
+    wait_until("the table is vacuumed", || count(&mut conn, vacuuming) == 1);
+    let prioritizer = at_once(&db).lock_timeout(Duration::from_secs(1));
+    assert!(conn.prioritize(&prioritizer, alter).is_err());
+    let report = prioritizer.report();
+    assert!(report.blockers[0].protected, "{report}");
+    assert!(report.blockers[0].signals.is_empty(), "{report}");
+    assert_eq!(count(&mut conn, vacuuming), 1);
+}
