@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -112,6 +112,31 @@ fn a_blocked_migration_gets_through() {
         locks.contains(&("public.users".into(), TableLockMode::AccessExclusive)),
         "{locks:?}"
     );
+}
+
+#[test]
+fn clones_of_one_prioritizer_report_each_run_by_itself() {
+    let dbs = [Database::new(), Database::new()];
+    let prioritizer = at_once(&dbs[0]).grace(Duration::from_millis(200));
+    let both = Barrier::new(dbs.len());
+    thread::scope(|scope| {
+        for db in &dbs {
+            let (prioritizer, both) = (prioritizer.clone(), &both);
+            scope.spawn(move || {
+                let mut holder = db.connect();
+                let held = pid(&mut holder);
+                holder
+                    .batch_execute("BEGIN; UPDATE users SET name = 'held'")
+                    .unwrap();
+                let migrations = Migrations::new(db, &["ALTER TABLE users ADD COLUMN age int"]);
+                both.wait();
+                let report = run(db, &migrations, prioritizer);
+                let victims = report.migrations[0].victims();
+                let victims: Vec<_> = victims.map(|victim| victim.pid).collect();
+                assert_eq!(victims, [Some(held)]);
+            });
+        }
+    });
 }
 
 #[test]
