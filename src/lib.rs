@@ -134,6 +134,7 @@ mod prioritized_harness;
 mod prioritizer;
 mod prioritizer_report;
 mod relation_kind;
+mod relation_oid;
 #[cfg(feature = "migrations")]
 mod runners_lock;
 mod scope;

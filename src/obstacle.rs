@@ -12,6 +12,7 @@ use crate::advisory_statement::AdvisoryTarget;
 use crate::brief::brief;
 use crate::driver::{ColumnsOf, Driver};
 use crate::one_line::quoted;
+use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
 use crate::schema::pg_locks;
 use crate::table_statement::TableTarget;
 use crate::{BackendState, LockMode, PgActivity, PgLock, PgLockDsl};
@@ -82,8 +83,12 @@ impl QueryFragment<Pg> for IsOnAny {
              \"pg_catalog\".\"pg_locks\".\"database\" IN (0, \
              (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) AND \
              \"pg_catalog\".\"pg_locks\".\"relation\" = ANY (ARRAY(\
-             WITH RECURSIVE those(id) AS (SELECT pg_catalog.to_regclass(name)::oid FROM pg_catalog.unnest(",
+             WITH RECURSIVE those(id) AS (SELECT ",
         );
+        out.push_sql(BEFORE_NAME);
+        out.push_sql("names.name");
+        out.push_sql(BEHIND_NAME);
+        out.push_sql(" FROM pg_catalog.unnest(");
         out.push_bind_param::<Array<Text>, _>(&self.tables)?;
         out.push_sql(") AS names(name)");
         if !self.only {

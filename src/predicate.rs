@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
 
+use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
 use crate::schema::pg_locks;
 use crate::{AdvisoryKey, LockableTable};
 
@@ -28,16 +29,16 @@ impl IsOn {
     }
 }
 
-// `to_regclass` finds the relation as a query would, through the `search_path`
-// when no schema is given, and is NULL when there is none. It stands in a
-// subquery, so that it is called once and not per lock. Another database may
-// use the same number for another relation.
+// The name stands in a subquery, so that it is looked up once and not per lock.
+// Another database may use the same number for another relation.
 impl QueryFragment<Pg> for IsOn {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("(\"pg_catalog\".\"pg_locks\".\"relation\" = (SELECT pg_catalog.to_regclass(");
+        out.push_sql("(\"pg_catalog\".\"pg_locks\".\"relation\" = ");
+        out.push_sql(BEFORE_NAME);
         out.push_bind_param::<Text, _>(&self.relation)?;
+        out.push_sql(BEHIND_NAME);
         out.push_sql(
-            ")::pg_catalog.oid) AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0, \
+            " AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0, \
              (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())))",
         );
         Ok(())

@@ -134,6 +134,26 @@ fn a_table_is_found_by_schema_and_name() {
 }
 
 #[test]
+fn a_role_without_the_right_to_a_schema_may_look_for_its_tables() {
+    let db = Database::new();
+    let mut conn = PgConnection::establish(&db.role_url()).unwrap();
+    db.running(
+        r#"CREATE SCHEMA "Hidden"; CREATE TABLE "Hidden".users (id int);
+           CREATE SCHEMA other; CREATE TABLE other."users.2" (id int)"#,
+    );
+    let _holder = db.running(r#"BEGIN; LOCK TABLE "Hidden".users, other."users.2""#);
+    let mut locks = |name: &str| -> QueryResult<i64> {
+        let locks = PgLock::query().on_relation(name).count();
+        locks.get_result(&mut conn)
+    };
+    assert_eq!(locks(r#""Hidden".users"#), Ok(1));
+    assert_eq!(locks(r#"OTHER."users.2""#), Ok(1));
+    assert_eq!(locks("other.users"), Ok(0));
+    assert_eq!(locks("hidden.users"), Ok(0));
+    assert!(locks(r#"other."users"#).is_err(), "no name at all");
+}
+
+#[test]
 fn an_advisory_key_is_looked_for_in_its_own_key_space_and_database() {
     let (here, there) = (Database::new(), Database::new());
     let (mut here, mut there) = (here.connect(), there.connect());

@@ -26,6 +26,8 @@ mod output;
 mod priority;
 mod progress;
 mod relation;
+#[path = "../../relation_oid.rs"]
+mod relation_oid;
 mod selection;
 mod settings;
 mod settings_file;
