@@ -222,7 +222,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// [`Prioritizer::audit`].
 ///
 /// Run them beside your own, with any harness. Their version is a low one, so that
-/// `revert_last_migration` of your own source does not meet it.
+/// `revert_last_migration` of your own source does not meet it. `revert_all_migrations`
+/// does, of which Diesel's own harness makes an error once all else is reverted;
+/// [`PrioritizedHarness`] leaves them in place.
 #[cfg(feature = "migrations")]
 pub const MIGRATIONS: diesel_migrations::EmbeddedMigrations =
     diesel_migrations::embed_migrations!();

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use diesel::connection::LoadConnection;
-use diesel::migration::{Migration, MigrationVersion, Result};
+use diesel::migration::{Migration, MigrationSource, MigrationVersion, Result};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
@@ -17,8 +17,8 @@ use crate::schema::pg_locks;
 use crate::statement::BackendPid;
 use crate::want_of_lock::is_want_of_lock;
 use crate::{
-    Backoff, MigrationEvent, MigrationReport, PgLock, PgLockConnection, Prioritizer, RelationKind,
-    TakenLock, WatcherSource,
+    Backoff, MIGRATIONS, MigrationEvent, MigrationReport, PgLock, PgLockConnection, Prioritizer,
+    RelationKind, TakenLock, WatcherSource,
 };
 
 /// How long a statement of a migration waits for a lock, unless said.
@@ -62,6 +62,8 @@ pub(crate) struct MigrationRun<'r, C, S> {
     pub(crate) prioritizer: &'r Prioritizer<S>,
     pub(crate) settings: &'r Settings,
     pub(crate) reports: &'r mut Vec<MigrationReport>,
+    /// What is in the history and means nothing to this run.
+    pub(crate) left_out: Vec<MigrationVersion<'static>>,
 }
 
 /// Which way.
@@ -91,7 +93,9 @@ where
     }
 
     fn applied_migrations(&mut self) -> Result<Vec<MigrationVersion<'static>>> {
-        self.conn.applied_migrations()
+        let mut applied = self.conn.applied_migrations()?;
+        applied.retain(|version| !self.left_out.contains(version));
+        Ok(applied)
     }
 }
 
@@ -100,6 +104,15 @@ where
     C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
     S: WatcherSource,
 {
+    /// Leaves the crate's own migrations in peace, unless they are what is to be reverted:
+    /// Diesel reverts a source only if that has all that was ever applied.
+    pub(crate) fn leave_out_own(&mut self, source: &impl MigrationSource<Pg>) -> Result<()> {
+        let meant = versions(source)?;
+        self.left_out = versions(&MIGRATIONS)?;
+        self.left_out.retain(|version| !meant.contains(version));
+        Ok(())
+    }
+
     fn migrate(
         &mut self,
         migration: &dyn Migration<Pg>,
@@ -213,6 +226,12 @@ where
             on_event(&MigrationEvent::Prioritizer(event.clone()));
         })
     }
+}
+
+fn versions(source: &impl MigrationSource<Pg>) -> Result<Vec<MigrationVersion<'static>>> {
+    let migrations = source.migrations()?;
+    let versions = migrations.iter().map(|it| it.name().version().as_owned());
+    Ok(versions.collect())
 }
 
 fn report_of(migration: &dyn Migration<Pg>, direction: Direction) -> MigrationReport {

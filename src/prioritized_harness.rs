@@ -159,6 +159,7 @@ where
             prioritizer: &self.prioritizer,
             settings: &self.settings,
             reports: &mut self.report.migrations,
+            left_out: Vec::new(),
         });
         let released = guard.release();
         result.and_then(|value| Ok(released.map(|()| value)?))
@@ -226,18 +227,25 @@ where
         self.alone(|run| Ok(run.run_next_migration(source)?.as_owned()))
     }
 
+    /// Reverts all that is applied, but for [`MIGRATIONS`](crate::MIGRATIONS) that the source lacks.
     fn revert_all_migrations<M: MigrationSource<Pg>>(
         &mut self,
         source: M,
     ) -> Result<Vec<MigrationVersion<'_>>> {
-        self.alone(|run| owned(run.revert_all_migrations(source)?))
+        self.alone(|run| {
+            run.leave_out_own(&source)?;
+            owned(run.revert_all_migrations(source)?)
+        })
     }
 
     fn revert_last_migration<M: MigrationSource<Pg>>(
         &mut self,
         source: M,
     ) -> Result<MigrationVersion<'static>> {
-        self.alone(|run| run.revert_last_migration(source))
+        self.alone(|run| {
+            run.leave_out_own(&source)?;
+            run.revert_last_migration(source)
+        })
     }
 
     /// Runs it unless another runner has, since it was found pending.

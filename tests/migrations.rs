@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationHarness};
+use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationError, MigrationHarness};
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::signal_log;
 use diesel_pglock::{
@@ -412,6 +412,28 @@ fn next_and_revert_are_as_careful() {
         .collect();
     assert_eq!(directions, [false, false, true, true]);
     assert_eq!((applied(&db), advisory_locks(&db)), (0, 0));
+}
+
+#[test]
+fn the_signal_log_stays_when_an_application_reverts_all_of_its_migrations() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()", "CREATE TABLE two ()"]);
+    let mut conn = db.connect();
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    let reverted = harness.revert_all_migrations(migrations.source()).unwrap();
+    assert_eq!(reverted.len(), 2);
+    let none = harness
+        .revert_last_migration(migrations.source())
+        .unwrap_err();
+    assert!(
+        matches!(none.downcast_ref(), Some(MigrationError::NoMigrationRun)),
+        "{none}"
+    );
+    assert_eq!(applied(&db), 1, "the log's own");
+    assert_eq!(harness.revert_all_migrations(MIGRATIONS).unwrap().len(), 1);
+    assert_eq!(applied(&db), 0);
 }
 
 #[test]
