@@ -1,9 +1,10 @@
-//! Taking and giving back an advisory lock: the order of statements, and what follows from each reply.
+//! Taking an advisory lock: the order of statements, and what follows from each reply.
 
 use std::time::{Duration, Instant};
 
+use crate::advisory_hold::{AdvisoryHold, is_outside, may_hold, session_changed};
 use crate::advisory_statement::{
-    AdvisoryHeld, AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock, WaitForAdvisoryLock,
+    AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock, WaitForAdvisoryLock,
 };
 use crate::driver::{Driver, Unsettled};
 use crate::statement::{ACQUIRED, TakeOutcome};
@@ -13,25 +14,15 @@ use crate::{Error, Result, obstacle};
 /// What `.xact()` takes, in an error.
 pub(crate) const XACT_LOCK: &str = "a transaction's advisory lock";
 
-/// A session lock that was taken and has to be given back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    target: AdvisoryTarget,
-    /// The backend that has the lock; behind a pooler the next statement may meet another.
-    backend: i32,
-    /// How many transactions were open when it was taken.
-    depth: u32,
-}
-
 /// Takes a session lock or says who has it.
 pub(crate) async fn acquire(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     wait: Wait,
-) -> Result<Held> {
+) -> Result<AdvisoryHold> {
     let started = Instant::now();
     match take(driver, target, wait.of_acquire()?).await? {
-        Some(held) => Ok(held),
+        Some(hold) => Ok(hold),
         None => Err(not_acquired(driver, target, wait.since(started)).await),
     }
 }
@@ -41,7 +32,7 @@ pub(crate) async fn try_acquire(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     wait: Wait,
-) -> Result<Option<Held>> {
+) -> Result<Option<AdvisoryHold>> {
     take(driver, target, wait.of_try()?).await
 }
 
@@ -90,17 +81,17 @@ async fn take(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     patience: Patience,
-) -> Result<Option<Held>> {
+) -> Result<Option<AdvisoryHold>> {
     let depth = driver.depth()?;
     let mut session = Unsettled::new(driver);
     let backend = attempt(session.driver(), target, patience).await;
     session.settle();
-    let held = |backend| Held {
+    let hold = |backend| AdvisoryHold {
         target,
         backend,
         depth,
     };
-    Ok(backend?.map(held))
+    Ok(backend?.map(hold))
 }
 
 /// First a try, in one round trip; a wait only when that said no.
@@ -128,14 +119,6 @@ async fn after_failed_try(driver: &mut impl Driver, target: AdvisoryTarget) {
     if is_outside(driver) && may_hold(driver, target).await {
         driver.end_session().await;
     }
-}
-
-fn is_outside(driver: &mut impl Driver) -> bool {
-    driver.depth().is_ok_and(|depth| depth == 0)
-}
-
-async fn may_hold(driver: &mut impl Driver, target: AdvisoryTarget) -> bool {
-    driver.ask(AdvisoryHeld(target)).await.unwrap_or(true)
 }
 
 /// Waits on the server, on the backend whose try said no; whether the lock came.
@@ -208,93 +191,4 @@ async fn after_changed_session(
 ) -> Error {
     after_failed_wait(driver, target, found).await;
     session_changed(target, expected, found)
-}
-
-/// Gives a session lock back, once.
-///
-/// When that cannot be done, as in an aborted transaction, the connection is
-/// marked broken: a pool drops it, and the lock goes with the session.
-pub(crate) async fn release(driver: &mut impl Driver, held: &Held) -> Result<()> {
-    let Held {
-        target, backend, ..
-    } = *held;
-    let mut session = Unsettled::new(driver);
-    let released = match session
-        .driver()
-        .ask(AdvisoryUnlock { target, backend })
-        .await
-    {
-        Ok(reply) => released(held, reply),
-        Err(error) => after_failed_release(session.driver(), target, error).await,
-    };
-    if let Ok(()) | Err(Error::NotHeld(_)) = released {
-        session.settle();
-    }
-    released
-}
-
-fn released(held: &Held, reply: (bool, i32)) -> Result<()> {
-    match reply {
-        (_, backend) if backend != held.backend => {
-            Err(session_changed(held.target, held.backend, backend))
-        }
-        (false, _) => Err(Error::NotHeld(held.target.key)),
-        (true, _) => Ok(()),
-    }
-}
-
-/// A release that was cancelled may have done its work. Where it may not have,
-/// another one could take away an outer hold, for the server does not show how
-/// often a lock is held: then the session has to end.
-async fn after_failed_release(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    error: Error,
-) -> Result<()> {
-    if !is_outside(driver) {
-        return Err(error);
-    }
-    if may_hold(driver, target).await {
-        driver.end_session().await;
-        return Err(error);
-    }
-    Ok(())
-}
-
-fn session_changed(target: AdvisoryTarget, expected: i32, found: i32) -> Error {
-    Error::SessionChanged {
-        what: target.to_string(),
-        expected,
-        found: (found != expected).then_some(found),
-    }
-}
-
-/// Before a closure runs under the lock: in a transaction it gets a savepoint,
-/// so that the lock can be released after an error in it.
-pub(crate) async fn enter(driver: &mut impl Driver, held: &Held) -> Result<()> {
-    match held.depth {
-        0 => Ok(()),
-        _ => Ok(driver.begin().await?),
-    }
-}
-
-/// After the closure: closes the savepoint as the closure ended, then releases.
-pub(crate) async fn leave(driver: &mut impl Driver, held: &Held, succeeded: bool) -> Result<()> {
-    let mut session = Unsettled::new(driver);
-    let closed = match held.depth {
-        0 => Ok(()),
-        depth => session.driver().close(depth, succeeded).await,
-    };
-    session.settle();
-    release(driver, held).await?;
-    closed
-}
-
-/// After a panic: whatever transaction the closure left open is rolled back first.
-pub(crate) async fn abandon(driver: &mut impl Driver, held: &Held) -> Result<()> {
-    let mut session = Unsettled::new(driver);
-    // A rollback that fails leaves the release to fail, which marks the connection.
-    let _ = session.driver().unwind(held.depth).await;
-    session.settle();
-    release(driver, held).await
 }

@@ -6,7 +6,7 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::advisory_flow::{self as flow, Held};
+use crate::advisory_hold::AdvisoryHold;
 use crate::driver::{SyncDriver, ready};
 use crate::{Error, Result};
 
@@ -26,17 +26,17 @@ where
 {
     conn: &'c mut C,
     /// `None` once it was given back.
-    held: Option<Held>,
+    hold: Option<AdvisoryHold>,
 }
 
 impl<'c, C> AdvisoryGuard<'c, C>
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    pub(crate) fn new(conn: &'c mut C, held: Held) -> Self {
+    pub(crate) fn new(conn: &'c mut C, hold: AdvisoryHold) -> Self {
         Self {
             conn,
-            held: Some(held),
+            hold: Some(hold),
         }
     }
 
@@ -49,8 +49,8 @@ where
     /// [`Error::Query`] when the server cannot be asked.
     #[doc(alias = "pg_advisory_unlock")]
     pub fn release(mut self) -> Result<()> {
-        match self.held.take() {
-            Some(held) => ready(flow::release(&mut SyncDriver(self.conn), &held)),
+        match self.hold.take() {
+            Some(hold) => ready(hold.release(&mut SyncDriver(self.conn))),
             None => Ok(()),
         }
     }
@@ -60,17 +60,13 @@ where
     where
         E: From<Error>,
     {
-        let Some(held) = self.held else {
+        let Some(hold) = self.hold else {
             return f(self.conn);
         };
-        ready(flow::enter(&mut SyncDriver(self.conn), &held))?;
+        ready(hold.enter(&mut SyncDriver(self.conn)))?;
         let result = f(self.conn);
-        self.held = None;
-        let left = ready(flow::leave(
-            &mut SyncDriver(self.conn),
-            &held,
-            result.is_ok(),
-        ));
+        self.hold = None;
+        let left = ready(hold.leave(&mut SyncDriver(self.conn), result.is_ok()));
         result.and_then(|value| Ok(left.map(|()| value)?))
     }
 }
@@ -80,9 +76,8 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = self.held.as_ref();
         f.debug_struct("AdvisoryGuard")
-            .field("held", &held)
+            .field("hold", &self.hold)
             .finish_non_exhaustive()
     }
 }
@@ -112,12 +107,12 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     fn drop(&mut self) {
-        let Some(held) = self.held.take() else { return };
+        let Some(hold) = self.hold.take() else { return };
         let mut driver = SyncDriver(&mut *self.conn);
         // Nobody is left to be told; what could not be released is marked broken.
         let _ = match thread::panicking() {
-            true => ready(flow::abandon(&mut driver, &held)),
-            false => ready(flow::release(&mut driver, &held)),
+            true => ready(hold.abandon(&mut driver)),
+            false => ready(hold.release(&mut driver)),
         };
     }
 }

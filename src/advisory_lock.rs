@@ -84,8 +84,8 @@ where
     /// ```
     pub fn acquire(self) -> Result<AdvisoryGuard<'c, C>> {
         let Self { conn, target, wait } = self;
-        let held = ready(flow::acquire(&mut SyncDriver(conn), target, wait))?;
-        Ok(AdvisoryGuard::new(conn, held))
+        let hold = ready(flow::acquire(&mut SyncDriver(conn), target, wait))?;
+        Ok(AdvisoryGuard::new(conn, hold))
     }
 
     /// Takes the lock if it can be had; `None` when somebody else has it.
@@ -110,8 +110,8 @@ where
     /// ```
     pub fn try_acquire(self) -> Result<Option<AdvisoryGuard<'c, C>>> {
         let Self { conn, target, wait } = self;
-        let held = ready(flow::try_acquire(&mut SyncDriver(conn), target, wait))?;
-        Ok(held.map(|held| AdvisoryGuard::new(conn, held)))
+        let hold = ready(flow::try_acquire(&mut SyncDriver(conn), target, wait))?;
+        Ok(hold.map(|hold| AdvisoryGuard::new(conn, hold)))
     }
 
     /// Runs `f` while the lock is held.

@@ -3,7 +3,8 @@ use std::future::Future;
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
-use crate::advisory_flow::{self as flow, Held};
+use crate::advisory_flow as flow;
+use crate::advisory_hold::AdvisoryHold;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{AsyncClosure, end};
@@ -99,8 +100,8 @@ where
     {
         async move {
             let mut driver = AsyncDriver(self.conn);
-            let held = flow::acquire(&mut driver, self.target, self.wait).await?;
-            run_held(driver, held, f).await
+            let hold = flow::acquire(&mut driver, self.target, self.wait).await?;
+            run_held(driver, hold, f).await
         }
     }
 
@@ -148,14 +149,18 @@ where
         async move {
             let mut driver = AsyncDriver(self.conn);
             match flow::try_acquire(&mut driver, self.target, self.wait).await? {
-                Some(held) => run_held(driver, held, f).await.map(Some),
+                Some(hold) => run_held(driver, hold, f).await.map(Some),
                 None => Ok(None),
             }
         }
     }
 }
 
-async fn run_held<C, R, E, F>(mut driver: AsyncDriver<'_, C>, held: Held, f: F) -> Result<R, E>
+async fn run_held<C, R, E, F>(
+    mut driver: AsyncDriver<'_, C>,
+    hold: AdvisoryHold,
+    f: F,
+) -> Result<R, E>
 where
     C: AsyncConnection<Backend = Pg>,
     F: AsyncClosure<C, R, E>,
@@ -163,12 +168,12 @@ where
     R: Send,
 {
     let mut session = Unsettled::new(&mut driver);
-    flow::enter(session.driver(), &held).await?;
+    hold.enter(session.driver()).await?;
     let ended = end(f(&mut *session.driver().0)).await;
     session.settle();
     let left = match ended.panicked() {
-        true => flow::abandon(&mut driver, &held).await,
-        false => flow::leave(&mut driver, &held, ended.succeeded()).await,
+        true => hold.abandon(&mut driver).await,
+        false => hold.leave(&mut driver, ended.succeeded()).await,
     };
     ended.and(left)
 }

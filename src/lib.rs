@@ -73,6 +73,7 @@ pub mod schema;
 
 mod advisory_flow;
 mod advisory_guard;
+mod advisory_hold;
 mod advisory_key;
 mod advisory_lock;
 mod advisory_statement;

@@ -184,7 +184,7 @@ where
     loop {
         let is_last = patience.is_some_and(|patience| started.elapsed() >= patience);
         match ready(flow::try_acquire(&mut SyncDriver(conn), target, Wait::No))? {
-            Some(held) => return Ok(AdvisoryGuard::new(conn, held)),
+            Some(hold) => return Ok(AdvisoryGuard::new(conn, hold)),
             // Asked once more, for the error that names the other runner.
             None if is_last => {
                 let mut refused = conn.advisory(key).nowait().acquire();
