@@ -130,6 +130,7 @@ mod pg_lock_dsl;
 mod policy;
 mod predicate;
 mod prepared_transaction;
+mod presence;
 #[cfg(feature = "migrations")]
 mod prioritized_harness;
 mod prioritizer;

@@ -1,6 +1,5 @@
 //! What the watcher does at each look; written once for threads and tasks.
 
-use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use diesel::query_builder::Query;
 
 use crate::driver::{ColumnsOf, Driver};
 use crate::policy::Decision;
+use crate::presence::Presence;
 use crate::prioritizer::{Settings, Victims};
 use crate::schema::{blocking, pg_locks};
 use crate::signal::{Provided, SendSignal};
@@ -18,8 +18,7 @@ use crate::trace;
 use crate::wait_chain::WaitChain;
 use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Identify, Waiters};
 use crate::{
-    BlockedPgLock, Blocker, Error, PgActivity, PrioritizerEvent, PrioritizerReport, Result, Signal,
-    SignalKind, SignalOutcome,
+    BlockedPgLock, Error, PrioritizerEvent, PrioritizerReport, Result, Signal, SignalKind,
 };
 
 /// The session that is let through.
@@ -40,23 +39,11 @@ impl Us {
 pub(crate) struct Watch {
     us: Us,
     settings: Settings,
-    /// Who is in the way now, by its place in the report.
-    present: Vec<Present>,
+    presence: Presence,
+    /// The blockers are added at the end.
     report: PrioritizerReport,
     /// Since when we wait for somebody.
     waiting_since: Option<Instant>,
-    /// How many sessions were signalled.
-    victims: usize,
-}
-
-#[derive(Debug)]
-struct Present {
-    /// Its place in the report.
-    index: usize,
-    since: Instant,
-    cancelled: Option<Instant>,
-    terminated: bool,
-    seen: bool,
 }
 
 impl Watch {
@@ -64,10 +51,9 @@ impl Watch {
         Self {
             us,
             settings,
-            present: Vec::new(),
+            presence: Presence::default(),
             report: PrioritizerReport::default(),
             waiting_since: None,
-            victims: 0,
         }
     }
 
@@ -86,7 +72,7 @@ impl Watch {
     pub(crate) async fn look(
         &mut self,
         driver: &mut impl Driver,
-        stopped: &(dyn Fn() -> bool + Send + std::marker::Sync),
+        stopped: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<()> {
         self.report.looks += 1;
         let blocking = driver.ask(BlockingPids(self.us.pid)).await?;
@@ -95,8 +81,10 @@ impl Watch {
             true => Vec::new(),
             false => self.in_the_way(driver).await?,
         };
-        self.note(rows.iter().map(|(row, _)| row));
-        if self.settings.once && self.victims > 0 {
+        for newcomer in self.presence.note(rows.iter().map(|(row, _)| row)) {
+            self.tell(PrioritizerEvent::Blocked(newcomer));
+        }
+        if self.settings.once && self.presence.victims() > 0 {
             return Ok(());
         }
         for (row, path) in rows {
@@ -156,51 +144,6 @@ impl Watch {
         }
     }
 
-    /// Keeps book of who is in the way, what they do, and for how long.
-    fn note<'r>(&mut self, rows: impl Iterator<Item = &'r BlockedPgLock>) {
-        for present in &mut self.present {
-            present.seen = false;
-        }
-        for row in rows {
-            let now = self.now_present(row);
-            now.seen = true;
-        }
-        let report = &mut self.report;
-        self.present.retain(|present| {
-            if present.seen {
-                report.blockers[present.index].blocked_for = present.since.elapsed();
-            }
-            present.seen
-        });
-    }
-
-    fn now_present(&mut self, row: &BlockedPgLock) -> &mut Present {
-        let known = self
-            .present
-            .iter()
-            .position(|present| is_same(&self.report.blockers[present.index], row));
-        let at = known.unwrap_or_else(|| self.arrive(row));
-        let present = &mut self.present[at];
-        let known = &mut self.report.blockers[present.index];
-        let (activity, signals) = (known.activity.take(), take(&mut known.signals));
-        *known = blocker(row, activity, signals);
-        present
-    }
-
-    fn arrive(&mut self, row: &BlockedPgLock) -> usize {
-        let blocker = blocker(row, None, Vec::new());
-        self.tell(PrioritizerEvent::Blocked(blocker.clone()));
-        self.report.blockers.push(blocker);
-        self.present.push(Present {
-            index: self.report.blockers.len() - 1,
-            since: Instant::now(),
-            cancelled: None,
-            terminated: false,
-            seen: true,
-        });
-        self.present.len() - 1
-    }
-
     /// Signals one session, if its time has come.
     async fn act(
         &mut self,
@@ -231,23 +174,20 @@ impl Watch {
     /// Its place among those present, when it has been in the way for long enough,
     /// can be signalled at all, and there is room for one more.
     fn due(&self, row: &BlockedPgLock) -> Option<usize> {
-        let is_row = |p: &Present| is_same(&self.report.blockers[p.index], row);
-        let at = self.present.iter().position(is_row)?;
-        let blocker = &self.report.blockers[self.present[at].index];
-        let room = self
-            .settings
-            .max_victims
-            .is_none_or(|most| self.victims < most);
+        let at = self.presence.find(row)?;
+        let blocker = self.presence.blocker(at);
+        let most = self.settings.max_victims;
+        let room = most.is_none_or(|most| self.presence.victims() < most);
         let due = blocker.pid.is_some()
             && !blocker.protected
-            && self.present[at].since.elapsed() >= self.settings.grace
+            && self.presence.present(at).since.elapsed() >= self.settings.grace
             && (room || blocker.is_victim());
         due.then_some(at)
     }
 
     /// What the policy says, unless that was sent already.
     fn decide(&self, at: usize, row: &BlockedPgLock) -> Decision {
-        let present = &self.present[at];
+        let present = self.presence.present(at);
         let since_cancel = present.cancelled.map(|at| at.elapsed());
         let decision = self
             .settings
@@ -261,25 +201,11 @@ impl Watch {
     }
 
     fn record(&mut self, at: usize, signal: &Signal) {
-        let present = &mut self.present[at];
-        match signal.kind {
-            // It had stepped aside; should it come back, its time begins anew.
-            _ if signal.outcome == SignalOutcome::Gone => {
-                present.since = Instant::now();
-                present.cancelled = None;
-            }
-            SignalKind::Cancel => present.cancelled = Some(Instant::now()),
-            SignalKind::Terminate => present.terminated = true,
-        }
-        let blocker = &mut self.report.blockers[present.index];
-        let was_victim = blocker.is_victim();
-        blocker.signals.push(signal.clone());
-        self.victims += usize::from(blocker.is_victim() && !was_victim);
-        let event = PrioritizerEvent::Signalled {
-            blocker: blocker.clone(),
+        self.presence.record(at, signal.clone());
+        self.tell(PrioritizerEvent::Signalled {
+            blocker: self.presence.blocker(at).clone(),
             signal: signal.clone(),
-        };
-        self.tell(event);
+        });
     }
 
     /// A signal that cannot be recorded is reported; it has been sent.
@@ -290,7 +216,7 @@ impl Watch {
         signal: &Signal,
         held: Vec<String>,
     ) {
-        let blocker = &self.report.blockers[self.present[at].index];
+        let blocker = self.presence.blocker(at);
         let entry = crate::signal_log::entry(blocker, signal, held, self.us.pid);
         if let Err(error) = driver.execute(entry).await {
             self.fail(&Error::from(error));
@@ -319,14 +245,14 @@ impl Watch {
 
     /// How long until the next look: an interval, or less when a grace period ends sooner.
     pub(crate) fn pause(&self) -> Duration {
-        let left = |present: &Present| self.settings.grace.checked_sub(present.since.elapsed());
-        let soonest = self.present.iter().filter_map(left).min();
         let interval = self.settings.interval;
+        let soonest = self.presence.soonest(self.settings.grace);
         soonest.map_or(interval, |soonest| soonest.min(interval))
     }
 
     pub(crate) fn into_report(mut self) -> PrioritizerReport {
         self.note_waiting(false);
+        self.report.blockers = self.presence.into_blockers();
         self.report
     }
 }
@@ -340,34 +266,4 @@ fn statement(kind: SignalKind, row: &BlockedPgLock, path: Vec<(i32, i32)>) -> Se
         backend_start: row.blocking_activity.as_ref().and_then(|a| a.backend_start),
         provided: Provided::Leads { waiters, blockers },
     }
-}
-
-/// Sessions that nobody is better off without: a walsender feeds a replica, and an
-/// autovacuum that prevents a wraparound would start over, with less time left.
-fn is_protected(activity: &PgActivity) -> bool {
-    let is = |kind| activity.backend_type.as_deref() == Some(kind);
-    let query = activity.query.as_deref().unwrap_or_default();
-    is("walsender") || is("autovacuum worker") && query.ends_with("(to prevent wraparound)")
-}
-
-/// A session in the way; of one that has ended since, `activity` is what was known.
-fn blocker(row: &BlockedPgLock, activity: Option<PgActivity>, signals: Vec<Signal>) -> Blocker {
-    let activity = row.blocking_activity.clone().or(activity);
-    Blocker {
-        pid: (row.blocking_pid != 0).then_some(row.blocking_pid),
-        protected: activity.as_ref().is_some_and(is_protected),
-        activity,
-        lock: row.lock.clone(),
-        blocked_for: Duration::ZERO,
-        signals,
-    }
-}
-
-/// A pid is given to another session once its own has ended; the start tells them apart.
-/// Of one that has ended since it was found there is no activity.
-fn is_same(blocker: &Blocker, row: &BlockedPgLock) -> bool {
-    let start = |activity: Option<&PgActivity>| activity.and_then(|a| a.backend_start);
-    let seen = row.blocking_activity.as_ref();
-    blocker.pid.unwrap_or_default() == row.blocking_pid
-        && (seen.is_none() || start(blocker.activity.as_ref()) == start(seen))
 }
