@@ -60,7 +60,8 @@ pub trait PgLockDsl: Sized {
     /// Keeps the locks on a relation, and on its pages and rows.
     ///
     /// The name is read as SQL reads it: `public.users`, `"Odd Name"`, or `users`
-    /// along the `search_path`. Of a name that means nothing there are no locks.
+    /// along the `search_path`. Of a name that means nothing there are no locks; a text
+    /// that is no name at all is an error before PostgreSQL 16.
     fn on_relation(self, name: impl Into<String>) -> On<Self>
     where
         Self: FilterDsl<IsOn>,
