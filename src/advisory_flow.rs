@@ -76,7 +76,7 @@ async fn take_xact(
     Ok(granted || wait_for(driver, target, patience, backend).await?)
 }
 
-/// A future dropped in here may leave the lock behind, so the connection is then marked broken.
+/// A future dropped in here may leave the lock behind, so the session then ends.
 async fn take(
     driver: &mut impl Driver,
     target: AdvisoryTarget,

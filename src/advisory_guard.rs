@@ -14,11 +14,11 @@ use crate::{Error, Result};
 ///
 /// It is the connection as well: use it for the statements that the lock protects.
 ///
-/// In a transaction that a failed statement has aborted, nothing can be released:
-/// the connection is marked broken, so that a pool drops it and the lock goes with
-/// the session. Take the guard outside and open the transaction on it, or use
-/// [`run`](crate::AdvisoryLock::run), which has a savepoint. A release that fails
-/// elsewhere ends the session. [`release`](Self::release) tells of that; dropping does not.
+/// A release that fails ends the session, and the lock goes with it; a pool replaces the
+/// connection. In a transaction that a failed statement has aborted, each release does:
+/// take the guard outside and open the transaction on it, or use
+/// [`run`](crate::AdvisoryLock::run), which has a savepoint. [`release`](Self::release)
+/// tells of that; dropping does not.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct AdvisoryGuard<'c, C>
 where
@@ -109,7 +109,7 @@ where
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
         let mut driver = SyncDriver(&mut *self.conn);
-        // Nobody is left to be told; what could not be released is marked broken.
+        // Nobody is left to be told; where it cannot be released, the session ends.
         let _ = match thread::panicking() {
             true => ready(hold.abandon(&mut driver)),
             false => ready(hold.release(&mut driver)),

@@ -47,8 +47,8 @@ impl AdvisoryHold {
 
     /// Gives the lock back, once.
     ///
-    /// When that cannot be done, as in an aborted transaction, the connection is
-    /// marked broken: a pool drops it, and the lock goes with the session.
+    /// When that cannot be done, as in an aborted transaction, the session ends, and the
+    /// lock with it; a pool drops the connection.
     pub(crate) async fn release(self, driver: &mut impl Driver) -> Result<()> {
         let Self {
             target, backend, ..
@@ -59,8 +59,10 @@ impl AdvisoryHold {
             Ok(reply) => self.released(reply),
             Err(error) => self.after_failed_release(session.driver(), error).await,
         };
-        if let Ok(()) | Err(Error::NotHeld(_)) = released {
-            session.settle();
+        match &released {
+            Ok(()) | Err(Error::NotHeld(_)) => session.settle(),
+            Err(Error::SessionChanged { .. }) => session.mark_broken(),
+            Err(_) => session.end().await,
         }
         released
     }
@@ -79,14 +81,10 @@ impl AdvisoryHold {
     /// another one could take away an outer hold, for the server does not show how
     /// often a lock is held: then the session has to end.
     async fn after_failed_release(&self, driver: &mut impl Driver, error: Error) -> Result<()> {
-        if !is_outside(driver) {
-            return Err(error);
+        match is_outside(driver) && !may_hold(driver, self.target).await {
+            true => Ok(()),
+            false => Err(error),
         }
-        if may_hold(driver, self.target).await {
-            driver.end_session().await;
-            return Err(error);
-        }
-        Ok(())
     }
 }
 

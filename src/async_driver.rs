@@ -66,6 +66,10 @@ where
         C::TransactionManager::transaction_manager_status_mut(self.0)
     }
 
+    async fn batch_execute(&mut self, sql: &'static str) -> QueryResult<()> {
+        self.0.batch_execute(sql).await
+    }
+
     /// Ends the session as soon as it is done with what it is busy with: a request
     /// leaves with the first poll, and needs nobody to wait for the answer.
     ///

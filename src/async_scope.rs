@@ -1,4 +1,4 @@
-//! Async closures that leave the connection as it was, or marked broken.
+//! Async closures that leave the connection as it was, or end the session.
 
 use std::any::Any;
 use std::future::Future;
@@ -102,7 +102,7 @@ impl<R, E: From<Error>> Ended<Result<R, E>> {
 /// Runs `f` in a transaction that must be the outermost, to hold `lock` in.
 ///
 /// Rolled back when `f` panics. When the future is dropped the transaction cannot
-/// be closed any more, and the connection is marked broken.
+/// be closed any more, and the session ends.
 pub(crate) async fn in_new_transaction<C, R, E, F>(
     conn: &mut C,
     lock: &'static str,

@@ -16,7 +16,7 @@ use diesel::pg::Pg;
 use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel::{Connection, QueryResult};
 
-use crate::statement::{EndSession, Statement};
+use crate::statement::{END_SESSION, Statement};
 use crate::{Error, Result};
 
 /// One session, whichever way it is spoken to.
@@ -107,25 +107,27 @@ pub trait Driver: Send {
         }
     }
 
-    /// Gives the connection up without waiting for an answer, and marks it broken.
+    /// Sends a text without parameters.
+    fn batch_execute(&mut self, sql: &'static str) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Ends the session without waiting for an answer, and marks the connection broken.
     fn hang_up(&mut self);
 
     /// Ends the session, for nobody knows any more what it holds, and marks the connection broken.
     ///
     /// The mark alone would not do: `PgConnection` takes it back when a later
-    /// statement finds the session idle. In an aborted transaction, where the
-    /// server refuses to end anything, it stays until the rollback.
+    /// statement finds the session idle.
     fn end_session(&mut self) -> impl Future<Output = ()> + Send {
         async move {
             // The answer is a lost connection.
-            let _ = self.ask(EndSession).await;
+            let _ = self.batch_execute(END_SESSION).await;
             self.status().set_in_error();
         }
     }
 }
 
-/// Gives the connection up when dropped before it was settled: pools then drop
-/// it, and what the session was left with, a lock or a setting, goes with it.
+/// Ends the session when dropped before it was settled: what it was left with, a lock
+/// or a setting, goes with it, and pools drop the connection.
 pub(crate) struct Unsettled<'d, D: Driver> {
     driver: &'d mut D,
     settled: bool,
@@ -147,6 +149,18 @@ impl<'d, D: Driver> Unsettled<'d, D> {
 
     pub(crate) fn settle(mut self) {
         self.settled = true;
+    }
+
+    /// Ends the session now.
+    pub(crate) async fn end(mut self) {
+        self.driver.end_session().await;
+        self.settled = true;
+    }
+
+    /// Only marks the connection broken: behind a pooler the session may be somebody else's.
+    pub(crate) fn mark_broken(mut self) {
+        self.settled = true;
+        self.driver.status().set_in_error();
     }
 }
 
@@ -199,9 +213,12 @@ where
         C::TransactionManager::transaction_manager_status_mut(self.0)
     }
 
-    /// A sync flow runs to its end, and has ended the session already where that can be done.
+    fn batch_execute(&mut self, sql: &'static str) -> impl Future<Output = QueryResult<()>> + Send {
+        done(self.0.batch_execute(sql))
+    }
+
     fn hang_up(&mut self) {
-        self.status().set_in_error();
+        ready(self.end_session());
     }
 }
 

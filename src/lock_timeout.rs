@@ -105,8 +105,8 @@ pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Res
     match restored {
         Ok(()) => session.settle(),
         Err(_) if previous.is_local() => return Ok(()),
-        Err(Error::SessionChanged { .. }) => {}
-        Err(_) => session.driver().end_session().await,
+        Err(Error::SessionChanged { .. }) => session.mark_broken(),
+        Err(_) => session.end().await,
     }
     restored
 }

@@ -3,7 +3,7 @@
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Bool, Integer, Nullable, Text};
+use diesel::sql_types::{Integer, Nullable, Text};
 
 /// A query of this crate, which knows what its row is read into.
 pub trait Statement: Query + QueryFragment<Pg> + QueryId + Send + 'static {
@@ -103,18 +103,9 @@ impl QueryFragment<Pg> for BackendPid {
     }
 }
 
+/// Ends the session that sends it, as one simple query.
+///
+/// In an aborted transaction the server would refuse to end anything, and outside of one
+/// it only warns of the rollback.
 pub(crate) const END_SESSION: &str =
-    "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())";
-
-/// Ends the session that sends it.
-#[derive(Debug)]
-pub(crate) struct EndSession;
-
-query!(EndSession => Bool, bool);
-
-impl QueryFragment<Pg> for EndSession {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(END_SESSION);
-        Ok(())
-    }
-}
+    "ROLLBACK; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())";

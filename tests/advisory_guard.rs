@@ -69,7 +69,7 @@ fn a_panic_drops_the_guard_after_the_transaction_it_left_open() {
 }
 
 #[test]
-fn a_guard_that_cannot_release_marks_the_connection_broken() {
+fn a_guard_that_cannot_release_ends_the_session() {
     let db = Database::new();
     let mut a = db.connect();
     let _ = a.transaction(|a| {
@@ -84,4 +84,7 @@ fn a_guard_that_cannot_release_marks_the_connection_broken() {
         status.transaction_depth().is_err(),
         "broken: a pool drops it"
     );
+    assert!(a.batch_execute("ROLLBACK").is_err());
+    let mut observer = db.connect();
+    wait_until("the lock is free", || advisory_locks(&mut observer) == 0);
 }

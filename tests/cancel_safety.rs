@@ -220,3 +220,30 @@ async fn a_connection_of_ones_own_lets_go_of_the_lock_as_well() {
     eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
     assert!(conn.batch_execute("SELECT 1").await.is_err());
 }
+
+#[tokio::test]
+async fn a_future_dropped_in_an_aborted_transaction_ends_the_session_too() {
+    async fn aborted(conn: &mut AsyncPgConnection) -> Result<(), Error> {
+        conn.transaction(async |conn| {
+            assert!(conn.batch_execute("SELECT 1/0").await.is_err());
+            std::future::pending().await
+        })
+        .await
+    }
+    let db = Database::new();
+    let mut observer = db.connect();
+    for with_lock in [true, false] {
+        let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
+        let session = conn.backend_pid().await.unwrap();
+        let run = async {
+            match with_lock {
+                true => conn.advisory(1).run(aborted).await,
+                false => conn.with_lock_timeout(LONG, aborted).await,
+            }
+        };
+        assert!(tokio::time::timeout(SHORT, run).await.is_err());
+        let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {session}");
+        eventually("the session ends", || count(&mut observer, &alive) == 0).await;
+        assert_eq!(advisory_locks(&mut observer), 0);
+    }
+}
