@@ -22,6 +22,27 @@ struct Stop {
     notify: Notify,
 }
 
+impl Stop {
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.notify.notify_waiters();
+    }
+
+    fn has_happened(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Waits for it; also when it has happened already.
+    async fn happened(&self) {
+        let mut notified = pin!(self.notify.notified());
+        // Whoever is told from here on is told, so that nothing falls in between.
+        notified.as_mut().enable();
+        if !self.has_happened() {
+            notified.await;
+        }
+    }
+}
+
 /// Awaits `run` while a watcher moves out of the way whoever blocks `us`.
 ///
 /// The watcher has its connection, and has shown that it can see us, before `run`
@@ -37,8 +58,7 @@ pub(crate) async fn watch_over<S: AsyncWatcherSource, T>(
     let stop = Stop::default();
     let running = async {
         let ended = end(run).await;
-        stop.stopped.store(true, Ordering::SeqCst);
-        stop.notify.notify_one();
+        stop.stop();
         ended
     };
     let watching = keep_looking(&mut watch, Some(session), prioritizer.source(), &stop);
@@ -54,9 +74,8 @@ async fn keep_looking<S: AsyncWatcherSource>(
     stop: &Stop,
 ) {
     loop {
-        let (stopped, pause) = (pin!(stop.notify.notified()), pin!(sleep(watch.pause())));
-        let waited = select(stopped, pause).await;
-        if matches!(waited, Either::Left(_)) || stop.stopped.load(Ordering::SeqCst) {
+        select(pin!(stop.happened()), pin!(sleep(watch.pause()))).await;
+        if stop.has_happened() {
             return;
         }
         let looked = AssertUnwindSafe(look(watch, &mut session, source, stop));
@@ -77,7 +96,7 @@ async fn look<S: AsyncWatcherSource>(
 ) {
     let looked = match connected(watch, session, source, stop).await {
         Ok(Some(session)) => {
-            let stopped = || stop.stopped.load(Ordering::SeqCst);
+            let stopped = || stop.has_happened();
             watch.look(&mut AsyncDriver(session), &stopped).await
         }
         Ok(None) => Ok(()),
@@ -99,7 +118,7 @@ async fn connected<'s, S: AsyncWatcherSource>(
 ) -> Result<Option<&'s mut S::Connection>> {
     if session.is_none() {
         let connecting = pin!(connect(watch, source));
-        match select(connecting, pin!(stop.notify.notified())).await {
+        match select(connecting, pin!(stop.happened())).await {
             Either::Left((new, _)) => *session = Some(new?),
             Either::Right(_) => {}
         }

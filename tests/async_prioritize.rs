@@ -1,5 +1,6 @@
 //! Prioritized code on an async connection.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel::PgConnection;
@@ -93,6 +94,37 @@ async fn a_watcher_that_is_killed_comes_back() {
     .unwrap();
     assert!(!prioritizer.report().errors.is_empty());
     assert_eq!(prioritizer.report().victims().count(), 1);
+}
+
+#[tokio::test]
+async fn a_watcher_that_finds_no_way_back_does_not_hold_up_the_end() {
+    let db = Database::new();
+    let (mut conn, mut observer) = (connect(&db).await, db.connect());
+    let (connects, mut connecting) = tokio::sync::mpsc::unbounded_channel();
+    let (url, met) = (db.url.clone(), AtomicBool::new(false));
+    let prioritizer = at_once(move || {
+        let (url, connects) = (url.clone(), connects.clone());
+        let is_first = !met.swap(true, Ordering::SeqCst);
+        async move {
+            if !is_first {
+                connects.send(()).unwrap();
+                std::future::pending::<()>().await;
+            }
+            AsyncPgConnection::establish(&url).await
+        }
+    });
+    let own = conn.backend_pid().await.unwrap();
+    let ran = conn.prioritize(&prioritizer, async |_| {
+        let kill = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), {own})"
+        );
+        assert_eq!(count(&mut observer, &kill), 1);
+        connecting.recv().await.unwrap();
+        Ok::<_, Error>(())
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(30), ran).await;
+    ended.expect("it returns").unwrap();
 }
 
 #[tokio::test]
