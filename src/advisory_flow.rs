@@ -23,7 +23,7 @@ pub(crate) async fn acquire(
     let started = Instant::now();
     match take(driver, target, wait.of_acquire()?).await? {
         Some(hold) => Ok(hold),
-        None => Err(not_acquired(driver, target, wait.since(started)).await),
+        None => not_acquired(driver, target, wait.since(started)).await,
     }
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn acquire_xact(
     let started = Instant::now();
     match take_xact(driver, target, wait.of_acquire()?).await? {
         true => Ok(()),
-        false => Err(not_acquired(driver, target, wait.since(started)).await),
+        false => not_acquired(driver, target, wait.since(started)).await,
     }
 }
 
@@ -58,12 +58,16 @@ pub(crate) async fn try_acquire_xact(
     take_xact(driver, target, wait.of_try()?).await
 }
 
-async fn not_acquired(driver: &mut impl Driver, target: AdvisoryTarget, waited: Duration) -> Error {
-    Error::NotAcquired {
+async fn not_acquired<T>(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    waited: Duration,
+) -> Result<T> {
+    Err(Error::NotAcquired {
         lock: target.to_string(),
         waited,
-        holders: obstacle::to_advisory(driver, &target).await,
-    }
+        holders: obstacle::to_advisory(driver, &target).await?,
+    })
 }
 
 async fn take_xact(

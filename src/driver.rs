@@ -46,6 +46,34 @@ pub trait Driver: Send {
         }
     }
 
+    /// As [`load`](Self::load), for a query whose failure must not abort an open transaction.
+    ///
+    /// The savepoint is none of Diesel's: one that a dropped future leaves behind does no harm.
+    fn load_aside<Q, ST, R>(
+        &mut self,
+        query: Q,
+    ) -> impl Future<Output = Result<QueryResult<Vec<R>>>> + Send
+    where
+        Q: Query + QueryFragment<Pg> + QueryId + Send + 'static,
+        Pg: QueryMetadata<Q::SqlType>,
+        R: FromSqlRow<ST, Pg> + Send + 'static,
+        ST: 'static,
+    {
+        async move {
+            if self.depth()? == 0 {
+                return Ok(self.load::<Q, ST, R>(query).await);
+            }
+            self.batch_execute("SAVEPOINT diesel_pglock").await?;
+            let rows = self.load::<Q, ST, R>(query).await;
+            self.batch_execute(match rows {
+                Ok(_) => "RELEASE SAVEPOINT diesel_pglock",
+                Err(_) => "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock",
+            })
+            .await?;
+            Ok(rows)
+        }
+    }
+
     /// Sends a statement that has no rows.
     fn execute<Q>(&mut self, query: Q) -> impl Future<Output = QueryResult<()>> + Send
     where

@@ -15,7 +15,7 @@ use crate::one_line::quoted;
 use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
 use crate::schema::pg_locks;
 use crate::table_statement::TableTarget;
-use crate::{BackendState, LockMode, PgActivity, PgLock, PgLockDsl};
+use crate::{BackendState, LockMode, PgActivity, PgLock, PgLockDsl, Result};
 
 #[diesel::declare_sql_function]
 extern "SQL" {
@@ -25,19 +25,25 @@ extern "SQL" {
 }
 
 /// The locks in the way of an advisory lock, those that wait in the queue last.
-pub(crate) async fn to_advisory(driver: &mut impl Driver, target: &AdvisoryTarget) -> Vec<PgLock> {
+pub(crate) async fn to_advisory(
+    driver: &mut impl Driver,
+    target: &AdvisoryTarget,
+) -> Result<Vec<PgLock>> {
     let locks = PgLock::query()
         .advisory(target.key)
         .filter(pg_locks::mode.eq_any(target.conflicts()))
         .filter(pg_locks::pid.is_distinct_from(own_pid()))
         .order_by(pg_locks::granted.desc());
+    let locks = driver.load_aside::<_, ColumnsOf<PgLock>, PgLock>(locks);
     // That it was not acquired stays the news, also when nobody may tell why.
-    let locks = driver.load::<_, ColumnsOf<PgLock>, PgLock>(locks).await;
-    locks.unwrap_or_default()
+    Ok(locks.await?.unwrap_or_default())
 }
 
 /// The locks in the way of a table lock, those that wait in the queue last.
-pub(crate) async fn to_tables(driver: &mut impl Driver, target: TableTarget) -> Vec<PgLock> {
+pub(crate) async fn to_tables(
+    driver: &mut impl Driver,
+    target: TableTarget,
+) -> Result<Vec<PgLock>> {
     let modes: Vec<LockMode> = target.conflicts();
     let locks = PgLock::query()
         .filter(IsOnAny {
@@ -47,8 +53,8 @@ pub(crate) async fn to_tables(driver: &mut impl Driver, target: TableTarget) -> 
         .filter(pg_locks::mode.eq_any(modes))
         .filter(pg_locks::pid.is_distinct_from(own_pid()))
         .order_by(pg_locks::granted.desc());
-    let locks = driver.load::<_, ColumnsOf<PgLock>, PgLock>(locks).await;
-    locks.unwrap_or_default()
+    let locks = driver.load_aside::<_, ColumnsOf<PgLock>, PgLock>(locks);
+    Ok(locks.await?.unwrap_or_default())
 }
 
 /// Whether the lock is on one of the tables or, unless `only`, on one that inherits from them.

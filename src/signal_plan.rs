@@ -156,18 +156,7 @@ fn statements(rows: Vec<Row>, kind: SignalKind, in_the_way: bool) -> Vec<SendSig
 pub async fn send(driver: &mut impl Driver, signal: SendSignal, is_own: bool) -> Result<Signal> {
     let (pid, kind) = (signal.pid, signal.kind);
     look_afresh(driver).await?;
-    let in_transaction = driver.depth()? > 0;
-    if in_transaction {
-        driver.begin().await?;
-    }
-    let sent = driver.load::<_, Bool, bool>(signal).await;
-    if in_transaction {
-        match sent {
-            Ok(_) => driver.commit().await?,
-            Err(_) => driver.rollback().await?,
-        }
-    }
-    let outcome = match sent {
+    let outcome = match driver.load_aside::<_, Bool, bool>(signal).await? {
         Ok(rows) if rows.contains(&true) => SignalOutcome::Sent,
         Ok(_) => SignalOutcome::Gone,
         Err(error) if is_own => return Err(error.into()),

@@ -24,7 +24,7 @@ pub(crate) async fn acquire(
     Err(Error::NotAcquired {
         lock: target.to_string(),
         waited: wait.since(started),
-        holders: obstacle::to_tables(driver, target).await,
+        holders: obstacle::to_tables(driver, target).await?,
     })
 }
 

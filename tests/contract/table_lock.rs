@@ -292,6 +292,26 @@ scenario!(
     }
 );
 
+scenario!(
+    a_refusal_that_cannot_be_explained_leaves_the_transaction_usable,
+    |db| {
+        let mut conn = wait!(connect(&db.role_url()));
+        db.running("REVOKE SELECT ON pg_catalog.pg_stat_activity FROM PUBLIC");
+        let _holder = db.running("SELECT pg_advisory_lock(7); BEGIN; LOCK TABLE users");
+        let ran = wait!(conn.transaction(closure!(|conn| {
+            let lock = conn.lock_table::<users::table>(Share).nowait();
+            assert!(wait!(lock.acquire()).unwrap_err().is_not_acquired());
+            let lock = conn.advisory(7).xact().nowait();
+            assert!(wait!(lock.acquire()).unwrap_err().is_not_acquired());
+            wait!(conn.batch_execute("INSERT INTO posts (id) VALUES (1)"))?;
+            Ok::<_, Error>(())
+        })));
+        ran.unwrap();
+        let kept = crate::support::count(&mut db.connect(), "SELECT count(*) FROM posts");
+        assert_eq!(kept, 1);
+    }
+);
+
 scenario!(a_deadlock_is_an_error_of_its_own, |db| {
     let (mut a, mut b) = (wait!(connect(&db.url)), wait!(connect(&db.url)));
     let mut observer = db.connect();
