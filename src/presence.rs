@@ -115,9 +115,21 @@ impl Presence {
 /// Sessions that nobody is better off without: a walsender feeds a replica, and an
 /// autovacuum that prevents a wraparound would start over, with less time left.
 fn is_protected(activity: &PgActivity) -> bool {
-    let is = |kind| activity.backend_type.as_deref() == Some(kind);
     let query = activity.query.as_deref().unwrap_or_default();
-    is("walsender") || is("autovacuum worker") && query.ends_with("(to prevent wraparound)")
+    match activity.backend_type.as_deref() {
+        Some("walsender") => true,
+        Some("autovacuum worker") => !is_ordinary_vacuum(query),
+        _ => false,
+    }
+}
+
+/// Whether a worker's text shows that it may be ended, which PostgreSQL does itself with
+/// an ordinary one. It is missing without `track_activities`, and may be cut where
+/// `track_activity_query_size` is at its least.
+fn is_ordinary_vacuum(query: &str) -> bool {
+    const LEAST_SIZE: usize = 100;
+    let is_whole = query.len() < LEAST_SIZE - 1;
+    query.starts_with("autovacuum: ") && is_whole && !query.ends_with("(to prevent wraparound)")
 }
 
 /// A session in the way; of one that has ended since, `activity` is what was known.
@@ -140,4 +152,21 @@ fn is_same(blocker: &Blocker, row: &BlockedPgLock) -> bool {
     let seen = row.blocking_activity.as_ref();
     blocker.pid.unwrap_or_default() == row.blocking_pid
         && (seen.is_none() || start(blocker.activity.as_ref()) == start(seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vacuum_may_be_ended_when_it_is_known_to_be_an_ordinary_one() {
+        assert!(is_ordinary_vacuum("autovacuum: VACUUM public.users"));
+        assert!(is_ordinary_vacuum("autovacuum: ANALYZE public.users"));
+        let wraparound = "autovacuum: VACUUM public.users (to prevent wraparound)";
+        assert!(!is_ordinary_vacuum(wraparound));
+        assert!(!is_ordinary_vacuum(""));
+        assert!(!is_ordinary_vacuum("<insufficient privilege>"));
+        let cut = &format!("autovacuum: VACUUM public.{}", "long".repeat(30))[..99];
+        assert!(!is_ordinary_vacuum(cut));
+    }
 }

@@ -35,7 +35,8 @@ pub struct Blocker {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
     pub blocked_for: Duration,
     /// Whether it is spared whatever the policy says: it sends the server's log to a
-    /// replica, or it is an autovacuum that prevents a wraparound.
+    /// replica, or it is an autovacuum that prevents a wraparound, or may do so for all
+    /// that can be seen.
     pub protected: bool,
     /// What was sent, and what came of it.
     pub signals: Vec<Signal>,

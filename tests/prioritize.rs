@@ -678,17 +678,28 @@ fn a_walsender_is_spared_also_by_a_watcher_that_may_not_see_what_it_is() {
 
 #[test]
 fn an_autovacuum_that_prevents_a_wraparound_is_spared() {
+    spares_a_vacuum("on");
+}
+
+#[test]
+fn an_autovacuum_that_does_not_tell_what_it_does_is_spared() {
+    spares_a_vacuum("off");
+}
+
+/// On a server of its own, where sessions tell what they do or do not.
+fn spares_a_vacuum(track_activities: &str) {
     let server = pglock_sandbox::Sandbox::builder()
         .setting("autovacuum_naptime", "1s")
+        .setting("track_activities", track_activities)
         .start()
         .unwrap();
     let db = Database::on(&server);
     let mut conn = db.connect();
-    // Old as soon as it can be, and vacuumed as slowly.
+    // Old as soon as it can be, vacuumed as slowly, and not before it must.
     conn.batch_execute(
-        "INSERT INTO users (name) SELECT repeat('x', 1000) FROM generate_series(1, 5000);
-         ALTER TABLE users SET (autovacuum_freeze_max_age = 100000,
-             autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)",
+        "ALTER TABLE users SET (autovacuum_enabled = false, autovacuum_freeze_max_age = 100000,
+             autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
+         INSERT INTO users (name) SELECT repeat('x', 1000) FROM generate_series(1, 5000)",
     )
     .unwrap();
     conn.batch_execute(
@@ -696,7 +707,7 @@ fn an_autovacuum_that_prevents_a_wraparound_is_spared() {
     )
     .unwrap();
     let vacuuming = "SELECT count(*) FROM pg_stat_activity JOIN pg_locks USING (pid)
-                     WHERE query LIKE '%(to prevent wraparound)' AND granted
+                     WHERE backend_type = 'autovacuum worker' AND granted
                      AND relation = 'users'::regclass";
     wait_until("the table is vacuumed", || count(&mut conn, vacuuming) == 1);
     let prioritizer = at_once(&db).lock_timeout(Duration::from_secs(1));
