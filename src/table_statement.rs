@@ -101,42 +101,67 @@ impl TableTarget {
 fn declare_deadline(millis: u32) -> String {
     format!(
         "deadline timestamptz := pg_catalog.clock_timestamp() + interval '{millis} ms'; \
-         child regclass; "
+         child text; parts int; "
     )
 }
 
-/// What is left until the deadline, in milliseconds, and never 0, which would mean no limit.
-const REMAINING: &str = "greatest(1, pg_catalog.ceil(extract(epoch FROM \
-     deadline - pg_catalog.clock_timestamp()) * 1000)::int)";
+/// What is left until the deadline, in milliseconds.
+const REMAINING: &str = "pg_catalog.ceil(extract(epoch FROM deadline - pg_catalog.clock_timestamp()) \
+     OPERATOR(pg_catalog.*) 1000)::int";
+
+/// The tables that inherit from `table`, in the order that the server locks them.
+fn heirs(table: &str) -> String {
+    format!(
+        "WITH RECURSIVE heirs(id, path) AS (\
+         SELECT inhrelid, ARRAY[inhrelid] FROM pg_catalog.pg_inherits \
+         WHERE inhparent OPERATOR(pg_catalog.=) {name}::regclass \
+         UNION ALL SELECT i.inhrelid, pg_catalog.array_append(path, i.inhrelid) \
+         FROM heirs JOIN pg_catalog.pg_inherits AS i ON i.inhparent = id) ",
+        name = literal(table),
+    )
+}
 
 /// Locks one table with what is left of the time.
 ///
 /// `lock_timeout` counts for each lock anew, and locking a table locks those that
-/// inherit from it one after the other. So they are locked one by one, in the
-/// order that the server takes. The last statement finds nothing left to do,
-/// except for tables that this role may not lock by themselves, that are not plain
-/// tables, or that came to be just now.
+/// inherit from it one after the other. So they are locked one by one. After that the
+/// table itself finds nothing left to do, except for tables that this role may not
+/// lock by themselves, that are not plain tables, or that came to be just now.
 fn under_deadline(target: &TableTarget, table: &str) -> String {
-    let remaining = set_lock_timeout(REMAINING);
-    let lock = target.lock(table);
+    let all = until_deadline(&target.lock(table));
     if target.only {
-        return format!("{remaining}{lock}");
+        return format!("parts := 1; {all}");
     }
-    let mode = target.mode;
+    let (mode, heirs) = (target.mode, heirs(table));
+    let each = set_lock_timeout(format!("greatest(1, {REMAINING})"));
     format!(
-        "{remaining}LOCK TABLE ONLY {table} IN {mode} MODE; \
+        "{heirs}SELECT pg_catalog.count(*) + 1 INTO parts FROM heirs; \
          BEGIN \
-         FOR child IN WITH RECURSIVE heirs(id, path) AS (\
-         SELECT inhrelid, ARRAY[inhrelid] FROM pg_catalog.pg_inherits WHERE inhparent = {name}::regclass \
-         UNION ALL SELECT i.inhrelid, path || i.inhrelid FROM heirs JOIN pg_catalog.pg_inherits AS i ON i.inhparent = id) \
-         SELECT id FROM heirs JOIN pg_catalog.pg_class ON oid = id WHERE relkind IN ('r', 'p') ORDER BY path \
-         LOOP {remaining}\
-         EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN {mode} MODE', child); \
+         {each}LOCK TABLE ONLY {table} IN {mode} MODE; \
+         FOR child IN {heirs}\
+         SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM heirs \
+         JOIN pg_catalog.pg_class AS c ON c.oid = id \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p') ORDER BY path \
+         LOOP {each}\
+         BEGIN EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN {mode} MODE', child); \
+         EXCEPTION WHEN undefined_table THEN NULL; END; \
          END LOOP; \
-         EXCEPTION WHEN insufficient_privilege OR undefined_table THEN NULL; \
+         EXCEPTION WHEN insufficient_privilege THEN NULL; \
          END; \
-         {remaining}{lock}",
-        name = literal(table),
+         {all}"
+    )
+}
+
+/// Tries, until the deadline, what takes up to `parts` locks: each may wait for its part of
+/// what is left, so that all of them together never wait for longer.
+fn until_deadline(lock: &str) -> String {
+    let part = set_lock_timeout(format!("greatest(1, {REMAINING} / parts)"));
+    format!(
+        "LOOP BEGIN {part}{lock}EXIT; \
+         EXCEPTION WHEN lock_not_available THEN \
+         IF pg_catalog.clock_timestamp() >= deadline THEN RAISE; END IF; \
+         END; END LOOP; "
     )
 }
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::support::{Database, posts, users};
 
 const SHORT: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A session that holds a lock on `table` until it is dropped.
 fn hold(db: &Database, table: &str, mode: TableLockMode) -> diesel::PgConnection {
@@ -291,6 +292,66 @@ scenario!(
         assert_eq!(ran.unwrap(), None);
     }
 );
+
+scenario!(
+    the_deadline_counts_also_where_only_the_parent_may_be_locked,
+    |db| {
+        diesel::table! { parent (id) { id -> Integer, } }
+        let (mut conn, mut observer) = (wait!(connect(&db.role_url())), db.connect());
+        db.running(&format!(
+            "CREATE TABLE parent (id int) PARTITION BY RANGE (id);
+             CREATE TABLE one PARTITION OF parent FOR VALUES FROM (0) TO (10);
+             CREATE TABLE two PARTITION OF parent FOR VALUES FROM (10) TO (20);
+             GRANT ALL ON parent TO {}_role",
+            db.name
+        ));
+        let (first, _second) = (hold(&db, "one", Share), hold(&db, "two", Share));
+        let waiter = wait!(backend(&mut conn));
+        let timeout = Duration::from_secs(2);
+        let refused = meanwhile!(
+            {
+                let lock = conn.lock_table::<parent::table>(Exclusive).timeout(timeout);
+                wait!(lock.run(closure!(|_| Ok::<_, Error>(()))))
+            },
+            {
+                wait!(wait_until_blocked(&mut observer, waiter));
+                wait!(pause(timeout * 3 / 4));
+                drop(first);
+            }
+        );
+        let Err(Error::NotAcquired { waited, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        // Had each partition the time that is left, it would be 3.5 s.
+        assert!(
+            waited >= timeout && waited < Duration::from_secs(3),
+            "{waited:?}"
+        );
+    }
+);
+
+scenario!(a_table_that_inherits_may_be_dropped_meanwhile, |db| {
+    diesel::table! { parent (id) { id -> Integer, } }
+    db.running(
+        "CREATE TABLE parent (id int);
+         CREATE TABLE one () INHERITS (parent); CREATE TABLE two () INHERITS (parent)",
+    );
+    let (mut conn, mut observer) = (wait!(connect(&db.url)), db.connect());
+    let holder = hold(&db, "one", Share);
+    let waiter = wait!(backend(&mut conn));
+    let ran = meanwhile!(
+        {
+            let lock = conn.lock_table::<parent::table>(Exclusive).timeout(LONG);
+            wait!(lock.run(closure!(|conn| Ok::<_, Error>(held!(conn, "one")))))
+        },
+        {
+            wait!(wait_until_blocked(&mut observer, waiter));
+            db.running("DROP TABLE two");
+            drop(holder);
+        }
+    );
+    assert_eq!(ran.unwrap(), 1);
+});
 
 scenario!(
     a_refusal_that_cannot_be_explained_leaves_the_transaction_usable,
