@@ -58,7 +58,8 @@ impl AdvisoryTarget {
              WHERE l.locktype = 'advisory' AND l.granted AND l.pid = pg_catalog.pg_backend_pid() \
              AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
              WHERE d.datname = pg_catalog.current_database()) \
-             AND l.classid = {} AND l.objid = {} AND l.objsubid = {} AND l.mode = '{}')",
+             AND l.classid = {}::pg_catalog.oid AND l.objid = {}::pg_catalog.oid \
+             AND l.objsubid = {} AND l.mode = '{}')",
             self.key.classid(),
             self.key.objid(),
             self.key.objsubid(),

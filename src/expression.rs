@@ -79,14 +79,14 @@ expression! {
     /// Whether the row of `pg_class` is the relation that the lock is on, which only
     /// this database and the shared catalogs can tell: elsewhere the same number is another relation.
     LockedRelationIsHere: Nullable<Bool>, beside pg_locks::pid,
-    r#""pg_catalog"."pg_class"."oid" = "pg_catalog"."pg_locks"."relation" AND ("pg_catalog"."pg_locks"."database" = 0 OR "pg_catalog"."pg_database"."datname" = pg_catalog.current_database())"#
+    r#""pg_catalog"."pg_class"."oid" = "pg_catalog"."pg_locks"."relation" AND ("pg_catalog"."pg_locks"."database" = 0::pg_catalog.oid OR "pg_catalog"."pg_database"."datname" = pg_catalog.current_database())"#
 }
 
 expression! {
     /// Whether the lock belongs to this database: the locked thing does, or, where it belongs to
     /// none (a transaction, a shared catalog), the session that holds or awaits it.
     InCurrentDatabase: Nullable<Bool>, beside (pg_locks::pid, pg_stat_activity::pid),
-    r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0), "pg_catalog"."pg_stat_activity"."datid") = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"#
+    r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid), "pg_catalog"."pg_stat_activity"."datid") = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"#
 }
 
 expression! {

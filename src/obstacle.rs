@@ -86,7 +86,7 @@ impl QueryFragment<Pg> for IsOnAny {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "(\"pg_catalog\".\"pg_locks\".\"locktype\" = 'relation' AND \
-             \"pg_catalog\".\"pg_locks\".\"database\" IN (0, \
+             \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, \
              (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) AND \
              \"pg_catalog\".\"pg_locks\".\"relation\" = ANY (ARRAY(\
              WITH RECURSIVE those(id) AS (SELECT ",

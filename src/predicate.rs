@@ -38,7 +38,7 @@ impl QueryFragment<Pg> for IsOn {
         out.push_bind_param::<Text, _>(&self.relation)?;
         out.push_sql(BEHIND_NAME);
         out.push_sql(
-            " AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0, \
+            " AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, \
              (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())))",
         );
         Ok(())

@@ -8,8 +8,8 @@
 pub(crate) const BEFORE_NAME: &str = "(SELECT CASE WHEN EXISTS (\
      SELECT FROM pg_catalog.pg_namespace AS n \
      WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
-     AND (pg_catalog.starts_with(pg_catalog.lower(given.name), n.nspname || '.') \
-     OR pg_catalog.starts_with(given.name, pg_catalog.quote_ident(n.nspname) || '.'))) \
+     AND (pg_catalog.starts_with(pg_catalog.lower(given.name), pg_catalog.concat(n.nspname, '.')) \
+     OR pg_catalog.starts_with(given.name, pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.')))) \
      THEN (SELECT c.oid FROM pg_catalog.parse_ident(given.name) AS parts \
      JOIN pg_catalog.pg_namespace AS n ON n.nspname = parts[1] \
      JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = parts[2] \

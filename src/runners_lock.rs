@@ -18,9 +18,9 @@ impl QueryFragment<Pg> for History {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         // Diesel makes the table in the first schema, even if a later one has it.
         out.push_sql(
-            "SELECT current_schema()::text, EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+            "SELECT pg_catalog.current_schema()::text, EXISTS (SELECT FROM pg_catalog.pg_class AS c \
              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-             WHERE n.nspname = current_schema() AND c.relname = '__diesel_schema_migrations')",
+             WHERE n.nspname = pg_catalog.current_schema() AND c.relname = '__diesel_schema_migrations')",
         );
         Ok(())
     }

@@ -51,7 +51,7 @@ impl QueryFragment<Pg> for ContestedLocks {
             ", CASE WHEN NOT locks.granted THEN pg_catalog.pg_blocking_pids(locks.pid) END, prepared.gid \
              FROM locks LEFT JOIN pg_catalog.pg_database ON pg_database.oid = locks.database \
              LEFT JOIN pg_catalog.pg_class ON pg_class.oid = locks.relation \
-             AND (locks.database = 0 OR pg_database.datname = pg_catalog.current_database()) \
+             AND (locks.database = 0::pg_catalog.oid OR pg_database.datname = pg_catalog.current_database()) \
              LEFT JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace \
              LEFT JOIN sessions ON sessions.pid = locks.pid \
              LEFT JOIN prepared ON locks.pid IS NULL \

@@ -127,7 +127,8 @@ query!(DeadlockTimeout => Integer, i32);
 impl QueryFragment<Pg> for DeadlockTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "SELECT (extract(epoch FROM pg_catalog.current_setting('deadlock_timeout')::interval) * 1000)::int",
+            "SELECT (extract(epoch FROM pg_catalog.current_setting('deadlock_timeout')::interval) \
+             OPERATOR(pg_catalog.*) 1000)::int",
         );
         Ok(())
     }

@@ -100,13 +100,14 @@ impl QueryFragment<Pg> for HeldBy {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "SELECT coalesce(pg_catalog.array_agg(h.held ORDER BY h.held), '{}') FROM (SELECT DISTINCT \
-             l.mode || ' on ' || CASE WHEN l.relation IS NOT NULL \
-             THEN coalesce(n.nspname || '.' || c.relname, l.relation::text) \
+             pg_catalog.concat(l.mode, ' on ', CASE WHEN c.oid IS NOT NULL \
+             THEN pg_catalog.concat(n.nspname, '.', c.relname) \
+             WHEN l.relation IS NOT NULL THEN l.relation::text \
              WHEN l.locktype = 'advisory' \
-             THEN 'advisory ' || l.classid || ', ' || l.objid || ', ' || l.objsubid \
-             ELSE l.locktype END AS held \
+             THEN pg_catalog.concat('advisory ', l.classid, ', ', l.objid, ', ', l.objsubid) \
+             ELSE l.locktype END) AS held \
              FROM pg_catalog.pg_locks AS l \
-             LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation AND l.database IN (0, \
+             LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation AND l.database IN (0::pg_catalog.oid, \
              (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())) \
              LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
              WHERE l.granted AND l.locktype <> 'virtualxid' AND l.pid = ",

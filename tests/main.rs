@@ -19,6 +19,8 @@ mod compile_fail;
 mod filters;
 mod german;
 #[cfg(feature = "migrations")]
+mod hostile_operators;
+#[cfg(feature = "migrations")]
 mod migrations;
 mod pgbouncer;
 mod prioritize;
