@@ -170,8 +170,15 @@ pub fn conceal(text: String, arguments: impl Iterator<Item = String>) -> String 
     })
 }
 
-/// A password may hold any sign, so the last `@` ends it.
+/// A password may hold any sign, so the last `@` ends it; unless that may belong to one
+/// among the parameters.
 fn shown_rest(rest: &str) -> String {
+    let parameters = rest
+        .split_once('?')
+        .map_or("", |(_, parameters)| parameters);
+    if parameters.contains('@') && parameters.contains("password=") {
+        return "…".to_owned();
+    }
     let (credentials, place) = match rest.rsplit_once('@') {
         Some((credentials, place)) => (Some(credentials), place),
         None => (None, rest),
@@ -216,6 +223,10 @@ mod tests {
         assert_eq!(
             shown_as("postgres://app@host/db?password=x"),
             "postgres://app@host/db"
+        );
+        assert_eq!(
+            shown_as("postgres://host:1/db?user=a&password=hunter2@x"),
+            "postgres://…"
         );
         assert_eq!(shown_as("postgres:///db?host=/tmp"), "postgres:///db");
         assert_eq!(
