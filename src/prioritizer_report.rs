@@ -11,7 +11,7 @@ use crate::{PgActivity, PgLock, Signal, SignalOutcome};
 pub struct PrioritizerReport {
     /// Who was in the way, in the order they were found.
     pub blockers: Vec<Blocker>,
-    /// What went wrong with the watcher; none of it fails the run.
+    /// What went wrong with the watcher, once in a row; none of it fails the run.
     pub errors: Vec<String>,
     /// How long the run waited for locks, to within the watcher's interval.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]

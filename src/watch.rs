@@ -160,7 +160,7 @@ impl Watch {
             Decision::Terminate => SignalKind::Terminate,
         };
         let held = match self.settings.audit {
-            true => driver.ask(HeldBy(row.blocking_pid)).await?,
+            true => self.held_by(driver, row.blocking_pid).await,
             false => Vec::new(),
         };
         let signal = signal_plan::send(driver, statement(kind, row, path), false).await?;
@@ -169,6 +169,14 @@ impl Watch {
             self.log(driver, at, &signal, held).await;
         }
         Ok(())
+    }
+
+    /// What is to be recorded must not keep the signal from being sent.
+    async fn held_by(&mut self, driver: &mut impl Driver, pid: i32) -> Vec<String> {
+        driver.ask(HeldBy(pid)).await.unwrap_or_else(|error| {
+            self.fail(&error);
+            Vec::new()
+        })
     }
 
     /// Its place among those present, when it has been in the way for long enough,
@@ -223,10 +231,12 @@ impl Watch {
         }
     }
 
-    /// Keeps an error of the watcher for the report.
+    /// Keeps an error of the watcher for the report, once while it goes on.
     pub(crate) fn fail(&mut self, error: &Error) {
         let text = crate::error_chain::with_sources(error);
-        self.report.errors.push(text.clone());
+        if self.report.errors.last() != Some(&text) {
+            self.report.errors.push(text.clone());
+        }
         self.tell(PrioritizerEvent::WatcherFailed(text));
     }
 
