@@ -35,7 +35,8 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     /// The timeout counts for each lock that a statement waits for. The value that
     /// was there before, whoever set it, is back afterwards, also when `f` fails
     /// or panics; scopes nest. In an aborted transaction it comes back with the
-    /// rollback.
+    /// rollback. A transaction that `f` leaves open has the old value as its own: rolled
+    /// back later, it brings the timeout back.
     ///
     /// See [`lock_timeout`](https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT).
     ///
@@ -84,7 +85,8 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     ///
     /// The watcher has its connection before `f` begins, and has stopped, able to
     /// signal nobody, before this returns, also when `f` fails or panics. What it
-    /// did is in [`Prioritizer::report`].
+    /// did is in [`Prioritizer::report`]. One that has lost its connection is waited for
+    /// while it opens another: give the source a `connect_timeout`.
     ///
     /// # Errors
     ///

@@ -42,6 +42,10 @@ where
 /// taken in when that is rolled back to. A lock that is not to be had leaves the
 /// transaction usable, and none of the tables locked.
 ///
+/// In a `REPEATABLE READ` or `SERIALIZABLE` transaction the lock takes the snapshot before
+/// it waits, as any query does and the bare `LOCK TABLE` does not: what the holder has
+/// committed meanwhile is not seen. Where that matters lock in `READ COMMITTED`, the default.
+///
 /// | call | nothing said | [`timeout(d)`](Self::timeout) | [`nowait()`](Self::nowait) |
 /// |---|---|---|---|
 /// | [`acquire`](Self::acquire), [`run`](Self::run) | waits; the session's `lock_timeout` applies | waits up to `d`, then an error | an error at once |
