@@ -62,8 +62,7 @@ fn lock_timeout_text<C: PgLockConnection>(
     text
 }
 
-/// We and another session each hold a lock and wait for the other's, until the server
-/// ends one of the two waits: the one that began first, which is ours, whose language it is.
+/// What the server says of a deadlock, to us if it can be had, whose language it is.
 fn deadlock_text<C>(
     conn: &mut C,
     source: &impl WatcherSource,
@@ -72,10 +71,33 @@ fn deadlock_text<C>(
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let longer = deadlock_timeout.saturating_add(10_000);
     let mut other = source.connect()?;
+    let mut text = String::new();
+    // On a machine that stands still for a while the other session begins to wait too late.
+    for _ in 0..3 {
+        let (ours, theirs) = meet_in_deadlock(conn, &mut other, deadlock_timeout)?;
+        if !ours.is_empty() {
+            return Ok(ours);
+        }
+        text = theirs;
+    }
+    Ok(text)
+}
+
+/// We and another session each hold a lock and wait for the other's, until the server ends
+/// one of the two waits: that which began first, ours. What it says to us, and to the other.
+fn meet_in_deadlock<C, O>(
+    conn: &mut C,
+    other: &mut O,
+    deadlock_timeout: u32,
+) -> Result<(String, String)>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+    O: Connection<Backend = Pg> + LoadConnection + Send,
+{
+    let longer = deadlock_timeout.saturating_add(10_000);
     let us = conn.backend_pid()?;
-    let (ours, theirs) = (key(conn, "deadlock")?, key(&mut other, "deadlock")?);
+    let (ours, theirs) = (key(conn, "deadlock")?, key(other, "deadlock")?);
     let mut held = conn.advisory(ours).nowait().acquire()?;
     let mut held_by_other = other.advisory(theirs).nowait().acquire()?;
     thread::scope(|scope| {
@@ -86,9 +108,10 @@ where
         });
         let text = wait_in_vain(&mut *held, theirs, longer);
         let released = held.release();
-        // What came of the other wait is of no interest, not even a panic.
-        let _ = waiting.join();
-        released.and(text)
+        // Nothing of the other wait, not even a panic, may take ours with it.
+        let of_other = waiting.join().unwrap_or_else(|_| Ok(String::new()));
+        released?;
+        Ok((text?, of_other.unwrap_or_default()))
     })
 }
 
