@@ -91,12 +91,11 @@ where
     /// # }
     /// ```
     #[allow(clippy::manual_async_fn)] // an `async fn` could not promise to be `Send`
-    pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
+    pub fn run<R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
-        F: AsyncClosure<C, R, E> + 'a,
-        E: From<Error> + Send + 'a,
-        R: Send + 'a,
-        'a: 'c,
+        F: AsyncClosure<C, R, E> + 'c,
+        E: From<Error> + Send + 'c,
+        R: Send + 'c,
     {
         async move {
             let mut driver = AsyncDriver(self.conn);
@@ -136,15 +135,11 @@ where
     /// # }
     /// ```
     #[allow(clippy::manual_async_fn)] // as above
-    pub fn try_run<'a, R, E, F>(
-        self,
-        f: F,
-    ) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
+    pub fn try_run<R, E, F>(self, f: F) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
     where
-        F: AsyncClosure<C, R, E> + 'a,
-        E: From<Error> + Send + 'a,
-        R: Send + 'a,
-        'a: 'c,
+        F: AsyncClosure<C, R, E> + 'c,
+        E: From<Error> + Send + 'c,
+        R: Send + 'c,
     {
         async move {
             let mut driver = AsyncDriver(self.conn);

@@ -1,8 +1,10 @@
 // Declared `async fn`, callers with pooled connections in spawned tasks are told that
-// "implementation is not general enough".
+// "implementation is not general enough"; declared `impl Future`, code that is generic over
+// the connection is told so there, unless the future is boxed.
 #![allow(clippy::manual_async_fn)]
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use diesel::pg::Pg;
@@ -76,19 +78,18 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     /// # }
     /// ```
     #[doc(alias = "lock_timeout")]
-    fn with_lock_timeout<'a, 'c, R, E, F>(
+    fn with_lock_timeout<'c, R, E, F>(
         &'c mut self,
         timeout: impl Into<Option<Duration>>,
         f: F,
-    ) -> impl Future<Output = Result<R, E>> + Send + 'c
+    ) -> Pin<Box<dyn Future<Output = Result<R, E>> + Send + 'c>>
     where
-        F: AsyncClosure<Self, R, E> + 'a,
-        E: From<Error> + Send + 'a,
-        R: Send + 'a,
-        'a: 'c,
+        F: AsyncClosure<Self, R, E> + 'c,
+        E: From<Error> + Send + 'c,
+        R: Send + 'c,
     {
         let timeout = timeout.into();
-        async move {
+        Box::pin(async move {
             let mut driver = AsyncDriver(self);
             let previous = lock_timeout::set(&mut driver, timeout).await?;
             let mut session = Unsettled::unless(previous.is_local(), &mut driver);
@@ -99,7 +100,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
                 false => lock_timeout::restore(&mut driver, previous).await,
             };
             ended.and(restored)
-        }
+        })
     }
 
     /// Runs `f` while a watcher moves out of the way whoever blocks this session.
@@ -145,19 +146,18 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     /// # }
     /// ```
     #[doc(alias = "pg_blocking_pids")]
-    fn prioritize<'a, 'c, S, R, E, F>(
+    fn prioritize<'c, S, R, E, F>(
         &'c mut self,
         prioritizer: &'c Prioritizer<S>,
         f: F,
-    ) -> impl Future<Output = Result<R, E>> + Send + 'c
+    ) -> Pin<Box<dyn Future<Output = Result<R, E>> + Send + 'c>>
     where
         S: AsyncWatcherSource,
-        F: AsyncClosure<Self, R, E> + 'a,
-        E: From<Error> + Send + 'a,
-        R: Send + 'a,
-        'a: 'c,
+        F: AsyncClosure<Self, R, E> + 'c,
+        E: From<Error> + Send + 'c,
+        R: Send + 'c,
     {
-        async move {
+        Box::pin(async move {
             prioritizer.set_report(PrioritizerReport::default());
             let us = Us::identify(&mut AsyncDriver(self)).await?;
             let lock_timeout = prioritizer.settings().lock_timeout;
@@ -168,7 +168,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
                 }
             };
             watch_over(prioritizer, us, run).await?.and(Ok(()))
-        }
+        })
     }
 
     /// The process id of the session's backend, as the lock views show it.

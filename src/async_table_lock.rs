@@ -155,12 +155,11 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn run<'a, R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
+    pub fn run<R, E, F>(self, f: F) -> impl Future<Output = Result<R, E>> + Send + 'c
     where
-        F: AsyncClosure<C, R, E> + 'a,
-        E: From<Error> + Send + 'a,
-        R: Send + 'a,
-        'a: 'c,
+        F: AsyncClosure<C, R, E> + 'c,
+        E: From<Error> + Send + 'c,
+        R: Send + 'c,
     {
         let Self { conn, tables, wait } = self;
         in_new_transaction(conn, TABLE_LOCK, async move |conn: &mut C| {
@@ -198,15 +197,11 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn try_run<'a, R, E, F>(
-        self,
-        f: F,
-    ) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
+    pub fn try_run<R, E, F>(self, f: F) -> impl Future<Output = Result<Option<R>, E>> + Send + 'c
     where
-        F: AsyncClosure<C, R, E> + 'a,
-        E: From<Error> + Send + 'a,
-        R: Send + 'a,
-        'a: 'c,
+        F: AsyncClosure<C, R, E> + 'c,
+        E: From<Error> + Send + 'c,
+        R: Send + 'c,
     {
         let Self { conn, tables, wait } = self;
         in_new_transaction(

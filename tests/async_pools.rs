@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8, deadpool, mobc};
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_pglock::prelude::*;
-use diesel_pglock::{Error, TableLockMode::Share};
+use diesel_pglock::{AsyncWatcherSource, Error, Prioritizer, TableLockMode::Share};
 
 use crate::async_contract::{eventually, setting};
 use crate::support::*;
@@ -125,3 +125,46 @@ in_tasks!(mobc_hands_out_no_lock_and_no_setting, |manager| {
         .max_open(1)
         .build(manager)
 });
+
+async fn in_every_way<C, S>(conn: &mut C, prioritizer: &Prioritizer<S>) -> Result<i32, Error>
+where
+    C: AsyncPgLockConnection,
+    S: AsyncWatcherSource,
+{
+    let second = Duration::from_secs(1);
+    let lock = conn.advisory(1);
+    lock.run(async |conn| conn.backend_pid().await).await?;
+    let lock = conn.advisory(1).xact();
+    lock.run(async |conn| conn.backend_pid().await).await?;
+    let lock = conn.lock_table::<users::table>(Share);
+    lock.run(async |conn| conn.backend_pid().await).await?;
+    conn.with_lock_timeout(second, async |conn| conn.backend_pid().await)
+        .await?;
+    conn.prioritize(prioritizer, async |conn| {
+        let lock = conn.advisory(1);
+        lock.run(async |conn| {
+            conn.with_lock_timeout(second, async |conn| conn.backend_pid().await)
+                .await
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn code_that_is_generic_over_the_connection_runs_in_a_task() {
+    let db = Database::new();
+    let prioritizer = Prioritizer::new(db.url.clone());
+    let pool = bb8::Pool::builder()
+        .build(Manager::new(&db.url))
+        .await
+        .unwrap();
+    let mut own = AsyncPgConnection::establish(&db.url).await.unwrap();
+    let task = tokio::spawn(async move {
+        let mut pooled = pool.get().await.unwrap();
+        in_every_way(&mut pooled, &prioritizer).await?;
+        in_every_way(&mut *pooled, &prioritizer).await?;
+        in_every_way(&mut own, &prioritizer).await
+    });
+    task.await.unwrap().unwrap();
+}
