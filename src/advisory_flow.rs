@@ -11,9 +11,6 @@ use crate::statement::{ACQUIRED, TakeOutcome};
 use crate::timeout::{Patience, Wait};
 use crate::{Error, Result, obstacle};
 
-/// What `.xact()` takes, in an error.
-pub(crate) const XACT_LOCK: &str = "a transaction's advisory lock";
-
 /// Takes a session lock or says who has it.
 pub(crate) async fn acquire(
     driver: &mut impl Driver,
@@ -75,7 +72,7 @@ async fn take_xact(
     target: AdvisoryTarget,
     patience: Patience,
 ) -> Result<bool> {
-    driver.require_transaction(XACT_LOCK)?;
+    driver.require_transaction()?;
     let (granted, backend) = driver.ask(TryAdvisoryLock(target)).await?;
     Ok(granted || wait_for(driver, target, patience, backend).await?)
 }

@@ -2,7 +2,7 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::advisory_flow::{self as flow, XACT_LOCK};
+use crate::advisory_flow as flow;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::driver::{SyncDriver, ready};
 use crate::lock_options::advisory_lock_options;
@@ -135,7 +135,7 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        in_new_transaction(conn, XACT_LOCK, |conn| {
+        in_new_transaction(conn, |conn| {
             ready(flow::acquire_xact(&mut SyncDriver(conn), target, wait))?;
             f(conn)
         })
@@ -167,7 +167,7 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        in_new_transaction(conn, XACT_LOCK, |conn| {
+        in_new_transaction(conn, |conn| {
             let taken = ready(flow::try_acquire_xact(&mut SyncDriver(conn), target, wait))?;
             taken.then(|| f(conn)).transpose()
         })

@@ -3,7 +3,7 @@ use std::future::Future;
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
-use crate::advisory_flow::{self as flow, XACT_LOCK};
+use crate::advisory_flow as flow;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{AsyncClosure, in_new_transaction};
@@ -148,7 +148,7 @@ where
         R: Send + 'c,
     {
         let Self { conn, target, wait } = self;
-        in_new_transaction(conn, XACT_LOCK, async move |conn: &mut C| {
+        in_new_transaction(conn, async move |conn: &mut C| {
             flow::acquire_xact(&mut AsyncDriver(conn), target, wait).await?;
             f(conn).await
         })
@@ -192,7 +192,6 @@ where
         let Self { conn, target, wait } = self;
         in_new_transaction(
             conn,
-            XACT_LOCK,
             async move |conn: &mut C| match flow::try_acquire_xact(
                 &mut AsyncDriver(conn),
                 target,

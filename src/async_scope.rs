@@ -99,15 +99,11 @@ impl<R, E: From<Error>> Ended<Result<R, E>> {
     }
 }
 
-/// Runs `f` in a transaction that must be the outermost, to hold `lock` in.
+/// Runs `f` in a transaction that must be the outermost, to hold a lock in.
 ///
 /// Rolled back when `f` panics. When the future is dropped the transaction cannot
 /// be closed any more, and the session ends.
-pub(crate) async fn in_new_transaction<C, R, E, F>(
-    conn: &mut C,
-    lock: &'static str,
-    f: F,
-) -> Result<R, E>
+pub(crate) async fn in_new_transaction<C, R, E, F>(conn: &mut C, f: F) -> Result<R, E>
 where
     C: AsyncConnection<Backend = Pg>,
     F: AsyncClosure<C, R, E>,
@@ -115,7 +111,7 @@ where
     R: Send,
 {
     let mut driver = AsyncDriver(conn);
-    driver.refuse_transaction(lock)?;
+    driver.refuse_transaction()?;
     let mut session = Unsettled::new(&mut driver);
     if let Err(error) = session.driver().begin().await {
         session.settle();

@@ -6,7 +6,7 @@ use diesel_async::AsyncConnection;
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{AsyncClosure, in_new_transaction};
 use crate::lock_options::lock_options;
-use crate::table_flow::{self as flow, TABLE_LOCK};
+use crate::table_flow as flow;
 use crate::table_lock::Tables;
 use crate::timeout::Wait;
 use crate::{Error, LockableTable, Result, TableLockMode};
@@ -162,7 +162,7 @@ where
         R: Send + 'c,
     {
         let Self { conn, tables, wait } = self;
-        in_new_transaction(conn, TABLE_LOCK, async move |conn: &mut C| {
+        in_new_transaction(conn, async move |conn: &mut C| {
             flow::acquire(&mut AsyncDriver(conn), tables.into_target()?, wait).await?;
             f(conn).await
         })
@@ -204,19 +204,11 @@ where
         R: Send + 'c,
     {
         let Self { conn, tables, wait } = self;
-        in_new_transaction(
-            conn,
-            TABLE_LOCK,
-            async move |conn: &mut C| match flow::try_acquire(
-                &mut AsyncDriver(conn),
-                tables.into_target()?,
-                wait,
-            )
-            .await?
-            {
+        in_new_transaction(conn, async move |conn: &mut C| {
+            match flow::try_acquire(&mut AsyncDriver(conn), tables.into_target()?, wait).await? {
                 true => f(conn).await.map(Some),
                 false => Ok(None),
-            },
-        )
+            }
+        })
     }
 }

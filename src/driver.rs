@@ -98,18 +98,18 @@ pub trait Driver: Send {
     }
 
     /// Refuses to go on outside a transaction.
-    fn require_transaction(&mut self, lock: &'static str) -> Result<()> {
+    fn require_transaction(&mut self) -> Result<()> {
         match self.depth()? {
-            0 => Err(Error::NotInTransaction(lock)),
+            0 => Err(Error::NotInTransaction),
             _ => Ok(()),
         }
     }
 
     /// Refuses to go on inside a transaction.
-    fn refuse_transaction(&mut self, lock: &'static str) -> Result<()> {
+    fn refuse_transaction(&mut self) -> Result<()> {
         match self.depth()? {
             0 => Ok(()),
-            _ => Err(Error::InTransaction(lock)),
+            _ => Err(Error::InTransaction),
         }
     }
 

@@ -30,12 +30,16 @@ pub enum Error {
     NotHeld(AdvisoryKey),
 
     /// A lock that ends with the transaction was asked for outside of one.
-    #[error("{0} ends with the transaction, and none is open; open one, or use `run`, which does")]
-    NotInTransaction(&'static str),
+    #[error(
+        "the lock ends with the transaction, and none is open; open one, or use `run`, which does"
+    )]
+    NotInTransaction,
 
-    /// `run` opens a transaction of its own, and one is open already.
-    #[error("`run` opens a transaction to hold {0} in, and one is open; use `acquire` inside it")]
-    InTransaction(&'static str),
+    /// `run`, or a migration, opens a transaction of its own, and one is open already.
+    #[error(
+        "this opens transactions of its own, and one is open; call it outside, or use `acquire` in this one"
+    )]
+    InTransaction,
 
     /// The timeout is below 1 ms or above `i32::MAX` ms (24.8 days).
     #[error("the timeout {0:?} is not between 1 ms and {max} ms; to not wait at all use `nowait`", max = i32::MAX)]

@@ -146,7 +146,7 @@ where
 {
     /// Does something while no other runner does.
     fn alone<T>(&mut self, f: impl FnOnce(&mut MigrationRun<'_, C, S>) -> Result<T>) -> Result<T> {
-        SyncDriver(self.conn).refuse_transaction("the runners' lock")?;
+        SyncDriver(self.conn).refuse_transaction()?;
         let key = match self.lock_key {
             Some(key) => key,
             None => ready(SyncDriver(self.conn).ask(History))?.key(),

@@ -36,20 +36,19 @@ impl<C, S, U: FnOnce(&mut C, S)> Drop for Scope<'_, C, S, U> {
     }
 }
 
-/// Runs `f` in a transaction that must be the outermost, to hold `lock` in.
+/// Runs `f` in a transaction that must be the outermost, to hold a lock in.
 ///
 /// Unlike Diesel's own it is rolled back when `f` panics: the locks taken in it
 /// would else be held for as long as the connection lives.
 pub(crate) fn in_new_transaction<C, R, E>(
     conn: &mut C,
-    lock: &'static str,
     f: impl FnOnce(&mut C) -> Result<R, E>,
 ) -> Result<R, E>
 where
     C: Connection<Backend = Pg> + LoadConnection,
     E: From<Error>,
 {
-    SyncDriver(conn).refuse_transaction(lock)?;
+    SyncDriver(conn).refuse_transaction()?;
     ready(SyncDriver(conn).begin()).map_err(Error::from)?;
     let (result, ()) = or_undo(conn, (), f, |conn, ()| {
         // A connection that cannot roll back is marked broken by Diesel.

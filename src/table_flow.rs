@@ -8,9 +8,6 @@ use crate::table_statement::{LockTables, TableTarget};
 use crate::timeout::{Patience, Wait};
 use crate::{Error, Result, obstacle};
 
-/// What `lock_table` takes, in an error.
-pub(crate) const TABLE_LOCK: &str = "a table lock";
-
 /// Takes the lock or says who has it.
 pub(crate) async fn acquire(
     driver: &mut impl Driver,
@@ -38,7 +35,7 @@ pub(crate) async fn try_acquire(
 }
 
 async fn take(driver: &mut impl Driver, target: &TableTarget, patience: Patience) -> Result<bool> {
-    driver.require_transaction(TABLE_LOCK)?;
+    driver.require_transaction()?;
     let started = Instant::now();
     driver.execute(LockTables::new(target, patience)).await?;
     let (outcome, _) = driver.ask(TakeOutcome { local: true }).await?;

@@ -7,7 +7,7 @@ use diesel::{Connection, QueryResult};
 use crate::driver::{SyncDriver, ready};
 use crate::lock_options::lock_options;
 use crate::scope::in_new_transaction;
-use crate::table_flow::{self as flow, TABLE_LOCK};
+use crate::table_flow as flow;
 use crate::table_statement::TableTarget;
 use crate::timeout::Wait;
 use crate::{Error, Result, TableLockMode};
@@ -239,7 +239,7 @@ where
         E: From<Error>,
     {
         let target = self.tables.into_target()?;
-        in_new_transaction(self.conn, TABLE_LOCK, |conn| {
+        in_new_transaction(self.conn, |conn| {
             ready(flow::acquire(&mut SyncDriver(conn), target, self.wait))?;
             f(conn)
         })
@@ -272,7 +272,7 @@ where
         E: From<Error>,
     {
         let target = self.tables.into_target()?;
-        in_new_transaction(self.conn, TABLE_LOCK, |conn| {
+        in_new_transaction(self.conn, |conn| {
             let taken = ready(flow::try_acquire(&mut SyncDriver(conn), target, self.wait))?;
             taken.then(|| f(conn)).transpose()
         })

@@ -39,7 +39,7 @@ scenario!(
             Ok::<_, Own>(())
         })));
         assert!(
-            matches!(&ran, Err(Own::Failed(Error::NotInTransaction(_)))),
+            matches!(&ran, Err(Own::Failed(Error::NotInTransaction))),
             "{ran:?}"
         );
     }

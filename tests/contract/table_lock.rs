@@ -36,16 +36,16 @@ scenario!(
     |db| {
         let mut conn = wait!(connect(&db.url));
         let outside = wait!(conn.lock_table::<users::table>(Share).acquire());
-        assert!(matches!(outside, Err(Error::NotInTransaction(_))));
+        assert!(matches!(outside, Err(Error::NotInTransaction)));
         let outside = wait!(conn.lock_table::<users::table>(Share).try_acquire());
-        assert!(matches!(outside, Err(Error::NotInTransaction(_))));
+        assert!(matches!(outside, Err(Error::NotInTransaction)));
         let ran = wait!(conn.transaction(closure!(|conn| {
             let lock = conn.lock_table::<users::table>(Share);
             let inside = wait!(lock.run(closure!(|_| Ok::<_, Error>(()))));
-            assert!(matches!(inside, Err(Error::InTransaction(_))));
+            assert!(matches!(inside, Err(Error::InTransaction)));
             let lock = conn.lock_table::<users::table>(Share);
             let inside = wait!(lock.try_run(closure!(|_| Ok::<_, Error>(()))));
-            assert!(matches!(inside, Err(Error::InTransaction(_))));
+            assert!(matches!(inside, Err(Error::InTransaction)));
             wait!(conn.lock_table::<users::table>(Share).acquire())?;
             assert_eq!(held!(conn, "users"), 1);
             Ok::<_, Error>(())
