@@ -155,6 +155,12 @@ impl From<String> for AdvisoryKey {
     }
 }
 
+impl From<&AdvisoryKey> for AdvisoryKey {
+    fn from(key: &AdvisoryKey) -> Self {
+        *key
+    }
+}
+
 /// Names an advisory lock after the module it stands in.
 ///
 /// `advisory_key!()` is `AdvisoryKey::named("crate::module")`, and

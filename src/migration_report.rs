@@ -51,13 +51,7 @@ pub struct TakenLock {
     /// The table.
     pub relation: LockedRelation,
     /// The strongest mode.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "as_sql"))]
     pub mode: TableLockMode,
-}
-
-#[cfg(feature = "serde")]
-fn as_sql<S: serde::Serializer>(mode: &TableLockMode, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(mode.as_sql())
 }
 
 impl MigrationReport {
@@ -82,6 +76,14 @@ impl fmt::Display for MigrationReport {
             f,
             "{name}: {done} in {duration} ms ({waited} ms waiting, attempts: {attempts}, victims: {victims})"
         )
+    }
+}
+
+/// A line per migration.
+impl fmt::Display for HarnessReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut migrations = self.migrations.iter();
+        migrations.try_for_each(|migration| writeln!(f, "{migration}"))
     }
 }
 

@@ -94,6 +94,14 @@ impl fmt::Display for TableLockMode {
     }
 }
 
+/// Serializes as SQL spells it.
+#[cfg(feature = "serde")]
+impl serde::Serialize for TableLockMode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_sql())
+    }
+}
+
 /// Reads a mode in any of its spellings: `ACCESS SHARE`, `AccessShare`,
 /// `AccessShareLock`, `access_share`.
 impl FromStr for TableLockMode {
