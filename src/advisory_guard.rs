@@ -12,7 +12,8 @@ use crate::{Error, Result};
 
 /// A held advisory lock; dropping it releases.
 ///
-/// It is the connection as well: use it for the statements that the lock protects.
+/// It is the connection as well: use it for the statements that the lock protects, as
+/// `&mut *guard` where a connection is asked for.
 ///
 /// A release that fails ends the session, and the lock goes with it; a pool replaces the
 /// connection. In a transaction that a failed statement has aborted, each release does:

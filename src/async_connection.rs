@@ -26,7 +26,10 @@ use crate::{
 /// with bb8, deadpool or mobc.
 ///
 /// The methods are those of [`PgLockConnection`](crate::PgLockConnection), awaited,
-/// with async closures.
+/// with async closures: `async |conn| …`, where `|conn| async move { … }` will not do.
+///
+/// diesel-async's `AsyncConnectionWrapper` is a sync connection and an async one: where both
+/// traits are in scope, as with the prelude, a call has to say whose method it means.
 pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     /// Names an advisory lock to be taken; see [`AsyncAdvisoryLock`].
     #[doc(alias = "pg_advisory_lock")]

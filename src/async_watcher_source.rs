@@ -8,7 +8,8 @@ use crate::{Error, Result};
 
 /// Where a [`Prioritizer`](crate::Prioritizer) of an async run gets its watcher's
 /// connection from: a database URL, a bb8, deadpool or mobc pool, or a closure that
-/// returns a future of a connection.
+/// returns a future of a connection. That is `move || { let url = url.clone(); async move { … } }`:
+/// an `async` closure that captures something could not be called more than once.
 ///
 /// What holds for [`WatcherSource`](crate::WatcherSource) holds here. A URL is
 /// connected to without TLS; for more use a closure or a pool.

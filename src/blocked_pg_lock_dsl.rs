@@ -39,6 +39,9 @@ pub trait BlockedPgLockDsl: Sized {
 
     /// Cancels the queries of the sessions in the way, and tells what came of it.
     ///
+    /// Those of every database of the server, unless
+    /// [`current_database`](crate::PgLockDsl::current_database) or another filter leaves them out.
+    ///
     /// Those are also the ones that wait themselves and only came first; a filter on
     /// `blocking_activity.field(pg_stat_activity::wait_event_type)` or the roots of a
     /// [`WaitGraph`](crate::WaitGraph) leave them out.

@@ -22,14 +22,16 @@ use crate::{AdvisoryKey, LockMode, LockType, LockableTable, Signal, SignalKind};
 /// Each filter works on every Diesel query that holds the columns it asks about:
 /// all on [`PgLock::query`](crate::PgLock::query) and
 /// [`BlockedPgLock::query`](crate::BlockedPgLock::query), most on one that starts
-/// from the bare `pg_locks`; filtered, joined, with another selection, boxed or
+/// from the bare `pg_locks` (a selection of it, or `pg_locks::table.into_boxed()`); filtered, joined, with another selection, boxed or
 /// not. The result is a Diesel query again; [`dsl`](crate::dsl) names its type.
 pub trait PgLockDsl: Sized {
     /// Keeps the locks on a table, and on its pages and rows.
     ///
     /// `T` is a table or a model that has one. It is found as a query would find it:
     /// by schema and name, or along the `search_path` when `table!` gives no schema.
-    /// Locks on its indexes, partitions and TOAST table are not its own.
+    /// Locks on its indexes, partitions and TOAST table are not its own. Who waits for a
+    /// row that another transaction has changed waits for that transaction
+    /// ([`LockType::TransactionId`]), which is a lock on no table.
     ///
     /// # Examples
     ///
@@ -175,6 +177,9 @@ pub trait PgLockDsl: Sized {
     }
 
     /// Cancels the queries of the sessions that the query finds, and tells what came of it.
+    ///
+    /// It finds those of every database of the server, unless
+    /// [`current_database`](Self::current_database) or another filter leaves them out.
     ///
     /// Works on queries of locks and of activity that own what they compare with. Each session is signalled once; the
     /// one that asks, if it is among them, last: that ends this very statement with an

@@ -9,7 +9,8 @@ use crate::BlockedPgLock;
 ///
 /// Any `Fn(&BlockedPgLock, Duration) -> Decision` is a policy too. It is asked at
 /// each look from the grace period on, with the row that shows whom the session
-/// blocks and how, and with how long it has been in the way.
+/// blocks and how, and with how long it has been in the way. The type of its first
+/// parameter has to be written.
 ///
 /// A session gets each kind of signal once, for as long as it stays in the way.
 ///
