@@ -7,7 +7,7 @@ use diesel::expression::{Expression, ValidGrouping, is_aggregate};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::query_source::AliasedField;
-use diesel::sql_types::{BigInt, Bool, Interval, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, Text, Timestamptz};
 
 use crate::schema::{BlockingActivity, pg_locks, pg_prepared_xacts, pg_stat_activity};
 
@@ -101,15 +101,46 @@ expression! {
 
 /// The text of a query, NULL where the role may not look: there the view has a text that says so.
 macro_rules! visible {
-    ($query:literal) => {
-        concat!("NULLIF(", $query, ", '<insufficient privilege>')")
+    ($activity:literal) => {
+        concat!(
+            "NULLIF(",
+            $activity,
+            r#"."query", '<insufficient privilege>')"#
+        )
     };
 }
 
 expression! {
     /// The session's running query, or else its last one; NULL where the role may not look.
     VisibleQuery: Nullable<Text>, beside pg_stat_activity::pid,
-    visible!(r#""pg_catalog"."pg_stat_activity"."query""#)
+    visible!(r#""pg_catalog"."pg_stat_activity""#)
+}
+
+/// The bytes of that text, for [`Lossy`](crate::sql_value::Lossy). Of a session in a database
+/// of another encoding they are as it sent them, or NULL where they would be taken for ours.
+///
+/// Read as a text they are refused, and the rows of all other sessions with them.
+macro_rules! query_bytes {
+    ($activity:literal) => {
+        concat!(
+            "CASE WHEN pg_catalog.current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') \
+             THEN pg_catalog.decode(pg_catalog.replace(",
+            visible!($activity),
+            r", E'\\', E'\\\\'), 'escape') ",
+            "WHEN (SELECT theirs.encoding FROM pg_catalog.pg_database AS theirs WHERE theirs.oid = ",
+            $activity,
+            ".\"datid\") = (SELECT ours.encoding FROM pg_catalog.pg_database AS ours \
+             WHERE ours.datname = pg_catalog.current_database()) THEN pg_catalog.convert_to(",
+            visible!($activity),
+            ", 'UTF8') END",
+        )
+    };
+}
+
+expression! {
+    /// [`VisibleQuery`] as it is read: its bytes.
+    QueryBytes: Nullable<Binary>, beside pg_stat_activity::pid,
+    query_bytes!(r#""pg_catalog"."pg_stat_activity""#)
 }
 
 expression! {
@@ -135,7 +166,13 @@ type BlockingPid = AliasedField<BlockingActivity, pg_stat_activity::pid>;
 expression! {
     /// [`VisibleQuery`] of the session in the way.
     BlockingVisibleQuery: Nullable<Text>, beside BlockingPid,
-    visible!(r#""blocking_activity"."query""#)
+    visible!(r#""blocking_activity""#)
+}
+
+expression! {
+    /// [`QueryBytes`] of the session in the way.
+    BlockingQueryBytes: Nullable<Binary>, beside BlockingPid,
+    query_bytes!(r#""blocking_activity""#)
 }
 
 expression! {

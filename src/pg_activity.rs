@@ -9,11 +9,11 @@ use diesel::query_source::AliasedField;
 
 use crate::BackendState;
 use crate::expression::{
-    BlockingQueryDuration, BlockingQueryIdentifier, BlockingTransactionDuration,
-    BlockingVisibleQuery, QueryDuration, QueryIdentifier, TransactionDuration, VisibleQuery,
+    BlockingQueryBytes, BlockingQueryDuration, BlockingQueryIdentifier,
+    BlockingTransactionDuration, QueryBytes, QueryDuration, QueryIdentifier, TransactionDuration,
 };
 use crate::schema::{BlockingActivity, blocking_activity, pg_stat_activity};
-use crate::sql_value::ClientAddress;
+use crate::sql_value::{ClientAddress, Lossy};
 
 /// A session and what it does: a row of [`pg_stat_activity`][pg].
 ///
@@ -34,8 +34,10 @@ pub struct PgActivity {
     /// The leader of the parallel query that the session works for.
     pub leader_pid: Option<i32>,
     /// The database it is connected to; `None` for processes that serve all of them.
+    #[diesel(deserialize_as = Lossy<Option<String>>)]
     pub database: Option<String>,
     /// The role that logged in.
+    #[diesel(deserialize_as = Lossy<Option<String>>)]
     pub user: Option<String>,
     /// What the client calls itself.
     pub application_name: Option<String>,
@@ -43,6 +45,7 @@ pub struct PgActivity {
     #[diesel(deserialize_as = ClientAddress)]
     pub client_addr: Option<IpAddr>,
     /// The name of that address, where `log_hostname` is on.
+    #[diesel(deserialize_as = Lossy<Option<String>>)]
     pub client_hostname: Option<String>,
     /// The client's port; -1 on a unix socket.
     pub client_port: Option<i32>,
@@ -69,6 +72,10 @@ pub struct PgActivity {
     /// The query's number, where `compute_query_id` is on; `None` on PostgreSQL 13.
     pub query_id: Option<i64>,
     /// The running query, or else the last one, cut at `track_activity_query_size`.
+    ///
+    /// Of a session in a database of another encoding, what is no UTF-8 is replaced by
+    /// U+FFFD; seen from a database that is neither in UTF8 nor SQL_ASCII it is `None`.
+    #[diesel(deserialize_as = Lossy<Option<String>>)]
     pub query: Option<String>,
     /// How long ago that query began, by the server's clock.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
@@ -143,7 +150,7 @@ macro_rules! columns {
 
 macro_rules! column {
     (query) => {
-        VisibleQuery
+        QueryBytes
     };
     (query_id) => {
         QueryIdentifier
@@ -160,7 +167,7 @@ macro_rules! column {
 }
 
 macro_rules! blocking_type {
-    (query) => { BlockingVisibleQuery };
+    (query) => { BlockingQueryBytes };
     (query_id) => { BlockingQueryIdentifier };
     (duration) => { BlockingQueryDuration };
     (transaction_duration) => { BlockingTransactionDuration };
@@ -169,7 +176,7 @@ macro_rules! blocking_type {
 
 macro_rules! blocking_column {
     (query) => {
-        BlockingVisibleQuery
+        BlockingQueryBytes
     };
     (query_id) => {
         BlockingQueryIdentifier

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 
 use crate::expression::{LockedRelationIsHere, WaitDuration, WaitStart};
 use crate::schema::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity};
+use crate::sql_value::Lossy;
 use crate::{AdvisoryKey, LockMode, LockType, PgActivity, RelationKind};
 
 /// A lock that is held or awaited: a row of [`pg_locks`][pg].
@@ -38,7 +39,7 @@ pub struct PgLock {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub wait_duration: Option<TimeDelta>,
     /// The database of the locked thing; `None` for a shared thing and for transactions.
-    #[diesel(select_expression = pg_database::datname.nullable())]
+    #[diesel(deserialize_as = Lossy<Option<String>>, select_expression = pg_database::datname.nullable())]
     pub database: Option<String>,
     /// The relation, or that of the page or row; `None` in another database, whose names are not to be seen from here.
     #[diesel(embed)]

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 
 use crate::expression::PreparedDuration;
 use crate::schema::pg_prepared_xacts;
+use crate::sql_value::Lossy;
 
 /// A transaction that was prepared for a two-phase commit: a row of [`pg_prepared_xacts`][pg].
 ///
@@ -22,6 +23,7 @@ pub struct PreparedTransaction {
     #[diesel(column_name = transaction)]
     pub transaction_id: u32,
     /// The name it was prepared under.
+    #[diesel(deserialize_as = Lossy<String>)]
     pub gid: String,
     /// When it was prepared.
     pub prepared: DateTime<Utc>,
@@ -30,8 +32,10 @@ pub struct PreparedTransaction {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
     pub duration: TimeDelta,
     /// Who prepared it.
+    #[diesel(deserialize_as = Lossy<String>)]
     pub owner: String,
     /// In which database.
+    #[diesel(deserialize_as = Lossy<String>)]
     pub database: String,
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
-use diesel::sql_types::{Inet, Nullable, Oid};
+use diesel::sql_types::{Binary, Inet, Nullable, Oid, SqlType, Text, is_nullable};
 
 use crate::schema::sql_types::Xid;
 
@@ -13,6 +13,50 @@ use crate::schema::sql_types::Xid;
 impl FromSql<Xid, Pg> for u32 {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         <u32 as FromSql<Oid, Pg>>::from_sql(value)
+    }
+}
+
+/// A text that may come from a database of another encoding: the server hands its
+/// bytes on as they are. What is no UTF-8 is replaced by U+FFFD, as one such text
+/// must not hide all the others.
+#[derive(Debug, PartialEq, FromSqlRow)]
+pub struct Lossy<T>(T);
+
+impl From<Lossy<String>> for String {
+    fn from(text: Lossy<Self>) -> Self {
+        text.0
+    }
+}
+
+impl From<Lossy<Option<String>>> for Option<String> {
+    fn from(text: Lossy<Self>) -> Self {
+        text.0
+    }
+}
+
+impl FromSql<Text, Pg> for Lossy<String> {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(String::from_utf8_lossy(value.as_bytes()).into_owned()))
+    }
+}
+
+impl FromSql<Binary, Pg> for Lossy<String> {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        <Self as FromSql<Text, Pg>>::from_sql(value)
+    }
+}
+
+impl<ST> FromSql<Nullable<ST>, Pg> for Lossy<Option<String>>
+where
+    ST: SqlType<IsNull = is_nullable::NotNull>,
+    Lossy<String>: FromSql<ST, Pg>,
+{
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(Some(Lossy::<String>::from_sql(value)?.0)))
+    }
+
+    fn from_nullable_sql(value: Option<PgValue<'_>>) -> deserialize::Result<Self> {
+        value.map_or(Ok(Self(None)), Self::from_sql)
     }
 }
 

@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, Integer, Nullable, Text};
 
 use crate::PgLock;
 use crate::driver::ColumnsOf;
+use crate::sql_value::Lossy;
 use crate::statement::query;
 
 /// Reads the locks on all things that somebody waits for, in one snapshot.
@@ -23,6 +24,7 @@ pub struct ContestedLocks;
 pub struct ContestedLock {
     pub lock: PgLock,
     pub blocking_pids: Option<Vec<i32>>,
+    #[diesel(deserialize_as = Lossy<Option<String>>)]
     pub gid: Option<String>,
 }
 

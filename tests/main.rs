@@ -16,6 +16,7 @@ mod cancel_safety;
 #[cfg(feature = "cli")]
 mod command;
 mod compile_fail;
+mod encodings;
 mod filters;
 mod german;
 #[cfg(feature = "migrations")]

@@ -58,10 +58,7 @@ impl Database {
         sql_query(format!("CREATE DATABASE {name}"))
             .execute(&mut admin)
             .expect("a database");
-        let database = Self {
-            url: server.url_for(&name),
-            name,
-        };
+        let database = Self::in_place(server.url_for(&name), &name);
         database
             .connect()
             .batch_execute(
@@ -71,6 +68,14 @@ impl Database {
             )
             .expect("the tables");
         database
+    }
+
+    /// One that is there already, and stays empty.
+    pub fn in_place(url: String, name: &str) -> Self {
+        Self {
+            url,
+            name: name.to_owned(),
+        }
     }
 
     /// The database through the loopback port, with this password.
