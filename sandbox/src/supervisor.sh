@@ -23,7 +23,8 @@ stop_when_asked() {
     read -r _ <&3
     order=$?
     tries=0
-    until [ -e exited ]; do
+    # Without the directory nobody can say that it has exited, and its pid may be another's.
+    until [ -e exited ] || ! kill -0 "$1" 2>/dev/null; do
         # More than once: a process that was forked just now ignores the signal.
         signal=QUIT
         [ "$tries" -lt 500 ] || signal=KILL

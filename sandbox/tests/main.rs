@@ -130,6 +130,16 @@ fn an_owner_killed_while_the_server_starts_leaves_nothing_either() {
 }
 
 #[test]
+fn a_directory_that_was_deleted_keeps_nothing_alive() {
+    let (mut owner, dir) = start_owner();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(lives_in(&dir));
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    eventually("server and supervisor end", || !lives_in(&dir));
+}
+
+#[test]
 fn a_folder_without_a_server_is_named() {
     let error = Sandbox::builder()
         .bin_dir("/nonexistent")
@@ -178,6 +188,15 @@ fn start_owner() -> (Child, PathBuf) {
         .unwrap();
     let host = url.split(['@', ':']).nth(2).expect("a URL");
     (owner, PathBuf::from(host.replace("%2F", "/")))
+}
+
+/// Whether a process has its working directory there, or where that was.
+fn lives_in(dir: &Path) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let cwd = |process: std::fs::DirEntry| std::fs::read_link(process.path().join("cwd"));
+    let mut places = processes.filter_map(|process| cwd(process.ok()?).ok());
+    let dir = dir.to_str().unwrap();
+    places.any(|place| place.to_string_lossy().starts_with(dir))
 }
 
 fn signal(name: &str, pid: u32) {
