@@ -283,9 +283,10 @@ struct Server {
 impl Server {
     fn start() -> Result<Self> {
         let name = format!("pglock_demo_{}", std::process::id());
-        let (url, sandbox) = match std::env::var("DATABASE_URL") {
-            Ok(url) => (url, None),
-            Err(_) => {
+        let url = std::env::var("DATABASE_URL").ok();
+        let (url, sandbox) = match url.filter(|url| !url.is_empty()) {
+            Some(url) => (url, None),
+            None => {
                 let sandbox = Sandbox::start()?;
                 (sandbox.url(), Some(sandbox))
             }

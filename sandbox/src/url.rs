@@ -28,7 +28,13 @@ pub(crate) fn tcp(password: &str, port: u16, database: &str) -> String {
 pub fn with_database(url: &str, database: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
-    let query = rest.find('?').map_or("", |start| &rest[start..]);
+    let parameters = rest.split_once('?').map_or("", |(_, it)| it).split('&');
+    // libpq prefers one that names a database to the path.
+    let parameters = parameters.filter(|it| !it.is_empty() && !it.starts_with("dbname="));
+    let query = match parameters.collect::<Vec<_>>().join("&") {
+        query if query.is_empty() => query,
+        query => format!("?{query}"),
+    };
     let database = encode(database);
     Some(format!("{scheme}://{authority}/{database}{query}"))
 }
@@ -63,6 +69,11 @@ mod tests {
         assert_eq!(put("postgres://h/"), "postgres://h/b");
         assert_eq!(put("postgres:///?host=/tmp"), "postgres:///b?host=/tmp");
         assert_eq!(put("postgres://h?host=/tmp"), "postgres://h/b?host=/tmp");
+        assert_eq!(put("postgres://h/a?dbname=c"), "postgres://h/b");
+        assert_eq!(
+            put("postgres://h/a?x=y&dbname=c&host=/tmp"),
+            "postgres://h/b?x=y&host=/tmp"
+        );
         assert_eq!(with_database("host=h dbname=a", "b"), None);
     }
 }

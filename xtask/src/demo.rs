@@ -11,7 +11,7 @@ const EXAMPLE: &str = "prioritized_migration";
 
 /// Builds the example and becomes it.
 pub fn run(args: &[String]) -> Result<()> {
-    if env::var_os("DATABASE_URL").is_none() {
+    if env::var_os("DATABASE_URL").is_none_or(|url| url.is_empty()) {
         postgres::ensure()?;
     }
     command::run(&mut cargo(&[
