@@ -15,7 +15,7 @@ use diesel::connection::SimpleConnection;
 use super::{Folder, Jam, named};
 use crate::support::Database;
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// A terminal with a command in it.
 pub struct Terminal {

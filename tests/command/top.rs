@@ -1,8 +1,14 @@
 //! `pglock top`, driven by keys, and what is on its screen.
 
-use diesel::connection::SimpleConnection;
+use std::io::Read;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use super::terminal::Terminal;
+use diesel::connection::SimpleConnection;
+use pty_process::Size;
+use pty_process::blocking::{Command, open};
+
+use super::terminal::{LIMIT, Terminal};
 use super::{Jam, pglock};
 use crate::support::{Database, count, wait_until};
 
@@ -214,6 +220,29 @@ fn the_terminal_is_left_as_it_was_found() {
     wait_until("its connections are gone", || {
         count(&mut admin, &connected) == 0
     });
+}
+
+#[test]
+fn it_ends_when_its_terminal_is_closed() {
+    let database = Database::new();
+    let (mut pty, pts) = open().unwrap();
+    pty.resize(Size::new(SIZE.0, SIZE.1)).unwrap();
+    let command = Command::new(env!("CARGO_BIN_EXE_pglock")).arg("top");
+    let command = command.env("DATABASE_URL", &database.url);
+    let mut top = command.env("TERM", "xterm").spawn(pts).unwrap();
+    let (mut screen, mut buffer) = (String::new(), [0; 4096]);
+    while !screen.contains("quit") {
+        let length = pty.read(&mut buffer).unwrap();
+        screen += &String::from_utf8_lossy(&buffer[..length]);
+    }
+    drop(pty);
+    let started = Instant::now();
+    while top.try_wait().unwrap().is_none() && started.elapsed() < LIMIT {
+        sleep(Duration::from_millis(10));
+    }
+    let ended = top.try_wait().unwrap().is_some();
+    let _ = top.kill();
+    assert!(ended, "it went on without a terminal");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `pglock top`.
 
 use std::io::{self, IsTerminal};
+use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::TryRecvError;
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -52,8 +54,14 @@ pub fn run(
     let conn = database.connect()?;
     let ended = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&ended);
-    ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst))
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let end = move || {
+        flag.store(true, Ordering::SeqCst);
+        // Where the terminal is gone, looking for a key does not return.
+        thread::sleep(10 * TICK);
+        ratatui::restore();
+        exit(0);
+    };
+    ctrlc::set_handler(end).map_err(|error| Failure::Failed(error.to_string()))?;
     let feed = Feed::start(conn, database, args.interval);
     // It also makes a panic, on whichever thread, give the terminal back first.
     let mut terminal = ratatui::try_init()?;
