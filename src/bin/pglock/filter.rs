@@ -62,16 +62,16 @@ impl FromStr for Filter {
 
 /// An empty value stands for none at all, whatever the field.
 fn parse(field: &Field, operator: Operator, text: &str) -> Result<Value, String> {
-    if operator == Operator::Contains {
-        return match field.kind {
-            Kind::Text | Kind::Word(_) | Kind::Mode => Ok(Value::Text(text.to_lowercase())),
-            _ => Err("`~` looks for a part of a text, and this is none".to_owned()),
-        };
-    }
     if text.is_empty() {
         return match operator {
             Operator::Is | Operator::IsNot => Ok(Value::None),
             _ => Err("a value is missing".to_owned()),
+        };
+    }
+    if operator == Operator::Contains {
+        return match field.kind {
+            Kind::Text | Kind::Word(_) | Kind::Mode => Ok(Value::Text(text.to_lowercase())),
+            _ => Err("`~` looks for a part of a text, and this is none".to_owned()),
         };
     }
     match field.kind {
@@ -237,6 +237,7 @@ mod tests {
         assert!(error("pid~7").contains("`~`"));
         assert!(error("pid").contains("= != < <= > >= ~"));
         assert!(error("pid<").contains("missing"));
+        assert!(error("activity.application~ ").contains("missing"));
         assert!(error("pid!7").contains("compares nothing"));
     }
 
