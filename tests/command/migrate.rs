@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::terminal::Terminal;
 use super::{Folder, Ran, named, ran};
-use crate::support::{Database, count, wait_until};
+use crate::support::{Database, count, server, wait_until};
 
 /// A folder with two migrations: of `users`, and of `posts`.
 fn folder() -> Folder {
@@ -251,6 +251,37 @@ fn an_interrupt_leaves_nobody_waiting_on_the_server() {
             .count(),
         2
     );
+}
+
+#[test]
+fn an_interrupt_waits_for_a_connection_to_cancel_over() {
+    let (folder, database) = (folder(), Database::new());
+    let (url, role) = (database.role_url(), format!("{}_role", database.name));
+    // The one that migrates, and the watcher's.
+    let mut admin = database.running(&format!(
+        "GRANT ALL ON SCHEMA public TO {role}; ALTER TABLE users OWNER TO {role};
+         ALTER ROLE {role} CONNECTION LIMIT 2"
+    ));
+    let mut holder = database.running("BEGIN; SELECT FROM users");
+    let directory = folder.0.join("migrations");
+    let args = ["migrate", "--migrations", directory.to_str().unwrap()];
+    let args = [&args[..], &["--observe", "--lock-timeout", "none"]].concat();
+    let variables = [("DATABASE_URL", &*url)];
+    let mut terminal = Terminal::with(&database, &args, (24, 100), &variables);
+    terminal.wait_for("it is blocked", |screen| screen.contains("blocked by"));
+    terminal.type_("\u{3}");
+    let refused = format!("too many connections for role \"{role}\"");
+    wait_until("it is refused", || {
+        let log = std::fs::read(server().log_file()).unwrap();
+        String::from_utf8_lossy(&log).contains(&refused)
+    });
+    admin
+        .batch_execute(&format!("ALTER ROLE {role} CONNECTION LIMIT 3"))
+        .unwrap();
+    assert_eq!(terminal.end(), 130, "{}", terminal.screen());
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass";
+    assert_eq!(count(&mut admin, waits), 0);
+    holder.batch_execute("COMMIT").unwrap();
 }
 
 #[test]

@@ -58,17 +58,15 @@ impl Interrupt {
 
 /// Cancels whatever the session runs, until the process ends for it.
 fn cancel(pid: i32, database: &Database) {
-    let Ok(mut conn) = database.connect() else {
-        exit(CODE)
-    };
+    let mut conn = None;
     loop {
-        let cancelled = PgActivity::query()
+        // There may be no room for one more at first.
+        conn = conn.or_else(|| database.connect().ok());
+        let active = PgActivity::query()
             .filter(pg_stat_activity::pid.eq(pid))
-            .filter(pg_stat_activity::state.eq(BackendState::Active))
-            .cancel_activity(&mut conn);
-        if cancelled.is_err() {
-            exit(CODE);
-        }
+            .filter(pg_stat_activity::state.eq(BackendState::Active));
+        let cancelled = conn.as_mut().map(|conn| active.cancel_activity(conn));
+        conn = conn.filter(|_| matches!(cancelled, Some(Ok(_))));
         thread::sleep(Duration::from_millis(100));
     }
 }
