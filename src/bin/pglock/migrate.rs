@@ -117,9 +117,16 @@ impl MigrateArgs {
         };
         let report = harness.report();
         drop(progress);
+        // One that never had its turn does not know whether there was nothing to do.
+        let had_its_turn = match &result {
+            Ok(()) => true,
+            Err(error) => is_nothing_to_revert(error.as_ref()),
+        };
+        let is_told = had_its_turn || !report.migrations.is_empty();
         let shown = match self.json {
             true => show_json(&report),
-            false => show(&summary(&report, self.action == Action::Revert)),
+            false if is_told => show(&summary(&report, self.action == Action::Revert)),
+            false => Ok(()),
         };
         match result {
             Err(_) if interrupt.happened() => Err(Failure::Interrupted),
