@@ -13,7 +13,7 @@ use crate::span::parse_span;
 #[command(next_help_heading = "Priority")]
 pub struct PriorityArgs {
     /// How often to look who is in the way
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = parse_span)]
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = parse_interval)]
     interval: Duration,
     /// How long somebody may be in the way before being signalled
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_span)]
@@ -67,6 +67,15 @@ impl LockTimeout {
             true => Ok(Self(Some(timeout))),
             false => Err(format!("it is between 1ms and {}ms, or `none`", i32::MAX)),
         }
+    }
+}
+
+/// Each look of one who is blocked goes through the server's lock table.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_span(text)?;
+    match interval >= Duration::from_millis(10) {
+        true => Ok(interval),
+        false => Err("it is 10ms at least".to_owned()),
     }
 }
 
@@ -137,6 +146,12 @@ mod tests {
         );
         assert!(read("kill").is_err());
         assert!(read("cancel:3s").is_err());
+    }
+
+    #[test]
+    fn an_interval_leaves_the_server_in_peace() {
+        assert!(parse_interval("0s").is_err());
+        assert!(parse_interval("10ms").is_ok());
     }
 
     #[test]
