@@ -9,7 +9,7 @@ use diesel_pglock::prelude::*;
 use serde_json::Value;
 
 use super::{Folder, Jam, named, pglock, ran};
-use crate::support::{Database, server};
+use crate::support::{Database, Waiting, server};
 
 fn json(text: &str) -> Vec<Value> {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -273,10 +273,14 @@ fn a_prepared_transaction_is_shown_by_its_name() {
         .unwrap();
     let shown = pglock(&database, &["--on", "users", "--json"]);
     let terminated = pglock(&database, &["--on", "users", "--terminate", "--yes"]);
+    let waiting = Waiting::on(&database, "BEGIN; LOCK users; COMMIT");
+    let blocking = pglock(&database, &["--on", "users", "--blocking", "--json"]);
     conn.batch_execute(&format!("ROLLBACK PREPARED '{gid}'"))
         .unwrap();
     assert_eq!(json(&shown.out)[0]["prepared"], *gid);
+    assert_eq!(json(&blocking.out)[0]["blocking"]["prepared"], *gid);
     assert_eq!(terminated.code, 1, "{terminated:?}");
+    waiting.finish().unwrap();
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct Row {
 #[derive(Clone, Debug)]
 pub struct Blocking {
     pub pid: i32,
+    /// The names of the prepared transactions.
+    pub prepared: Option<String>,
     pub activity: Option<PgActivity>,
 }
 
@@ -193,11 +195,18 @@ static LOCK: [Field; 18] = [
 
 static ACTIVITY: [Field; 12] = activity!("activity", waiting);
 
-static BLOCKING_PID: [Field; 1] = [field!("blocking.pid", Kind::Integer, |row| row
-    .blocking
-    .as_ref()
-    .map(|it| it.pid)
-    .into())];
+static BLOCKING_PID: [Field; 2] = [
+    field!("blocking.pid", Kind::Integer, |row| row
+        .blocking
+        .as_ref()
+        .map(|it| it.pid)
+        .into()),
+    field!("blocking.prepared", Kind::Text, |row| row
+        .blocking
+        .as_ref()
+        .and_then(|it| it.prepared.clone())
+        .into()),
+];
 
 static BLOCKING: [Field; 12] = activity!("blocking", blocking);
 

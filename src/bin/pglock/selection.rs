@@ -1,5 +1,5 @@
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use diesel::PgConnection;
 use diesel::prelude::*;
@@ -87,23 +87,43 @@ impl Selection {
             Row {
                 lock: blocked.lock,
                 prepared: None,
-                blocking: Some(Blocking { pid, activity }),
+                blocking: Some(Blocking {
+                    pid,
+                    prepared: None,
+                    activity,
+                }),
             }
         };
         Ok(blocked.into_iter().map(row).collect())
     }
 }
 
-/// Adds the names of the prepared transactions that hold locks.
+/// Adds the names of the prepared transactions that hold locks, and of those in the way.
 fn name_prepared(conn: &mut PgConnection, rows: &mut [Row]) -> Result<(), Failure> {
-    if rows.iter().all(|row| row.lock.pid.is_some()) {
+    let blocks = |row: &Row| row.blocking.as_ref().is_some_and(|it| it.pid == 0);
+    if !rows.iter().any(|row| row.lock.pid.is_none() || blocks(row)) {
         return Ok(());
     }
     let names = prepared_names(conn)?;
-    for row in rows.iter_mut().filter(|row| row.lock.pid.is_none()) {
-        row.prepared = names.get(&row.lock.virtual_transaction).cloned();
+    let held: Vec<PgLock> = PgLock::query().filter(pg_locks::pid.is_null()).load(conn)?;
+    for row in rows {
+        if row.lock.pid.is_none() {
+            row.prepared = names.get(&row.lock.virtual_transaction).cloned();
+        }
+        if let Some(blocking) = row.blocking.as_mut().filter(|it| it.pid == 0) {
+            let held = held.iter().filter(|it| is_in_the_way(it, &row.lock));
+            let held = held.filter_map(|it| names.get(&it.virtual_transaction));
+            let gids: BTreeSet<&str> = held.map(String::as_str).collect();
+            let gids: Vec<&str> = gids.into_iter().collect();
+            blocking.prepared = Some(gids.join(", ")).filter(|gids| !gids.is_empty());
+        }
     }
     Ok(())
+}
+
+fn is_in_the_way(held: &PgLock, wanted: &PgLock) -> bool {
+    let target = |lock: &PgLock| (lock.database.clone(), lock.target().to_string());
+    target(held) == target(wanted) && held.mode.conflicts_with(&wanted.mode)
 }
 
 /// The names of prepared transactions, by what their locks have in common.
