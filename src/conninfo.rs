@@ -1,7 +1,13 @@
-//! Connection strings of `keyword=value` pairs.
+//! Connection strings: URLs, and `keyword=value` pairs.
 
 use std::iter::Peekable;
 use std::str::Chars;
+
+/// Scheme and rest of what libpq reads as a URL; all else is pairs to it.
+pub(crate) fn url(conninfo: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = conninfo.split_once("://")?;
+    matches!(scheme, "postgres" | "postgresql").then_some((scheme, rest))
+}
 
 /// The keywords and their values, as libpq reads them; a word without `=` has no value.
 ///

@@ -3,7 +3,7 @@
 use diesel::ConnectionError;
 
 use crate::Error;
-use crate::conninfo::pairs;
+use crate::conninfo::{self, pairs};
 
 /// The error of connecting to `url`, without what the URL keeps secret.
 ///
@@ -23,7 +23,7 @@ pub(crate) fn conceal(error: ConnectionError, url: &str) -> Error {
 
 /// The parts of a URL or a `key=value` string that nobody should read.
 fn secrets(url: &str) -> Vec<String> {
-    let mut secrets = match url.split_once("://") {
+    let mut secrets = match conninfo::url(url) {
         Some((_, rest)) => secrets_of_url(rest),
         None => secrets_of_pairs(url),
     };
@@ -44,14 +44,17 @@ fn secrets_of_url(rest: &str) -> Vec<String> {
         .collect()
 }
 
-/// A word that belongs to no keyword is the rest of a password that lacks its quotes.
+/// A word that belongs to no keyword is the rest of a password that lacks its quotes, or a
+/// mistyped URL with one.
 fn secrets_of_pairs(conninfo: &str) -> Vec<String> {
-    let pairs = pairs(conninfo);
     let is_password = |keyword: &str| keyword.ends_with("password");
-    let from_password = pairs.into_iter().skip_while(|(it, _)| !is_password(it));
-    let secrets = from_password.filter_map(|(keyword, value)| match value {
-        None => Some(keyword),
-        value => value.filter(|_| is_password(&keyword)),
+    let mut behind_password = false;
+    let secrets = pairs(conninfo).into_iter().filter_map(|(keyword, value)| {
+        behind_password |= is_password(&keyword);
+        match value {
+            None => Some(keyword).filter(|it| behind_password || it.contains('@')),
+            value => value.filter(|_| is_password(&keyword)),
+        }
     });
     secrets.collect()
 }
@@ -90,6 +93,7 @@ mod tests {
         assert_eq!(secrets("password = 'a b' sslpassword=c"), ["a b", "c"]);
         assert_eq!(secrets("password=my secret host=x"), ["my", "secret"]);
         assert!(secrets("app").is_empty());
+        assert_eq!(secrets("app:hunter2@host/db"), ["app:hunter2@host/db"]);
         assert_eq!(
             secrets("postgres://host/db?password=hunter2&x=y"),
             ["hunter2"]

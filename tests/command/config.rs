@@ -86,3 +86,47 @@ fn a_line_of_dotenv_that_cannot_be_read_is_not_repeated() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(!ran.err.contains("hunter2"), "{}", ran.err);
 }
+
+#[test]
+fn what_dotenv_spoils_is_told_only_where_it_matters() {
+    let folder = Folder::new().with(".env", "A=b c d\n");
+    for args in [&["--database-url", "dbname=x"][..], &["--database", "main"]] {
+        let toml = "[databases]\nmain = \"dbname=x\"\n";
+        std::fs::write(folder.0.join("pglock.toml"), toml).unwrap();
+        let ran = ran(folder.command(args).arg("config"));
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    let mut command = folder.command(&["config"]);
+    assert_eq!(ran(command.env("DATABASE_URL", "dbname=x")).code, 0);
+    let found = ran(&mut folder.command(&["config"]));
+    assert_eq!(found.code, 2, "{found:?}");
+    assert!(found.err.contains("`.env`"), "{}", found.err);
+}
+
+#[test]
+fn pairs_with_a_url_among_them_keep_their_password() {
+    let folder = Folder::new();
+    let pairs = "host=x password=hunter2 application_name=http://svc";
+    let shown = setting(&folder, &["--database-url", pairs], "database");
+    assert_eq!(shown.0, "host=x");
+}
+
+#[test]
+fn a_url_at_the_wrong_place_of_the_file_keeps_its_password() {
+    let url = "postgres://app:hunter2@host/db";
+    for (text, args) in [
+        (format!("databases = \"{url}\"\n"), &["config"][..]),
+        (format!("limit = \"{url}\"\n"), &["config"]),
+        (
+            format!("[databases]\nmain = \"${url}\"\n"),
+            &["config", "-d", "main"],
+        ),
+        (format!("attributes = [\"{url}\"]\n"), &["config"]),
+        (format!("[configs.a]\nfilters = [\"{url}\"]\n"), &["config"]),
+        (format!("[configs.a]\non = \"{url}\"\n"), &["config"]),
+    ] {
+        let ran = ran(&mut Folder::new().with("pglock.toml", &text).command(args));
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+    }
+}

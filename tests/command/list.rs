@@ -115,6 +115,20 @@ fn no_connection_is_exit_code_3_and_keeps_the_password() {
 }
 
 #[test]
+fn a_mistyped_url_keeps_its_password() {
+    for url in [
+        "postgres:/app:hunter2@host/db",
+        "app:hunter2@host/db",
+        "postgre://app:hunter2@host/db",
+        "postgre://app@host/db?password=hunter2",
+    ] {
+        let ran = ran(&mut Folder::new().command(&["--database-url", url]));
+        assert_eq!(ran.code, 3, "{ran:?}");
+        assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+    }
+}
+
+#[test]
 fn who_is_in_the_way_stands_beside_the_lock() {
     let jam = Jam::new();
     let ran = pglock(&jam.database, &["--blocking", "--json", "--on", "users"]);
@@ -446,8 +460,20 @@ fn a_url_where_none_is_expected_keeps_its_password() {
         &["--filter", url],
         &["tree", url],
         &["password=hunter2"],
+        &["-d", url],
+        &[&format!("--database={url}")],
+        &[&format!("--limit={url}")],
+        &["--config", url],
+        &["--attribute", url],
+        &["man", url],
     ] {
         let ran = ran(&mut Folder::new().command(args));
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+    }
+    let database = Database::new();
+    for args in [&["--on", url][..], &["who", url]] {
+        let ran = pglock(&database, args);
         assert_eq!(ran.code, 2, "{ran:?}");
         assert!(!ran.err.contains("hunter2"), "{}", ran.err);
     }

@@ -7,7 +7,7 @@ use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 use diesel_pglock::WatcherSource;
 
-use crate::conninfo::pairs;
+use crate::conninfo::{pairs, url};
 use crate::failure::Failure;
 use crate::settings::{Settings, Source};
 
@@ -32,30 +32,52 @@ pub struct ConnectionArgs {
 #[derive(Debug)]
 pub struct Environment {
     dotenv: Option<PathBuf>,
-    /// Whether DATABASE_URL is from `.env`.
-    url_is_from_dotenv: bool,
+    /// Whether DATABASE_URL was there before.
+    has_url: bool,
+    /// What is wrong with `.env`, which matters where something is wanted from it.
+    mistake: Option<String>,
 }
 
 impl Environment {
     /// Reads `.env`, looked for upward from the working directory. A variable that is set already stays.
-    pub fn read() -> Result<Self, Failure> {
-        let before = variable("DATABASE_URL");
-        let dotenv = match dotenvy::dotenv() {
-            Ok(path) => Some(path),
-            Err(error) if error.not_found() => None,
+    pub fn read() -> Self {
+        let has_url = variable("DATABASE_URL").is_some();
+        let (dotenv, mistake) = match dotenvy::dotenv() {
+            Ok(path) => (Some(path), None),
+            Err(error) if error.not_found() => (None, None),
             // The line may hold a password.
-            Err(dotenvy::Error::LineParse(_, column)) => {
-                return Err(Failure::Usage(format!(
+            Err(dotenvy::Error::LineParse(_, column)) => (
+                None,
+                Some(format!(
                     "a line of the file `.env` cannot be read, at its column {column}"
-                )));
-            }
-            Err(error) => return Err(Failure::Usage(format!("the file `.env`: {error}"))),
+                )),
+            ),
+            Err(error) => (None, Some(format!("the file `.env`: {error}"))),
         };
-        let url_is_from_dotenv = before.is_none() && variable("DATABASE_URL").is_some();
-        Ok(Self {
+        Self {
             dotenv,
-            url_is_from_dotenv,
-        })
+            has_url,
+            mistake,
+        }
+    }
+
+    /// A variable, also from `.env`.
+    fn variable(&self, name: &str) -> Result<Option<String>, Failure> {
+        match (variable(name), &self.mistake) {
+            (None, Some(mistake)) => Err(Failure::Usage(mistake.clone())),
+            (value, _) => Ok(value),
+        }
+    }
+
+    /// DATABASE_URL, and where it is from.
+    fn url(&self) -> Result<Option<(String, Source)>, Failure> {
+        let from_dotenv = !self.has_url;
+        if let (true, Some(mistake)) = (from_dotenv, &self.mistake) {
+            return Err(Failure::Usage(mistake.clone()));
+        }
+        let dotenv = self.dotenv.clone().filter(|_| from_dotenv);
+        let source = dotenv.map_or(Source::Variable("DATABASE_URL"), Source::File);
+        Ok(variable("DATABASE_URL").map(|url| (url, source)))
     }
 }
 
@@ -82,23 +104,18 @@ impl ConnectionArgs {
         let (conninfo, source) = if let Some(url) = &self.database_url {
             (url.clone(), Source::Option("--database-url"))
         } else if let Some(name) = &self.database {
-            (named(name, settings)?, Source::File(settings.path()))
-        } else if let Some(url) = variable("DATABASE_URL") {
-            let dotenv = environment
-                .dotenv
-                .clone()
-                .filter(|_| environment.url_is_from_dotenv);
-            let source = dotenv.map_or(Source::Variable("DATABASE_URL"), Source::File);
-            (url, source)
+            let url = named(name, settings, environment)?;
+            (url, Source::File(settings.path()))
         } else {
-            (String::new(), Source::Libpq)
+            let url = environment.url()?;
+            url.unwrap_or((String::new(), Source::Libpq))
         };
         Ok(Database { conninfo, source })
     }
 }
 
 /// The database of that name; `$NAME` stands for the variable `NAME`.
-fn named(name: &str, settings: &Settings) -> Result<String, Failure> {
+fn named(name: &str, settings: &Settings, environment: &Environment) -> Result<String, Failure> {
     let databases = &settings.file.databases;
     let Some(url) = databases.get(name) else {
         let names: Vec<&str> = databases.keys().map(String::as_str).collect();
@@ -110,14 +127,19 @@ fn named(name: &str, settings: &Settings) -> Result<String, Failure> {
             "there is no database `{name}`; `pglock.toml` has {there}"
         )));
     };
-    match url.strip_prefix('$') {
-        None => Ok(url.clone()),
-        Some(of) => variable(of).ok_or_else(|| {
-            Failure::Usage(format!(
-                "the database `{name}` is in the variable `{of}`, which is not set"
-            ))
-        }),
+    let Some(of) = url.strip_prefix('$') else {
+        return Ok(url.clone());
+    };
+    if !of.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err(Failure::Usage(format!(
+            "the database `{name}`: what follows `$` is no name of a variable"
+        )));
     }
+    environment.variable(of)?.ok_or_else(|| {
+        Failure::Usage(format!(
+            "the database `{name}` is in the variable `{of}`, which is not set"
+        ))
+    })
 }
 
 impl Database {
@@ -151,22 +173,31 @@ impl Database {
 
 /// A URL or `key=value` pairs, without what is secret.
 fn shown(conninfo: &str) -> String {
-    match conninfo.split_once("://") {
+    match url(conninfo) {
         Some((scheme, rest)) => format!("{scheme}://{}", shown_rest(rest)),
         None => shown_words(conninfo),
     }
 }
 
-/// A text that quotes arguments, without what they keep secret: a URL is easily given
-/// where none is expected.
-pub fn conceal(text: String, arguments: impl Iterator<Item = String>) -> String {
-    let secret = arguments.filter(|it| it.contains("://") || it.contains("password"));
-    secret.fold(text, |text, it| {
-        let shown = match it.contains("://") {
-            true => shown(&it),
-            false => "…".to_owned(),
-        };
-        text.replace(&it, &shown)
+/// A text that may quote the arguments, without what they keep secret: a URL is easily
+/// given where none is expected.
+pub fn conceal(text: &str) -> String {
+    let arguments = std::env::args_os().skip(1);
+    let arguments: Vec<_> = arguments
+        .map(|it| it.to_string_lossy().into_owned())
+        .collect();
+    let values = arguments.iter().flat_map(|it| {
+        [
+            Some(it.as_str()),
+            it.split_once('=').map(|(_, value)| value),
+        ]
+    });
+    let secret = values
+        .flatten()
+        .filter(|it| it.contains("://") || it.contains("password"));
+    secret.fold(text.to_owned(), |text, it| {
+        let shown = url(it).map_or_else(|| "…".to_owned(), |_| shown(it));
+        text.replace(it, &shown)
     })
 }
 

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse().and_then(Arguments::checked) {
         Ok(arguments) => arguments,
         Err(error) => {
-            let text = connection::conceal(error.render().to_string(), std::env::args().skip(1));
+            let text = connection::conceal(&error.render().to_string());
             let write = if error.use_stderr() {
                 output::note
             } else {
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(outcome) => outcome.into(),
         Err(failure) => {
-            output::complain(&failure);
+            output::complain(&connection::conceal(&failure.to_string()));
             failure.into()
         }
     }
@@ -81,7 +81,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         return manual::page(command.as_deref());
     }
     // What `.env` says counts like the environment, and never against it.
-    let environment = connection::Environment::read()?;
+    let environment = connection::Environment::read();
     let connect = arguments.connection;
     match arguments.command {
         None => list::run(arguments.list, &connect, &environment),

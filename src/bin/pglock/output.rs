@@ -78,8 +78,7 @@ pub fn note(text: &str) -> Result<(), Failure> {
 }
 
 /// Says what went wrong; a server's message may have several lines.
-pub fn complain(failure: &Failure) {
-    let text = failure.to_string();
+pub fn complain(text: &str) {
     let lines = text.lines().map(clean).filter(|line| !line.is_empty());
     let text: Vec<String> = lines.collect();
     if !text.is_empty() {

@@ -53,6 +53,7 @@ fn read(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
         let key = key_at(text, line)
             .map(|key| format!("`{key}`: "))
             .unwrap_or_default();
+        let why = without_secrets(why);
         Failure::Usage(format!("{}:{line}: {key}{why}", path.display()))
     };
     let file: SettingsFile = toml::from_str(text).map_err(|error| {
@@ -70,6 +71,20 @@ fn read(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
         parsed.map_err(|why| wrong(filter.span().start, &why.to_string()))?;
     }
     Ok(file)
+}
+
+/// A message without the texts it quotes that may have a password: one may stand anywhere.
+fn without_secrets(message: &str) -> String {
+    let found = (message.split_once("string \""), message.rsplit_once("\", "));
+    let message = match found {
+        (Some((before, _)), Some((_, after))) => format!("{before}string, {after}"),
+        _ => message.to_owned(),
+    };
+    let is_secret = |word: &str| word.contains("://") || word.contains("password");
+    let words = message
+        .split(' ')
+        .map(|word| if is_secret(word) { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The key that a line sets, or the one above it that a list goes on from.
