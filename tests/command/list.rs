@@ -246,6 +246,36 @@ fn no_session_to_signal_is_exit_code_1() {
 }
 
 #[test]
+fn json_is_json_also_when_nobody_is_signalled() {
+    let args = ["--on", "users", "--terminate", "--yes", "--json"];
+    let ran = pglock(&Database::new(), &args);
+    assert_eq!((ran.code, &*ran.out), (1, "[]\n"));
+    let mut jam = Jam::new();
+    let args = ["--on", "users", "--terminate", "--json"];
+    let folder = Folder::new();
+    let mut command = folder.command(&args);
+    command.env("DATABASE_URL", &jam.database.url);
+    let declined = super::ran(command.stdin(Stdio::null()));
+    assert_eq!((declined.code, &*declined.out), (1, "[]\n"));
+    jam.holder.batch_execute("COMMIT").unwrap();
+    jam.end().unwrap();
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    for args in [&[&b"\xff"[..]][..], &[b"--filter", b"\xff=1"]] {
+        let mut command = folder.command(&[]);
+        command.args(args.iter().map(|arg| OsStr::from_bytes(arg)));
+        let refused = ran(&mut command);
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(!refused.err.contains("panicked"), "{}", refused.err);
+    }
+}
+
+#[test]
 fn what_the_server_denies_is_exit_code_4() {
     let mut jam = Jam::new();
     let role = format!("visitor_{}", jam.database.name);

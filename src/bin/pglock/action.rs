@@ -58,8 +58,7 @@ impl ActionArgs {
     ) -> Result<Outcome, Failure> {
         let meant = victims(shown);
         if meant.is_empty() {
-            note("no session to signal\n")?;
-            return Ok(Outcome::Nothing);
+            return nothing("no session to signal\n", json);
         }
         if self.dry_run {
             let sent = meant
@@ -76,8 +75,7 @@ impl ActionArgs {
         if !self.yes {
             let question = capital(&told(kind, meant.len()));
             if !ask(&format!("{question}?\n{}[y/N] ", list(&meant, kind)))? {
-                note("nothing was done\n")?;
-                return Ok(Outcome::Nothing);
+                return nothing("nothing was done\n", json);
             }
         }
         // Time has passed at the prompt: who no longer matches is left alone.
@@ -113,6 +111,11 @@ impl Sent {
             reason,
         }
     }
+}
+
+fn nothing(why: &str, json: bool) -> Result<Outcome, Failure> {
+    note(why)?;
+    report(&[], "", json)
 }
 
 fn report(sent: &[Sent], text: &str, json: bool) -> Result<Outcome, Failure> {
