@@ -1,7 +1,5 @@
 //! `cargo xtask test`: everything that has to pass, what is quick to fail first.
 
-use std::process::Command;
-
 use pglock_sandbox::Sandbox;
 
 use crate::command::{self, cargo};
@@ -14,11 +12,9 @@ pub fn run() -> Result<()> {
     let features = package::all_features()?;
     style(&features)?;
     each_feature_alone()?;
-    // One server for all programs that would otherwise start one each.
-    let server = Sandbox::start()?;
-    examples(&features, &server)?;
+    examples(&features)?;
     tests(&features)?;
-    doctests(&features, &server)
+    doctests(&features)
 }
 
 fn style(features: &str) -> Result<()> {
@@ -48,10 +44,11 @@ fn each_feature_alone() -> Result<()> {
     Ok(())
 }
 
-fn examples(features: &str, server: &Sandbox) -> Result<()> {
+/// On servers of their own, whatever the developer may have set.
+fn examples(features: &str) -> Result<()> {
     for example in package::examples()? {
         let args = ["run", "--features", features, "--example", &example];
-        command::run(on(server, &mut cargo(&args)))?;
+        command::run(cargo(&args).env_remove("DATABASE_URL"))?;
     }
     Ok(())
 }
@@ -68,16 +65,9 @@ fn tests(features: &str) -> Result<()> {
     ]))
 }
 
-fn doctests(features: &str, server: &Sandbox) -> Result<()> {
-    command::run(on(
-        server,
-        &mut cargo(&["test", "--workspace", "--doc", "--features", features]),
-    ))
-}
-
-/// Lets a command use this server, and no other that the developer may have set.
-fn on<'a>(server: &Sandbox, command: &'a mut Command) -> &'a mut Command {
-    command
-        .env("PGLOCK_TEST_URL", server.url())
-        .env_remove("DATABASE_URL")
+/// Each is a program that would start a server; they share one.
+fn doctests(features: &str) -> Result<()> {
+    let server = Sandbox::start()?;
+    let args = ["test", "--workspace", "--doc", "--features", features];
+    command::run(cargo(&args).env("PGLOCK_TEST_URL", server.url()))
 }
