@@ -126,11 +126,11 @@ macro_rules! query_bytes {
             "CASE WHEN pg_catalog.current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') \
              THEN pg_catalog.decode(pg_catalog.replace(",
             visible!($activity),
-            r", E'\\', E'\\\\'), 'escape') ",
-            "WHEN (SELECT theirs.encoding FROM pg_catalog.pg_database AS theirs WHERE theirs.oid = ",
+            r", E'\\', E'\\\\'), 'escape') WHEN ",
             $activity,
-            ".\"datid\") = (SELECT ours.encoding FROM pg_catalog.pg_database AS ours \
-             WHERE ours.datname = pg_catalog.current_database()) THEN pg_catalog.convert_to(",
+            ".\"datid\" = ANY (ARRAY(SELECT theirs.oid FROM pg_catalog.pg_database AS theirs \
+             JOIN pg_catalog.pg_database AS ours ON ours.encoding = theirs.encoding \
+             WHERE ours.datname = pg_catalog.current_database())) THEN pg_catalog.convert_to(",
             visible!($activity),
             ", 'UTF8') END",
         )
