@@ -106,6 +106,6 @@ impl QueryFragment<Pg> for BackendPid {
 /// Ends the session that sends it, as one simple query.
 ///
 /// In an aborted transaction the server would refuse to end anything, and outside of one
-/// it only warns of the rollback.
-pub(crate) const END_SESSION: &str =
-    "ROLLBACK; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())";
+/// it only warns of the rollback. Another role than the one that logged in may not end it.
+pub(crate) const END_SESSION: &str = "ROLLBACK; SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; \
+    SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())";

@@ -71,7 +71,20 @@ fn a_panic_drops_the_guard_after_the_transaction_it_left_open() {
 #[test]
 fn a_guard_that_cannot_release_ends_the_session() {
     let db = Database::new();
-    let mut a = db.connect();
+    ends_with_its_guard(&db, db.connect());
+}
+
+#[test]
+fn a_session_under_another_role_ends_too() {
+    let db = Database::new();
+    let role = format!("{}_another", db.name);
+    db.running(&format!("CREATE ROLE {role}"));
+    for switch in ["ROLE", "SESSION AUTHORIZATION"] {
+        ends_with_its_guard(&db, db.running(&format!("SET {switch} {role}")));
+    }
+}
+
+fn ends_with_its_guard(db: &Database, mut a: PgConnection) {
     let _ = a.transaction(|a| {
         let mut guard = a.advisory(KEY).acquire()?;
         let failed = fail(&mut guard);

@@ -247,3 +247,19 @@ async fn a_future_dropped_in_an_aborted_transaction_ends_the_session_too() {
         assert_eq!(advisory_locks(&mut observer), 0);
     }
 }
+
+#[tokio::test]
+async fn a_future_dropped_under_another_role_ends_the_session_too() {
+    let db = Database::new();
+    let role = format!("{}_another", db.name);
+    let mut observer = db.running(&format!("CREATE ROLE {role}"));
+    let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
+    conn.batch_execute(&format!("SET ROLE {role}"))
+        .await
+        .unwrap();
+    let forever =
+        async |_: &mut AsyncPgConnection| std::future::pending::<Result<(), Error>>().await;
+    let cancelled = tokio::time::timeout(SHORT, conn.advisory(1).run(forever)).await;
+    assert!(cancelled.is_err());
+    eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
+}
