@@ -1,2 +1,2 @@
-DROP TABLE pglock.signal_log;
-DROP SCHEMA pglock;
+DROP TABLE IF EXISTS pglock.signal_log;
+DROP SCHEMA IF EXISTS pglock;

@@ -1,6 +1,7 @@
+-- Each schema with a history of migrations runs this; the log is one per database.
 CREATE SCHEMA IF NOT EXISTS pglock;
 
-CREATE TABLE pglock.signal_log (
+CREATE TABLE IF NOT EXISTS pglock.signal_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind text NOT NULL,
