@@ -33,8 +33,8 @@ pub struct MigrationReport {
     pub waited: Duration,
     /// Who was in its way, and what was done about them.
     pub blockers: Vec<Blocker>,
-    /// The strongest lock that it took on each table, read before its commit; empty
-    /// for a migration outside a transaction.
+    /// The strongest lock that it has on each table when its SQL has run; empty for a
+    /// migration outside a transaction.
     pub locks: Vec<TakenLock>,
     /// What went wrong with the watcher on the way.
     pub watcher_errors: Vec<String>,

@@ -1,12 +1,16 @@
 //! Runs migrations one by one, under the runners' lock.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use diesel::connection::LoadConnection;
-use diesel::migration::{Migration, MigrationSource, MigrationVersion, Result};
+use diesel::connection::{BoxableConnection, LoadConnection};
+use diesel::migration::{
+    Migration, MigrationMetadata, MigrationName, MigrationSource, MigrationVersion, Result,
+};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
@@ -75,7 +79,7 @@ enum Direction {
 
 impl<C, S> MigrationHarness<Pg> for MigrationRun<'_, C, S>
 where
-    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg> + 'static,
     S: WatcherSource,
 {
     fn run_migration(
@@ -101,7 +105,7 @@ where
 
 impl<C, S> MigrationRun<'_, C, S>
 where
-    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg> + 'static,
     S: WatcherSource,
 {
     /// Leaves the crate's own migrations in peace, unless they are what is to be reverted:
@@ -189,7 +193,9 @@ where
             .conn
             .prioritize(&prioritizer, |conn| match in_transaction {
                 true => conn.with_lock_timeout(lock_timeout, |conn| {
-                    in_transaction_with_locks(conn, migration, direction)
+                    let migration = LockWitness::<C>::new(migration);
+                    apply(conn, &migration, direction)?;
+                    Ok(migration.locks.into_inner())
                 }),
                 // Not even the session's own: a cancelled index stays behind, invalid.
                 false => conn.with_lock_timeout(None, |conn| {
@@ -259,19 +265,55 @@ fn apply(
     }
 }
 
-/// A transaction around that of the migration, to see its locks before they go.
-fn in_transaction_with_locks<C>(
-    conn: &mut C,
-    migration: &dyn Migration<Pg>,
-    direction: Direction,
-) -> Result<Vec<TakenLock>>
+/// A migration that looks at its locks before they go, in the transaction that Diesel
+/// runs it in. One around that would not do: a migration may set its isolation level.
+struct LockWitness<'m, C> {
+    migration: &'m dyn Migration<Pg>,
+    locks: RefCell<Vec<TakenLock>>,
+    connection: PhantomData<fn(C)>,
+}
+
+impl<'m, C> LockWitness<'m, C>
 where
-    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    C: Connection<Backend = Pg> + LoadConnection + 'static,
 {
-    conn.transaction(|conn| {
-        apply(conn, migration, direction)?;
-        taken_locks(conn)
-    })
+    fn new(migration: &'m dyn Migration<Pg>) -> Self {
+        Self {
+            migration,
+            locks: RefCell::default(),
+            connection: PhantomData,
+        }
+    }
+
+    fn look(&self, conn: &mut dyn BoxableConnection<Pg>) -> Result<()> {
+        if let Some(conn) = conn.downcast_mut::<C>() {
+            *self.locks.borrow_mut() = taken_locks(conn)?;
+        }
+        Ok(())
+    }
+}
+
+impl<C> Migration<Pg> for LockWitness<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection + 'static,
+{
+    fn run(&self, conn: &mut dyn BoxableConnection<Pg>) -> Result<()> {
+        self.migration.run(conn)?;
+        self.look(conn)
+    }
+
+    fn revert(&self, conn: &mut dyn BoxableConnection<Pg>) -> Result<()> {
+        self.migration.revert(conn)?;
+        self.look(conn)
+    }
+
+    fn metadata(&self) -> &dyn MigrationMetadata {
+        self.migration.metadata()
+    }
+
+    fn name(&self) -> &dyn MigrationName {
+        self.migration.name()
+    }
 }
 
 fn taken_locks<C>(conn: &mut C) -> Result<Vec<TakenLock>>

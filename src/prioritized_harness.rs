@@ -141,7 +141,7 @@ impl<C, S> fmt::Debug for PrioritizedHarness<'_, C, S> {
 
 impl<C, S> PrioritizedHarness<'_, C, S>
 where
-    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg> + 'static,
     S: WatcherSource,
 {
     /// Does something while no other runner does.
@@ -203,7 +203,7 @@ where
 
 impl<C, S> MigrationHarness<Pg> for PrioritizedHarness<'_, C, S>
 where
-    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg> + 'static,
     S: WatcherSource,
 {
     fn run_pending_migrations<M: MigrationSource<Pg>>(

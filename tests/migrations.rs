@@ -115,6 +115,33 @@ fn a_blocked_migration_gets_through() {
 }
 
 #[test]
+fn a_migration_may_say_how_its_transaction_goes() {
+    let db = Database::new();
+    let ups = [
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; CREATE TABLE one (a int)",
+        "CREATE TABLE two (a int); COMMIT; BEGIN; CREATE TABLE three (a int)",
+    ];
+    let report = run(&db, &Migrations::new(&db, &ups), at_once(&db));
+    assert!(report.migrations.iter().all(|it| it.succeeded), "{report}");
+    assert_eq!(applied(&db), 2);
+    let locks = report.migrations[1].locks.iter();
+    let tables: Vec<_> = locks.map(|lock| lock.relation.to_string()).collect();
+    assert_eq!(tables, ["public.three"], "those at the end");
+}
+
+#[test]
+fn the_signal_log_is_there_for_each_history_of_a_database() {
+    let db = Database::new();
+    for tenant in ["one", "other"] {
+        let mut conn = db.running(&format!(
+            "CREATE SCHEMA {tenant}; SET search_path = {tenant}"
+        ));
+        let mut harness = PrioritizedHarness::new(&mut conn, at_once(&db));
+        assert_eq!(harness.run_pending_migrations(MIGRATIONS).unwrap().len(), 1);
+    }
+}
+
+#[test]
 fn clones_of_one_prioritizer_report_each_run_by_itself() {
     let dbs = [Database::new(), Database::new()];
     let prioritizer = at_once(&dbs[0]).grace(Duration::from_millis(200));
