@@ -8,14 +8,22 @@ pub(crate) struct WaitChain {
     us: i32,
     /// Who blocks whom, by who waits.
     blockers: HashMap<i32, Vec<i32>>,
+    /// The processes that wait, each with the session that it works for.
+    leaders: HashMap<i32, i32>,
     /// By pid, whom it blocks on the shortest way from us.
     blocks: HashMap<i32, i32>,
 }
 
 impl WaitChain {
     /// Walks from `us` to everybody in the way; a cycle is walked once.
-    pub(crate) fn walk(us: i32, waiters: impl IntoIterator<Item = (i32, Vec<i32>)>) -> Self {
-        let blockers: HashMap<_, _> = waiters.into_iter().collect();
+    ///
+    /// A waiter is a process, the session that it works for, and who blocks it.
+    pub(crate) fn walk(us: i32, waiters: impl IntoIterator<Item = (i32, i32, Vec<i32>)>) -> Self {
+        let (mut blockers, mut leaders) = (HashMap::<_, Vec<_>>::new(), HashMap::new());
+        for (process, session, pids) in waiters {
+            leaders.insert(process, session);
+            blockers.entry(session).or_default().extend(pids);
+        }
         let mut blocks = HashMap::new();
         let mut next = VecDeque::from([us]);
         while let Some(waiter) = next.pop_front() {
@@ -29,6 +37,7 @@ impl WaitChain {
         Self {
             us,
             blockers,
+            leaders,
             blocks,
         }
     }
@@ -48,6 +57,17 @@ impl WaitChain {
         let mut pids: Vec<_> = self.blocks.keys().copied().filter(|p| chosen(p)).collect();
         pids.sort_unstable();
         pids
+    }
+
+    /// The session that a process which waits works for.
+    pub(crate) fn session_of(&self, process: i32) -> Option<i32> {
+        self.leaders.get(&process).copied()
+    }
+
+    /// The processes of these sessions that wait.
+    pub(crate) fn processes_of(&self, sessions: &[i32]) -> Vec<i32> {
+        let of_these = self.leaders.iter().filter(|(_, it)| sessions.contains(it));
+        of_these.map(|(process, _)| *process).collect()
     }
 
     /// Whom `pid` blocks on the shortest way from us.
@@ -72,13 +92,15 @@ impl WaitChain {
 mod tests {
     use super::*;
 
+    fn walk<const N: usize>(us: i32, waits: [(i32, Vec<i32>); N]) -> WaitChain {
+        WaitChain::walk(us, waits.map(|(pid, blockers)| (pid, pid, blockers)))
+    }
+
     #[test]
     fn the_roots_are_found_through_those_who_only_queue() {
         // 1 waits behind 2 and 3; 2 waits for 3 and 4, 3 for 4, 4 for nobody.
-        let chain = WaitChain::walk(
-            1,
-            [(1, vec![2, 3]), (2, vec![3, 4]), (3, vec![4]), (9, vec![8])],
-        );
+        let waits = [(1, vec![2, 3]), (2, vec![3, 4]), (3, vec![4]), (9, vec![8])];
+        let chain = walk(1, waits);
         assert_eq!(chain.roots(), [4]);
         assert_eq!(chain.direct(), [2, 3]);
         assert_eq!(chain.path_to(4), [(1, 2), (2, 4)]);
@@ -87,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_cycle_has_no_roots_and_never_leads_to_us() {
-        let chain = WaitChain::walk(1, [(1, vec![2]), (2, vec![3]), (3, vec![1, 2])]);
+        let chain = walk(1, [(1, vec![2]), (2, vec![3]), (3, vec![1, 2])]);
         assert!(chain.roots().is_empty());
         assert_eq!(chain.direct(), [2]);
         assert_eq!(chain.path_to(1), []);
@@ -95,7 +117,19 @@ mod tests {
 
     #[test]
     fn nobody_in_the_way_is_an_empty_chain() {
-        let chain = WaitChain::walk(1, [(2, vec![3])]);
+        let chain = walk(1, [(2, vec![3])]);
         assert!(chain.roots().is_empty() && chain.direct().is_empty());
+    }
+
+    #[test]
+    fn a_worker_waits_for_its_leader() {
+        let waits = [(1, 1, vec![2]), (7, 2, vec![3]), (8, 2, vec![3])];
+        let chain = WaitChain::walk(1, waits);
+        assert_eq!(chain.roots(), [3]);
+        assert_eq!(chain.path_to(3), [(1, 2), (2, 3)]);
+        let mut processes = chain.processes_of(&[2]);
+        processes.sort_unstable();
+        assert_eq!(processes, [7, 8]);
+        assert_eq!(chain.session_of(8), Some(2));
     }
 }

@@ -53,9 +53,7 @@ pub fn blockers(row: &ContestedLock, things: &Things<'_>) -> Vec<WaitBlocker> {
     let holders: BTreeSet<WaitId> = rivals
         .iter()
         .filter(|it| it.granted && it.mode.conflicts_with(&row.lock.mode))
-        // Of a parallel query PostgreSQL names the leader, whoever holds the lock.
-        .flat_map(|it| [Some(WaitId::of(it)), leader(it)])
-        .flatten()
+        .map(|it| WaitId::of(it))
         .collect();
     let queue: BTreeSet<WaitId> = rivals
         .iter()
@@ -87,9 +85,4 @@ pub fn blockers(row: &ContestedLock, things: &Things<'_>) -> Vec<WaitBlocker> {
         .collect();
     blockers.sort_by_key(|blocker| blocker.kind);
     blockers
-}
-
-fn leader(lock: &PgLock) -> Option<WaitId> {
-    let activity = lock.activity.as_ref()?;
-    activity.leader_pid.map(WaitId::Session)
 }

@@ -19,7 +19,7 @@ use crate::statement::query;
 #[derive(Clone, Copy, Debug)]
 pub struct ContestedLocks;
 
-/// A lock, the sessions in its way if it is awaited, and the name of the prepared transaction that holds it.
+/// A lock with its session, for a worker of a parallel query its leader's, the sessions in its way if it is awaited, and the name of the prepared transaction that holds it.
 #[derive(Debug, Queryable)]
 pub struct ContestedLock {
     pub lock: PgLock,
@@ -55,7 +55,9 @@ impl QueryFragment<Pg> for ContestedLocks {
              LEFT JOIN pg_catalog.pg_class ON pg_class.oid = locks.relation \
              AND (locks.database = 0::pg_catalog.oid OR pg_database.datname = pg_catalog.current_database()) \
              LEFT JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace \
-             LEFT JOIN sessions ON sessions.pid = locks.pid \
+             LEFT JOIN sessions AS process ON process.pid = locks.pid \
+             LEFT JOIN sessions ON sessions.pid = CASE process.backend_type \
+             WHEN 'parallel worker' THEN process.leader_pid ELSE locks.pid END \
              LEFT JOIN prepared ON locks.pid IS NULL \
              AND prepared.virtualtransaction = locks.virtualtransaction WHERE (",
         );

@@ -63,8 +63,10 @@ pub enum BlockKind {
 }
 
 impl WaitId {
+    /// Whoever holds or awaits the lock for a parallel query, PostgreSQL names its leader.
     pub(crate) fn of(lock: &PgLock) -> Self {
-        match lock.pid {
+        let session = lock.activity.as_ref().map(|session| session.pid);
+        match session.or(lock.pid) {
             Some(pid) => Self::Session(pid),
             None => Self::Prepared(lock.virtual_transaction.clone()),
         }

@@ -117,13 +117,15 @@ impl Watch {
             .filter_map(|&pid| chain.blocked_by(pid))
             .collect();
         let query = BlockedPgLock::query()
-            .filter(pg_locks::pid.eq_any(blocked))
-            .filter(blocking::pid.eq_any(targets));
+            .filter(pg_locks::pid.eq_any(chain.processes_of(&blocked)))
+            .filter(blocking::pid.eq_any(targets))
+            .order_by((blocking::pid, pg_locks::pid));
         let mut rows = driver
             .load::<_, ColumnsOf<BlockedPgLock>, BlockedPgLock>(query)
             .await?;
         rows.retain(|row| {
-            row.lock.pid.is_some() && row.lock.pid == chain.blocked_by(row.blocking_pid)
+            let session = row.lock.pid.and_then(|pid| chain.session_of(pid));
+            session.is_some() && session == chain.blocked_by(row.blocking_pid)
         });
         rows.dedup_by_key(|row| row.blocking_pid);
         let with_path = |row: BlockedPgLock| {

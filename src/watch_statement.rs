@@ -69,21 +69,23 @@ impl QueryFragment<Pg> for BlockingPids {
     }
 }
 
-/// Who waits, and for whom: a row for each session that waits for a lock.
+/// Who waits, and for whom: a row for each process that waits for a lock, with the
+/// session that it works for, which alone others wait for.
 ///
 /// Not from `pg_stat_activity`, which shows a role without `pg_read_all_stats`
 /// nobody else's waits.
 #[derive(Debug)]
 pub(crate) struct Waiters;
 
-query!(Waiters => (Integer, Array<Integer>), (i32, Vec<i32>));
+query!(Waiters => (Integer, Integer, Array<Integer>), (i32, i32, Vec<i32>));
 
 impl QueryFragment<Pg> for Waiters {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        // DISTINCT first: a parallel query waits in several processes, and
-        // pg_blocking_pids holds up the server's whole lock table.
+        // DISTINCT first: pg_blocking_pids holds up the server's whole lock table.
         out.push_sql(
-            "SELECT w.pid, pg_catalog.pg_blocking_pids(w.pid) FROM (SELECT DISTINCT l.pid \
+            "SELECT w.pid, coalesce(w.leader, w.pid), pg_catalog.pg_blocking_pids(w.pid) \
+             FROM (SELECT DISTINCT l.pid, (SELECT a.leader_pid FROM pg_catalog.pg_stat_activity AS a \
+             WHERE a.pid = l.pid AND a.backend_type = 'parallel worker') AS leader \
              FROM pg_catalog.pg_locks AS l WHERE NOT l.granted AND l.pid IS NOT NULL OFFSET 0) AS w",
         );
         Ok(())

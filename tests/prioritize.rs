@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::{
     BlockedPgLock, Decision, Error, Policy, Prioritizer, PrioritizerEvent, SignalKind,
-    SignalOutcome, Victims,
+    SignalOutcome, Victims, WaitGraph,
 };
 
 use crate::support::*;
@@ -716,4 +716,64 @@ fn spares_a_vacuum(track_activities: &str) {
     assert!(report.blockers[0].protected, "{report}");
     assert!(report.blockers[0].signals.is_empty(), "{report}");
     assert_eq!(count(&mut conn, vacuuming), 1);
+}
+
+/// A function that takes a lock of its own in each worker of a parallel query.
+const COUNT_POSTS: &str = "CREATE FUNCTION count_posts() RETURNS bigint LANGUAGE plpgsql \
+    STABLE PARALLEL SAFE AS 'BEGIN RETURN (SELECT count(*) FROM posts); END'";
+
+/// Lets a session run the next query in a worker, by whichever name this server has for that.
+const FORCE_WORKER: &str = "SELECT set_config(name, 'on', false) FROM pg_settings \
+    WHERE name IN ('force_parallel_mode', 'debug_parallel_query')";
+
+#[test]
+fn a_worker_that_waits_is_its_leader() {
+    let db = Database::new();
+    db.running(COUNT_POSTS);
+    let mut holder = db.running("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE");
+    let mut conn = db.running(FORCE_WORKER);
+    let prioritizer = at_once(&db);
+    conn.prioritize(&prioritizer, |conn| {
+        conn.batch_execute("SELECT count_posts()")
+    })
+    .unwrap();
+    assert!(holder.batch_execute("SELECT 1").is_err(), "it was ended");
+    assert_eq!(prioritizer.report().victims().count(), 1);
+}
+
+#[test]
+fn a_session_whose_worker_waits_is_no_root() {
+    let db = Database::new();
+    db.running(COUNT_POSTS);
+    let mut holder = db.running("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE");
+    let mut queued = db.running(FORCE_WORKER);
+    queued
+        .batch_execute("BEGIN; UPDATE users SET name = 'x'")
+        .unwrap();
+    let (root, between) = (pid(&mut holder), pid(&mut queued));
+    let mut observer = db.connect();
+    thread::scope(|scope| {
+        let queued = scope.spawn(|| queued.batch_execute("SELECT count_posts(); COMMIT"));
+        wait_until("a worker waits", || {
+            let blocking = format!("SELECT cardinality(pg_blocking_pids({between}))");
+            count(&mut observer, &blocking) > 0
+        });
+        let graph = WaitGraph::load(&mut observer).unwrap();
+        let node = graph.node(between).expect("the leader waits");
+        assert_eq!(node.wait.as_ref().unwrap().blockers[0].pid, Some(root));
+        assert_eq!(node.activity.as_ref().unwrap().pid, between);
+        let roots: Vec<_> = graph.roots().map(|root| root.pid).collect();
+        assert!(roots.contains(&Some(root)) && !roots.contains(&Some(between)));
+
+        let prioritizer = at_once(&db);
+        let mut conn = db.connect();
+        conn.prioritize(&prioritizer, |conn| {
+            conn.batch_execute("ALTER TABLE users ADD COLUMN age int")
+        })
+        .unwrap();
+        let report = prioritizer.report();
+        let victims: Vec<_> = report.victims().map(|victim| victim.pid).collect();
+        assert_eq!(victims, [Some(root)]);
+        queued.join().unwrap().expect("it was let live");
+    });
 }
