@@ -10,7 +10,7 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::{MIGRATIONS, PrioritizedHarness, Prioritizer};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use crate::support::*;
 
@@ -52,7 +52,11 @@ fn waits_signals_and_migrations_are_told_also_from_the_watchers_thread() {
     let db = Database::new();
     let (mut conn, mut holder) = (db.connect(), db.connect());
     let listener = Listener::default();
-    tracing::subscriber::with_default(listener.clone(), || {
+    // While there is one alone, `tracing` asks the thread that comes by an event first
+    // whether anybody listens: with other tests beside this, a thread where nobody does.
+    let _another = Dispatch::new(Listener::default());
+    let ours = Dispatch::new(listener.clone());
+    tracing::dispatcher::with_default(&ours, || {
         holder.batch_execute("SELECT pg_advisory_lock(1)").unwrap();
         let prioritizer = Prioritizer::new(db.url.clone())
             .interval(Duration::from_millis(10))
