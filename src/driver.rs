@@ -46,7 +46,8 @@ pub trait Driver: Send {
         }
     }
 
-    /// As [`load`](Self::load), for a query whose failure must not abort an open transaction.
+    /// As [`load`](Self::load), for a query whose failure must not abort an open transaction,
+    /// and which sees the sessions as they are now, not as that transaction saw them first.
     ///
     /// The savepoint is none of Diesel's: one that a dropped future leaves behind does no harm.
     fn load_aside<Q, ST, R>(
@@ -63,7 +64,8 @@ pub trait Driver: Send {
             if self.depth()? == 0 {
                 return Ok(self.load::<Q, ST, R>(query).await);
             }
-            self.batch_execute("SAVEPOINT diesel_pglock").await?;
+            let begin = "SELECT pg_catalog.pg_stat_clear_snapshot(); SAVEPOINT diesel_pglock";
+            self.batch_execute(begin).await?;
             let rows = self.load::<Q, ST, R>(query).await;
             self.batch_execute(match rows {
                 Ok(_) => "RELEASE SAVEPOINT diesel_pglock",

@@ -155,7 +155,6 @@ fn statements(rows: Vec<Row>, kind: SignalKind, in_the_way: bool) -> Vec<SendSig
 /// spoiling the rest.
 pub async fn send(driver: &mut impl Driver, signal: SendSignal, is_own: bool) -> Result<Signal> {
     let (pid, kind) = (signal.pid, signal.kind);
-    look_afresh(driver).await?;
     let outcome = match driver.load_aside::<_, Bool, bool>(signal).await? {
         Ok(rows) if rows.contains(&true) => SignalOutcome::Sent,
         Ok(_) => SignalOutcome::Gone,

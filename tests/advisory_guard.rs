@@ -101,3 +101,19 @@ fn ends_with_its_guard(db: &Database, mut a: PgConnection) {
     let mut observer = db.connect();
     wait_until("the lock is free", || advisory_locks(&mut observer) == 0);
 }
+
+#[test]
+fn a_refusal_tells_what_its_holder_does_now_also_to_a_transaction_that_has_looked_before() {
+    let db = Database::new();
+    let mut a = db.connect();
+    let refused = a.transaction(|a| -> Result<(), Error> {
+        a.batch_execute("SELECT count(*) FROM pg_stat_activity")?;
+        let mut holder = db.connect();
+        let _guard = holder.advisory(KEY).acquire()?;
+        let refused = a.advisory(KEY).nowait().acquire().map(drop);
+        assert_eq!(count(a, "SELECT 1"), 1, "the transaction is usable");
+        refused
+    });
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("user `postgres`, idle"), "{message}");
+}
