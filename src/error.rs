@@ -18,10 +18,10 @@ pub enum Error {
         lock: String,
         /// How long it was waited for.
         waited: Duration,
-        /// The locks in the way, and the sessions that have them or stand in the queue for
-        /// them; those that are held first.
+        /// The locks in the way, and the sessions that have them or wait for them too; those
+        /// that are held first.
         ///
-        /// Empty when they were gone as soon as that was asked.
+        /// Empty when they were gone as soon as that was asked, and for a view.
         holders: Vec<PgLock>,
     },
 

@@ -24,7 +24,7 @@ extern "SQL" {
     fn own_pid() -> Nullable<Integer>;
 }
 
-/// The locks in the way of an advisory lock, those that wait in the queue last.
+/// The locks in the way of an advisory lock, those that wait for it too last.
 pub(crate) async fn to_advisory(
     driver: &mut impl Driver,
     target: &AdvisoryTarget,
@@ -39,7 +39,7 @@ pub(crate) async fn to_advisory(
     Ok(locks.await?.unwrap_or_default())
 }
 
-/// The locks in the way of a table lock, those that wait in the queue last.
+/// The locks in the way of a table lock, those that wait for it too last.
 pub(crate) async fn to_tables(
     driver: &mut impl Driver,
     target: TableTarget,
@@ -140,7 +140,7 @@ fn write_session(f: &mut fmt::Formatter<'_>, lock: &PgLock) -> fmt::Result {
     f.write_str(if lock.granted {
         "held by "
     } else {
-        "wanted before by "
+        "also wanted by "
     })?;
     let Some(pid) = lock.pid else {
         return f.write_str("a prepared transaction");

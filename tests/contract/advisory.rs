@@ -376,7 +376,7 @@ scenario!(a_refusal_names_who_holds_the_lock_and_who_is_before, |db| {
         format!("; held by pid {pid} (application `work'er"),
         "user `postgres`, idle in transaction for ".to_owned(),
         "last query `SET application_name".to_owned(),
-        format!(", wanted before by pid {waiter} ("),
+        format!(", also wanted by pid {waiter} ("),
     ] {
         assert!(message.contains(&part), "{part} in {message}");
     }
