@@ -16,7 +16,7 @@ use crate::async_watcher::watch_over;
 use crate::driver::{Driver, Unsettled};
 use crate::lock_timeout;
 use crate::statement::BackendPid;
-use crate::watch::Us;
+use crate::watch_statement::Us;
 use crate::{
     AdvisoryKey, AsyncAdvisoryLock, AsyncTableLock, AsyncWatcherSource, Error, LockableTable,
     Prioritizer, PrioritizerReport, Result, TableLockMode,

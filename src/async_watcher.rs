@@ -12,7 +12,8 @@ use tokio::time::sleep;
 
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{Ended, end};
-use crate::watch::{Us, Watch};
+use crate::watch::Watch;
+use crate::watch_statement::Us;
 use crate::{AsyncWatcherSource, Error, Prioritizer, Result};
 
 /// Tells the watcher that the run is over.

@@ -8,7 +8,7 @@ use crate::driver::{Driver, SyncDriver, ready};
 use crate::lock_timeout;
 use crate::scope::or_undo;
 use crate::statement::BackendPid;
-use crate::watch::Us;
+use crate::watch_statement::Us;
 use crate::watcher::watch_over;
 use crate::{
     AdvisoryKey, AdvisoryLock, Error, LockableTable, Prioritizer, PrioritizerReport, Result,

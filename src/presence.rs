@@ -81,8 +81,9 @@ impl Presence {
         &self.blockers[self.present[at].index]
     }
 
-    /// Notes what came of a signal.
-    pub(crate) fn record(&mut self, at: usize, signal: Signal) {
+    /// Notes what came of a signal; whether that is news. One who steps aside when its turn
+    /// comes, or is spared, is found gone again and again.
+    pub(crate) fn record(&mut self, at: usize, signal: Signal) -> bool {
         let present = &mut self.present[at];
         match signal.kind {
             // It had stepped aside; should it come back, its time begins anew.
@@ -93,7 +94,12 @@ impl Presence {
             SignalKind::Cancel => present.cancelled = Some(Instant::now()),
             SignalKind::Terminate => present.terminated = true,
         }
-        self.blockers[present.index].signals.push(signal);
+        let signals = &mut self.blockers[present.index].signals;
+        let is_news = signal.outcome != SignalOutcome::Gone || signals.last() != Some(&signal);
+        if is_news {
+            signals.push(signal);
+        }
+        is_news
     }
 
     /// How many sessions were signalled.
@@ -119,7 +125,9 @@ fn is_protected(activity: &PgActivity) -> bool {
     match activity.backend_type.as_deref() {
         Some("walsender") => true,
         Some("autovacuum worker") => !is_ordinary_vacuum(query),
-        _ => false,
+        Some(_) => false,
+        // One that this role may not look at: of the two, only a session has a user.
+        None => activity.user.is_none(),
     }
 }
 

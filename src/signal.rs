@@ -7,6 +7,7 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
 
 use crate::statement::query;
+use crate::watch_statement::Us;
 
 /// A signal to a session, and what came of it.
 ///
@@ -109,9 +110,11 @@ pub enum Provided {
     Always,
     /// It stands in the way of one of these sessions.
     Blocks(Vec<i32>),
-    /// Each of these sessions stands in the way of the other beside it, the first of
-    /// the two; and it is not the session that sends the signal.
+    /// The session that is let through is there, each of these sessions stands in the way
+    /// of the other beside it, the first of the two; and it is not the session that sends
+    /// the signal.
     Leads {
+        us: Us,
         waiters: Vec<i32>,
         blockers: Vec<i32>,
     },
@@ -132,7 +135,13 @@ impl QueryFragment<Pg> for SendSignal {
                 out.push_bind_param::<Array<Integer>, _>(waiters)?;
                 out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
             }
-            Provided::Leads { waiters, blockers } => {
+            Provided::Leads {
+                us,
+                waiters,
+                blockers,
+            } => {
+                out.push_sql(" AND ");
+                us.walk_ast(out.reborrow())?;
                 // A role that may not look sees no `backend_type`; these two it sees.
                 out.push_sql(" AND (backend_type IS NOT NULL OR usesysid IS NOT NULL)");
                 out.push_sql(
@@ -190,7 +199,7 @@ mod tests {
 
     use super::*;
     use crate::driver::{Driver, SyncDriver, ready};
-    use crate::watch_statement::Identify;
+    use crate::watch_statement::{BlockingPids, Identify};
 
     /// What came of a signal to the session of `pid`, if it began at `backend_start`.
     fn send(
@@ -215,7 +224,12 @@ mod tests {
         let (pid, began) = ready(SyncDriver(&mut other).ask(Identify)).unwrap();
         let predecessor = (pid, began.map(|began| began - TimeDelta::microseconds(1)));
         assert!(send(&mut conn, predecessor, Provided::Always).is_empty());
+        let us = Us {
+            pid,
+            backend_start: began,
+        };
         let way = Provided::Leads {
+            us,
             waiters: vec![1],
             blockers: vec![pid],
         };
@@ -226,5 +240,32 @@ mod tests {
         diesel::sql_query("SELECT 1").execute(&mut other).unwrap();
         assert_eq!(send(&mut conn, (pid, began), Provided::Always), [true]);
         assert!(diesel::sql_query("SELECT 1").execute(&mut other).is_err());
+    }
+
+    #[test]
+    fn nobody_is_signalled_for_a_session_whose_pid_was_given_to_another() {
+        let server = Sandbox::start().unwrap();
+        let connect = || PgConnection::establish(&server.url()).unwrap();
+        let (mut conn, mut holder, mut waiter) = (connect(), connect(), connect());
+        let lock = "SELECT pg_advisory_lock(1)";
+        diesel::sql_query(lock).execute(&mut holder).unwrap();
+        let (victim, began) = ready(SyncDriver(&mut holder).ask(Identify)).unwrap();
+        let us = ready(Us::identify(&mut SyncDriver(&mut waiter))).unwrap();
+        let waits = std::thread::spawn(move || diesel::sql_query(lock).execute(&mut waiter));
+        while ready(SyncDriver(&mut conn).ask(BlockingPids(us.pid))).unwrap() != [victim] {
+            std::thread::yield_now();
+        }
+        let way = |us| Provided::Leads {
+            us,
+            waiters: vec![us.pid],
+            blockers: vec![victim],
+        };
+        let successor = Us {
+            backend_start: us.backend_start.map(|it| it - TimeDelta::microseconds(1)),
+            ..us
+        };
+        assert!(send(&mut conn, (victim, began), way(successor)).is_empty());
+        assert_eq!(send(&mut conn, (victim, began), way(us)), [true]);
+        waits.join().unwrap().unwrap();
     }
 }

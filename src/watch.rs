@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::query_builder::Query;
 
@@ -16,24 +15,10 @@ use crate::signal::{Provided, SendSignal};
 use crate::signal_plan;
 use crate::trace;
 use crate::wait_chain::WaitChain;
-use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Identify, Waiters};
+use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Us, Waiters};
 use crate::{
     BlockedPgLock, Error, PrioritizerEvent, PrioritizerReport, Result, Signal, SignalKind,
 };
-
-/// The session that is let through.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Us {
-    pid: i32,
-    backend_start: Option<DateTime<Utc>>,
-}
-
-impl Us {
-    pub(crate) async fn identify(driver: &mut impl Driver) -> Result<Self> {
-        let (pid, backend_start) = driver.ask(Identify).await?;
-        Ok(Self { pid, backend_start })
-    }
-}
 
 /// One run's watcher.
 pub(crate) struct Watch {
@@ -59,10 +44,9 @@ impl Watch {
 
     /// Makes sure that the watcher looks at our server, and can record what it does.
     pub(crate) async fn check(&self, driver: &mut impl Driver) -> Result<()> {
-        let Us { pid, backend_start } = self.us;
-        let (sees_us, has_log) = driver.ask(CheckWatcher { pid, backend_start }).await?;
+        let (sees_us, has_log) = driver.ask(CheckWatcher(self.us)).await?;
         match () {
-            () if !sees_us => Err(Error::OtherServer(pid)),
+            () if !sees_us => Err(Error::OtherServer(self.us.pid)),
             () if self.settings.audit && !has_log => Err(Error::NoSignalLog),
             () => Ok(()),
         }
@@ -165,12 +149,32 @@ impl Watch {
             true => self.held_by(driver, row.blocking_pid).await,
             false => Vec::new(),
         };
-        let signal = signal_plan::send(driver, statement(kind, row, path), false).await?;
-        self.record(at, &signal);
-        if self.settings.audit {
+        let signal = signal_plan::send(driver, self.statement(kind, row, path), false).await?;
+        let is_news = self.record(at, &signal);
+        if is_news && self.settings.audit {
             self.log(driver, at, &signal, held).await;
         }
         Ok(())
+    }
+
+    /// Looks at us and the whole way to the session again, and signals it if that is still so.
+    fn statement(
+        &self,
+        kind: SignalKind,
+        row: &BlockedPgLock,
+        path: Vec<(i32, i32)>,
+    ) -> SendSignal {
+        let (waiters, blockers) = path.into_iter().unzip();
+        SendSignal {
+            kind,
+            pid: row.blocking_pid,
+            backend_start: row.blocking_activity.as_ref().and_then(|a| a.backend_start),
+            provided: Provided::Leads {
+                us: self.us,
+                waiters,
+                blockers,
+            },
+        }
     }
 
     /// What is to be recorded must not keep the signal from being sent.
@@ -210,12 +214,15 @@ impl Watch {
         }
     }
 
-    fn record(&mut self, at: usize, signal: &Signal) {
-        self.presence.record(at, signal.clone());
-        self.tell(PrioritizerEvent::Signalled {
-            blocker: self.presence.blocker(at).clone(),
-            signal: signal.clone(),
-        });
+    fn record(&mut self, at: usize, signal: &Signal) -> bool {
+        let is_news = self.presence.record(at, signal.clone());
+        if is_news {
+            self.tell(PrioritizerEvent::Signalled {
+                blocker: self.presence.blocker(at).clone(),
+                signal: signal.clone(),
+            });
+        }
+        is_news
     }
 
     /// A signal that cannot be recorded is reported; it has been sent.
@@ -266,16 +273,5 @@ impl Watch {
         self.note_waiting(false);
         self.report.blockers = self.presence.into_blockers();
         self.report
-    }
-}
-
-/// Looks at the whole way from us to the session again, and signals it if that is still so.
-fn statement(kind: SignalKind, row: &BlockedPgLock, path: Vec<(i32, i32)>) -> SendSignal {
-    let (waiters, blockers) = path.into_iter().unzip();
-    SendSignal {
-        kind,
-        pid: row.blocking_pid,
-        backend_start: row.blocking_activity.as_ref().and_then(|a| a.backend_start),
-        provided: Provided::Leads { waiters, blockers },
     }
 }

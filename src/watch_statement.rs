@@ -6,6 +6,8 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz};
 
+use crate::Result;
+use crate::driver::Driver;
 use crate::statement::query;
 
 /// Who we are: the pid alone could have been given to another by the time it is looked for.
@@ -24,27 +26,46 @@ impl QueryFragment<Pg> for Identify {
     }
 }
 
-/// What the watcher has to know of its own session before it may signal anybody:
-/// whether it sees us, on our server, and whether it may write to the signal log.
-#[derive(Debug)]
-pub(crate) struct CheckWatcher {
+/// The session that is let through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Us {
     pub(crate) pid: i32,
     pub(crate) backend_start: Option<DateTime<Utc>>,
 }
+
+impl Us {
+    pub(crate) async fn identify(driver: &mut impl Driver) -> Result<Self> {
+        let (pid, backend_start) = driver.ask(Identify).await?;
+        Ok(Self { pid, backend_start })
+    }
+}
+
+/// Whether it is there, as far as this role may look.
+impl QueryFragment<Pg> for Us {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS us WHERE us.pid = ");
+        out.push_bind_param::<Integer, _>(&self.pid)?;
+        // A role that may not look sees NULL there.
+        out.push_sql(" AND (us.backend_start IS NULL OR us.backend_start = coalesce(");
+        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
+        out.push_sql(", us.backend_start)))");
+        Ok(())
+    }
+}
+
+/// What the watcher has to know of its own session before it may signal anybody:
+/// whether it sees us, on our server, and whether it may write to the signal log.
+#[derive(Debug)]
+pub(crate) struct CheckWatcher(pub(crate) Us);
 
 query!(CheckWatcher => (Bool, Bool), (bool, bool));
 
 impl QueryFragment<Pg> for CheckWatcher {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = ");
-        out.push_bind_param::<Integer, _>(&self.pid)?;
-        // A role that may not look sees NULL there.
-        out.push_sql(" AND a.backend_start IS NOT DISTINCT FROM coalesce(");
-        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
-        out.push_sql(", a.backend_start) OR a.pid = ");
-        out.push_bind_param::<Integer, _>(&self.pid)?;
+        out.push_sql("SELECT ");
+        self.0.walk_ast(out.reborrow())?;
         out.push_sql(
-            " AND a.backend_start IS NULL), EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+            ", EXISTS (SELECT FROM pg_catalog.pg_class AS c \
              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
              WHERE n.nspname = 'pglock' AND c.relname = 'signal_log' \
              AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \

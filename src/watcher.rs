@@ -7,7 +7,8 @@ use std::thread;
 
 use crate::driver::{SyncDriver, ready};
 use crate::trace;
-use crate::watch::{Us, Watch};
+use crate::watch::Watch;
+use crate::watch_statement::Us;
 use crate::{Error, Prioritizer, PrioritizerReport, Result, WatcherSource};
 
 /// Runs `f` while a watcher moves out of the way whoever blocks `us`.
