@@ -81,14 +81,16 @@ fn nobody_is_signalled_when_nothing_waits() {
 
 #[test]
 fn whoever_only_queues_survives_unless_all_are_asked_for() {
-    for (victims, survives) in [(Victims::Roots, true), (Victims::All, false)] {
+    // One who is to be moved stays in the way, also when the root has gone first.
+    for (victims, survives, stays) in [(Victims::Roots, true, 0), (Victims::All, false, 30)] {
         let db = Database::new();
         let (mut conn, mut holder, mut queued) = (db.connect(), idle_holder(&db), db.connect());
         let mut observer = db.connect();
         let (root, waiter) = (pid(&mut holder), pid(&mut queued));
         thread::scope(|scope| {
             let waiting = scope.spawn(move || {
-                queued.batch_execute("BEGIN; LOCK TABLE users IN SHARE MODE; COMMIT")
+                queued.batch_execute("BEGIN; LOCK TABLE users IN SHARE MODE")?;
+                queued.batch_execute(&format!("SELECT pg_sleep({stays}); COMMIT"))
             });
             wait_until_blocked(&mut observer, waiter);
             let mut prioritizer = at_once(&db).victims(victims);
