@@ -104,10 +104,11 @@ impl QueryFragment<Pg> for Waiters {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         // DISTINCT first: pg_blocking_pids holds up the server's whole lock table.
         out.push_sql(
-            "SELECT w.pid, coalesce(w.leader, w.pid), pg_catalog.pg_blocking_pids(w.pid) \
-             FROM (SELECT DISTINCT l.pid, (SELECT a.leader_pid FROM pg_catalog.pg_stat_activity AS a \
-             WHERE a.pid = l.pid AND a.backend_type = 'parallel worker') AS leader \
-             FROM pg_catalog.pg_locks AS l WHERE NOT l.granted AND l.pid IS NOT NULL OFFSET 0) AS w",
+            "SELECT w.pid, coalesce(w.leader_pid, w.pid), pg_catalog.pg_blocking_pids(w.pid) \
+             FROM (SELECT DISTINCT l.pid, a.leader_pid FROM pg_catalog.pg_locks AS l \
+             LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
+             AND a.backend_type = 'parallel worker' \
+             WHERE NOT l.granted AND l.pid IS NOT NULL OFFSET 0) AS w",
         );
         Ok(())
     }
