@@ -67,6 +67,17 @@ async fn every_source_gives_a_watcher() {
     lets_through(&db, mobc::Pool::new(manager(&db))).await;
 }
 
+/// A watcher's connection that [`KILL`] knows from those of the test, and of what came before it.
+async fn the_watcher(url: &str) -> diesel::ConnectionResult<AsyncPgConnection> {
+    let mut watcher = AsyncPgConnection::establish(url).await?;
+    let named = watcher.batch_execute("SET application_name = 'the watcher'");
+    named.await.unwrap();
+    Ok(watcher)
+}
+
+const KILL: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE application_name = 'the watcher' AND datname = current_database()";
+
 #[tokio::test]
 async fn a_watcher_that_is_killed_comes_back() {
     let db = Database::new();
@@ -74,19 +85,10 @@ async fn a_watcher_that_is_killed_comes_back() {
     let url = db.url.clone();
     let prioritizer = at_once(move || {
         let url = url.clone();
-        async move {
-            let mut watcher = AsyncPgConnection::establish(&url).await?;
-            watcher
-                .batch_execute("SET application_name = 'the watcher'")
-                .await
-                .unwrap();
-            Ok(watcher)
-        }
+        async move { the_watcher(&url).await }
     });
     conn.prioritize(&prioritizer, async |conn| {
-        let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                    WHERE application_name = 'the watcher' AND datname = current_database()";
-        assert_eq!(count(&mut observer, kill), 1);
+        assert_eq!(count(&mut observer, KILL), 1);
         let _holder = idle_holder(&db);
         conn.batch_execute(ALTER).await
     })
@@ -110,16 +112,11 @@ async fn a_watcher_that_finds_no_way_back_does_not_hold_up_the_end() {
                 connects.send(()).unwrap();
                 std::future::pending::<()>().await;
             }
-            AsyncPgConnection::establish(&url).await
+            the_watcher(&url).await
         }
     });
-    let own = conn.backend_pid().await.unwrap();
     let ran = conn.prioritize(&prioritizer, async |_| {
-        let kill = format!(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-             WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), {own})"
-        );
-        assert_eq!(count(&mut observer, &kill), 1);
+        assert_eq!(count(&mut observer, KILL), 1);
         connecting.recv().await.unwrap();
         Ok::<_, Error>(())
     });
@@ -131,7 +128,8 @@ async fn a_watcher_that_finds_no_way_back_does_not_hold_up_the_end() {
 async fn an_error_and_a_panic_are_the_closures_own_and_end_the_watcher() {
     let db = Database::new();
     let mut observer = db.connect();
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                    AND backend_type = 'client backend'";
     let mut conn = connect(&db).await;
     let before = count(&mut observer, sessions);
     let prioritizer = at_once(db.url.clone()).lock_timeout(Duration::from_secs(7));

@@ -443,7 +443,8 @@ fn a_watcher_of_another_server_is_refused() {
 fn the_watcher_is_gone_when_the_run_is_over() {
     let db = Database::new();
     let (mut conn, mut observer) = (db.connect(), db.connect());
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                    AND backend_type = 'client backend'";
     let before = count(&mut observer, sessions);
     let prioritizer = at_once(&db);
     let failed = conn.prioritize(&prioritizer, |_| Err::<(), _>(Error::NotHeld(1.into())));

@@ -67,6 +67,9 @@ impl Database {
                  INSERT INTO users (name) VALUES ('Sean'), ('Tess')",
             )
             .expect("the tables");
+        // That session takes a moment to end, and tests count sessions.
+        let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'");
+        wait_until("the database is left", || count(&mut admin, &sessions) == 0);
         database
     }
 
