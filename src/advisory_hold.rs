@@ -25,10 +25,13 @@ impl AdvisoryHold {
     }
 
     /// After the closure: closes the savepoint as the closure ended, then releases.
+    ///
+    /// Without a savepoint, a transaction that the closure abandoned is rolled back: the lock
+    /// protects its work, and it could not be committed under the lock any more.
     pub(crate) async fn leave(self, driver: &mut impl Driver, succeeded: bool) -> Result<()> {
         let mut session = Unsettled::new(driver);
         let closed = match self.depth {
-            0 => Ok(()),
+            0 => session.driver().unwind(0).await,
             depth => session.driver().close(depth, succeeded).await,
         };
         session.settle();

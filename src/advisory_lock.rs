@@ -117,7 +117,8 @@ where
     /// Runs `f` while the lock is held.
     ///
     /// The lock is released when `f` returns, fails or panics. Inside a transaction
-    /// `f` gets a savepoint, so that an error in it does not keep the lock.
+    /// `f` gets a savepoint, so that an error in it does not keep the lock. A transaction that
+    /// `f` opens and abandons, by a dropped future or a caught panic, is rolled back.
     ///
     /// # Errors
     ///

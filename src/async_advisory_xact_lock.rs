@@ -110,6 +110,9 @@ where
 
     /// Opens a transaction, takes the lock, and runs `f` in it.
     ///
+    /// A transaction that `f` opens in it and abandons, by a dropped future or a caught panic,
+    /// is rolled back.
+    ///
     /// # Errors
     ///
     /// Those of [`AdvisoryXactLock::run`](crate::AdvisoryXactLock::run).

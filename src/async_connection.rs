@@ -98,10 +98,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
             let mut session = Unsettled::unless(previous.is_local(), &mut driver);
             let ended = end(f(&mut *session.driver().0)).await;
             session.settle();
-            let restored = match ended.panicked() {
-                true => lock_timeout::abandon(&mut driver, previous).await,
-                false => lock_timeout::restore(&mut driver, previous).await,
-            };
+            let restored = lock_timeout::restore(&mut driver, previous).await;
             ended.and(restored)
         })
     }

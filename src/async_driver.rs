@@ -43,6 +43,9 @@ where
     }
 
     async fn begin(&mut self) -> QueryResult<()> {
+        if self.is_interrupted() {
+            return Err(diesel::result::Error::BrokenTransactionManager);
+        }
         C::TransactionManager::begin_transaction(self.0).await
     }
 
@@ -60,6 +63,15 @@ where
 
     async fn rollback(&mut self) -> QueryResult<()> {
         C::TransactionManager::rollback_transaction(self.0).await
+    }
+
+    /// diesel-async keeps a flag for that, and shows it mixed with the status: an empty status
+    /// in the place of ours leaves the flag alone to be seen.
+    fn is_interrupted(&mut self) -> bool {
+        let status = std::mem::take(self.status());
+        let interrupted = C::TransactionManager::is_broken_transaction_manager(self.0);
+        *self.status() = status;
+        interrupted
     }
 
     fn status(&mut self) -> &mut TransactionManagerStatus {

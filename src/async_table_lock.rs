@@ -126,6 +126,9 @@ where
 
     /// Opens a transaction, locks the tables, and runs `f` in it.
     ///
+    /// A transaction that `f` opens in it and abandons, by a dropped future or a caught panic,
+    /// is rolled back.
+    ///
     /// # Errors
     ///
     /// Those of [`TableLock::run`](crate::TableLock::run).

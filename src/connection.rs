@@ -35,8 +35,7 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     /// The timeout counts for each lock that a statement waits for. The value that
     /// was there before, whoever set it, is back afterwards, also when `f` fails
     /// or panics; scopes nest. In an aborted transaction it comes back with the
-    /// rollback. A transaction that `f` leaves open has the old value as its own: rolled
-    /// back later, it brings the timeout back.
+    /// rollback. A transaction that `f` opens and leaves open is rolled back.
     ///
     /// See [`lock_timeout`](https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT).
     ///
@@ -75,7 +74,7 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     {
         let previous = ready(lock_timeout::set(&mut SyncDriver(self), timeout.into()))?;
         let (result, previous) = or_undo(self, previous, f, |conn, previous| {
-            let _ = ready(lock_timeout::abandon(&mut SyncDriver(conn), previous));
+            let _ = ready(lock_timeout::restore(&mut SyncDriver(conn), previous));
         });
         let restored = ready(lock_timeout::restore(&mut SyncDriver(self), previous));
         result.and_then(|value| Ok(restored.map(|()| value)?))

@@ -93,6 +93,12 @@ pub trait Driver: Send {
     /// What Diesel knows of the session's transaction.
     fn status(&mut self) -> &mut TransactionManagerStatus;
 
+    /// Whether a future was dropped in the middle of a `BEGIN`, `COMMIT` or `ROLLBACK`: then
+    /// nobody knows how many levels the server has open.
+    fn is_interrupted(&mut self) -> bool {
+        false
+    }
+
     /// How many transactions and savepoints are open.
     fn depth(&mut self) -> QueryResult<u32> {
         let depth = self.status().transaction_depth()?;
@@ -116,24 +122,52 @@ pub trait Driver: Send {
     }
 
     /// Rolls back until no more than `depth` transactions and savepoints are open.
+    ///
+    /// A savepoint that cannot be rolled back to goes with the one around it: what decides is
+    /// the outermost rollback. Where the levels are unknown the session ends.
     fn unwind(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send {
         async move {
-            while self.depth()? > depth {
-                self.rollback().await?;
+            if self.is_interrupted() {
+                self.end_session().await;
+                return Err(diesel::result::Error::BrokenTransactionManager.into());
             }
-            Ok(())
+            let mut rolled_back = Ok(());
+            let mut open = self.depth()?;
+            while open > depth {
+                rolled_back = self.rollback().await;
+                match self.depth() {
+                    Ok(left) if left < open => open = left,
+                    _ => break,
+                }
+            }
+            Ok(rolled_back?)
         }
     }
 
-    /// Ends what was opened above `depth`: commits after success, else rolls back.
+    /// Ends the transaction or savepoint that was opened at `depth`: commits it after success,
+    /// else rolls it back.
+    ///
+    /// Levels above it were opened and abandoned by somebody else, by a future that was dropped
+    /// or a panic that was caught: they are half done, and always rolled back.
     fn close(&mut self, depth: u32, succeeded: bool) -> impl Future<Output = Result<()>> + Send {
         async move {
-            let mut closed = Ok(());
-            while succeeded && closed.is_ok() && self.depth()? > depth {
-                closed = self.commit().await;
-            }
+            let closed = match succeeded {
+                true => self.commit_level(depth + 1).await,
+                false => Ok(()),
+            };
             self.unwind(depth).await?;
-            Ok(closed?)
+            closed
+        }
+    }
+
+    /// Commits the level `level`, after what was abandoned above it is rolled back.
+    fn commit_level(&mut self, level: u32) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            self.unwind(level).await?;
+            if self.depth()? == level {
+                self.commit().await?;
+            }
+            Ok(())
         }
     }
 

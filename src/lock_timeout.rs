@@ -97,10 +97,13 @@ pub(crate) async fn set(driver: &mut impl Driver, timeout: Option<Duration>) -> 
 
 /// Puts `lock_timeout` back.
 ///
-/// In a transaction a failure means that it is aborted, and then its rollback
+/// A transaction that the closure abandoned is rolled back first, or its rollback would undo
+/// the restoring. In a transaction a failure means that it is aborted, and then its rollback
 /// puts the value back. Outside of one the session has to end.
 pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Result<()> {
     let mut session = Unsettled::unless(previous.is_local(), driver);
+    // A rollback that fails leaves the rest to fail, which ends the session.
+    let _ = session.driver().unwind(previous.depth).await;
     let restored = put_back(session.driver(), &previous.restore).await;
     match restored {
         Ok(()) => session.settle(),
@@ -109,16 +112,6 @@ pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Res
         Err(_) => session.end().await,
     }
     restored
-}
-
-/// After a panic: whatever transaction the closure left open is rolled back
-/// first, or its rollback would undo the restoring.
-pub(crate) async fn abandon(driver: &mut impl Driver, previous: Previous) -> Result<()> {
-    let mut session = Unsettled::unless(previous.is_local(), driver);
-    // A rollback that fails leaves the rest to fail, which ends the session.
-    let _ = session.driver().unwind(previous.depth).await;
-    session.settle();
-    restore(driver, previous).await
 }
 
 /// Tries once more when somebody cancelled it: setting twice does no harm.

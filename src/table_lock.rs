@@ -212,6 +212,9 @@ where
     /// The transaction is committed when `f` succeeds, and rolled back when it
     /// fails or panics.
     ///
+    /// A transaction that `f` opens in it and abandons, by a dropped future or a caught panic,
+    /// is rolled back.
+    ///
     /// # Errors
     ///
     /// [`Error::InTransaction`] when a transaction is open: it would keep the lock

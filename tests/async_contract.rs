@@ -102,6 +102,8 @@ pub async fn wait_until_blocked(observer: &mut diesel::PgConnection, pid: i32) {
     eventually("the session waits", || support::is_blocked(observer, pid)).await;
 }
 
+#[path = "contract/abandoned.rs"]
+mod abandoned;
 #[path = "contract/advisory.rs"]
 mod advisory;
 #[path = "contract/closure.rs"]

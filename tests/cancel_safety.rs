@@ -208,6 +208,68 @@ dropped_everywhere!(a_lock_timeout_in_a_transaction, nothing, |conn, n| {
     )
 });
 
+/// Half of a transfer, then the other, in a transaction of its own.
+async fn transfer(conn: &mut Handle<'_>) -> Result<(), Error> {
+    conn.transaction(async |conn| {
+        conn.batch_execute("UPDATE accounts SET balance = balance - 100 WHERE id = 1")
+            .await?;
+        conn.batch_execute("UPDATE accounts SET balance = balance + 100 WHERE id = 2")
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Drops an inner transaction after `n` times pending, in a closure that then returns `Ok`.
+macro_rules! no_half_of_an_inner_transaction {
+    ($name:ident, |$conn:ident, $inner:ident| $call:expr) => {
+        #[tokio::test]
+        async fn $name() {
+            let db = Database::new();
+            let mut observer = db.running(
+                "CREATE TABLE accounts (id int PRIMARY KEY, balance int);
+                 INSERT INTO accounts VALUES (1, 1000), (2, 1000)",
+            );
+            let manager = AsyncDieselConnectionManager::new(&db.url);
+            let pool: Pool<AsyncPgConnection> =
+                Pool::builder().max_size(1).build(manager).await.unwrap();
+            for n in 1..100 {
+                let mut handle = pool.get().await.unwrap();
+                let $conn = &mut handle;
+                let mut ended = None;
+                let $inner = async |conn: &mut Handle<'_>| {
+                    ended = at_most(n, transfer(conn)).await;
+                    Ok::<_, Error>(())
+                };
+                // A connection that broke halfway is an error, and commits nothing either.
+                let _ = $call.await;
+                drop(handle);
+                let total = "SELECT sum(balance) FROM accounts";
+                assert_eq!(count(&mut observer, total), 2000, "n = {n}");
+                if ended.is_some() {
+                    assert!(n > 2, "there was nothing to drop");
+                    return;
+                }
+            }
+            panic!("it never ends");
+        }
+    };
+}
+
+no_half_of_an_inner_transaction!(
+    an_inner_transaction_under_a_transaction_lock,
+    |conn, inner| conn.advisory(1).xact().run(inner)
+);
+
+no_half_of_an_inner_transaction!(an_inner_transaction_under_a_table_lock, |conn, inner| conn
+    .lock_table::<users::table>(Exclusive)
+    .run(inner));
+
+no_half_of_an_inner_transaction!(
+    an_inner_transaction_under_a_lock_in_a_transaction,
+    |conn, inner| conn.transaction(async |conn| conn.advisory(1).run(inner).await)
+);
+
 #[tokio::test]
 async fn a_connection_of_ones_own_lets_go_of_the_lock_as_well() {
     let db = Database::new();

@@ -73,6 +73,8 @@ pub fn fail(conn: &mut Conn) -> diesel_pglock::Result<()> {
     Ok(conn.batch_execute("SELECT 1/0")?)
 }
 
+#[path = "contract/abandoned.rs"]
+mod abandoned;
 #[path = "contract/advisory.rs"]
 mod advisory;
 #[path = "contract/closure.rs"]
