@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::advisory_hold::{AdvisoryHold, is_outside, may_hold, session_changed};
+use crate::advisory_hold::{AdvisoryHold, may_hold, session_changed};
 use crate::advisory_statement::{
     AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock, WaitForAdvisoryLock,
 };
@@ -17,6 +17,29 @@ pub(crate) async fn acquire(
     target: AdvisoryTarget,
     wait: Wait,
 ) -> Result<AdvisoryHold> {
+    let hold = enter(driver, target, wait).await?;
+    without_savepoint(driver, hold).await
+}
+
+/// Takes a session lock; `None` when somebody else has it.
+pub(crate) async fn try_acquire(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    wait: Wait,
+) -> Result<Option<AdvisoryHold>> {
+    match try_enter(driver, target, wait).await? {
+        Some(hold) => without_savepoint(driver, hold).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Takes a session lock for a closure or says who has it; in a transaction a savepoint is
+/// open afterwards, which [`AdvisoryHold::leave`] closes.
+pub(crate) async fn enter(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    wait: Wait,
+) -> Result<AdvisoryHold> {
     let started = Instant::now();
     match take(driver, target, wait.of_acquire()?).await? {
         Some(hold) => Ok(hold),
@@ -24,8 +47,8 @@ pub(crate) async fn acquire(
     }
 }
 
-/// Takes a session lock; `None` when somebody else has it.
-pub(crate) async fn try_acquire(
+/// As [`enter`], but `None` when somebody else has the lock, and then without a savepoint.
+pub(crate) async fn try_enter(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     wait: Wait,
@@ -73,10 +96,30 @@ async fn take_xact(
     patience: Patience,
 ) -> Result<bool> {
     driver.require_transaction()?;
-    let (granted, backend) = driver.ask(TryAdvisoryLock(target)).await?;
-    Ok(granted || wait_for(driver, target, patience, backend).await?)
+    let granted = attempt(driver, target, patience).await;
+    Ok(granted.map_err(|failed| failed.error)?.is_some())
 }
 
+/// Closes the savepoint that the lock was taken behind; should that fail, the lock goes too.
+async fn without_savepoint(driver: &mut impl Driver, hold: AdvisoryHold) -> Result<AdvisoryHold> {
+    if hold.depth == 0 {
+        return Ok(hold);
+    }
+    let mut session = Unsettled::new(driver);
+    let closed = session.driver().close(hold.depth, true).await;
+    session.settle();
+    match closed {
+        Ok(()) => Ok(hold),
+        Err(error) => {
+            give_back(driver, hold.target, hold.backend).await;
+            Err(error)
+        }
+    }
+}
+
+/// In a transaction a savepoint is opened first: only a session that is not in an aborted
+/// transaction can say whether a statement that failed took the lock.
+///
 /// A future dropped in here may leave the lock behind, so the session then ends.
 async fn take(
     driver: &mut impl Driver,
@@ -85,7 +128,7 @@ async fn take(
 ) -> Result<Option<AdvisoryHold>> {
     let depth = driver.depth()?;
     let mut session = Unsettled::new(driver);
-    let backend = attempt(session.driver(), target, patience).await;
+    let backend = take_at(session.driver(), target, patience, depth).await;
     session.settle();
     let hold = |backend| AdvisoryHold {
         target,
@@ -95,80 +138,59 @@ async fn take(
     Ok(backend?.map(hold))
 }
 
-/// First a try, in one round trip; a wait only when that said no.
-///
-/// The try never overtakes: it says no while somebody waits in the queue.
-async fn attempt(
+async fn take_at(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     patience: Patience,
+    depth: u32,
 ) -> Result<Option<i32>> {
-    let (granted, backend) = match driver.ask(TryAdvisoryLock(target)).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            after_failed_try(driver, target).await;
-            return Err(error);
-        }
-    };
-    let acquired = granted || wait_for(driver, target, patience, backend).await?;
-    Ok(acquired.then_some(backend))
-}
-
-/// A try that was cancelled at its very end may have left the lock behind.
-async fn after_failed_try(driver: &mut impl Driver, target: AdvisoryTarget) {
-    // In a transaction, which the error has aborted, nobody can look.
-    if is_outside(driver) && may_hold(driver, target).await {
-        driver.end_session().await;
+    if depth > 0 {
+        driver.begin().await?;
     }
-}
-
-/// Waits on the server, on the backend whose try said no; whether the lock came.
-async fn wait_for(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    patience: Patience,
-    backend: i32,
-) -> Result<bool> {
-    let timeout = match patience {
-        Patience::None => return Ok(false),
-        Patience::Session => None,
-        Patience::Until(deadline) => Some(deadline.remaining_millis()),
-    };
-    crate::trace::waiting(&target);
-    let local = driver.depth()? > 0;
-    let wait = WaitForAdvisoryLock {
-        target,
-        timeout,
-        local,
-    };
-    if let Err(error) = driver.execute(wait).await {
-        after_failed_wait(driver, target, backend).await;
-        return Err(error.into());
-    }
-    match driver.ask(TakeOutcome { local }).await {
-        Ok((Some(outcome), found)) if found == backend => Ok(outcome == ACQUIRED),
-        Ok((_, found)) => Err(after_changed_session(driver, target, backend, found).await),
-        Err(error) => {
-            after_unread_outcome(driver, target, backend).await;
+    match attempt(driver, target, patience).await {
+        Ok(Some(backend)) => Ok(Some(backend)),
+        Ok(None) if depth > 0 => driver.close(depth, true).await.map(|()| None),
+        Ok(None) => Ok(None),
+        Err(Failed { error, refused }) => {
+            after_failure(driver, target, depth, refused).await;
             Err(error)
         }
     }
 }
 
-/// The server gives the lock back when a wait fails, but a cancel may come when
-/// it is past that. Before the wait the session did not hold the lock, or it
-/// would have been granted at once: what it holds now is not an outer hold.
-async fn after_failed_wait(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
-    let session_lock = !target.xact && is_outside(driver);
-    if session_lock && may_hold(driver, target).await {
-        give_back(driver, target, backend).await;
+/// A statement failed that may have taken the lock: a cancel can come at its very end.
+struct Failed {
+    error: Error,
+    /// The backend that had not held the lock before, since its try was refused.
+    refused: Option<i32>,
+}
+
+impl Failed {
+    fn after<E: Into<Error>>(refused: Option<i32>) -> impl FnOnce(E) -> Self {
+        move |error| Self {
+            error: error.into(),
+            refused,
+        }
     }
 }
 
-/// The wait may have brought the lock, and nobody will know.
-async fn after_unread_outcome(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
-    if !target.xact {
-        give_back(driver, target, backend).await;
+/// Leaves the session without the lock, whatever the statement that failed did.
+///
+/// The server does not show how often a lock is held. Where a hold may be an outer one's, it
+/// cannot be given back, and the session ends.
+async fn after_failure(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    depth: u32,
+    refused: Option<i32>,
+) {
+    let answers = driver.unwind(depth).await.is_ok();
+    if answers && !may_hold(driver, target).await {
+        return;
+    }
+    match refused {
+        Some(backend) if answers => give_back(driver, target, backend).await,
+        _ => driver.end_session().await,
     }
 }
 
@@ -182,14 +204,52 @@ async fn give_back(driver: &mut impl Driver, target: AdvisoryTarget, backend: i3
     }
 }
 
-/// The lock that a wait on another backend may have brought is of no use; it is
-/// given back if that backend can still be reached.
-async fn after_changed_session(
+/// First a try, in one round trip; a wait only when that said no.
+///
+/// The try never overtakes: it says no while somebody waits in the queue.
+async fn attempt(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    expected: i32,
-    found: i32,
-) -> Error {
-    after_failed_wait(driver, target, found).await;
-    session_changed(target, expected, found)
+    patience: Patience,
+) -> Result<Option<i32>, Failed> {
+    let (granted, backend) = driver
+        .ask(TryAdvisoryLock(target))
+        .await
+        .map_err(Failed::after(None))?;
+    let acquired = granted || wait_for(driver, target, patience, backend).await?;
+    Ok(acquired.then_some(backend))
+}
+
+/// Waits on the server, on the backend whose try said no; whether the lock came.
+async fn wait_for(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    patience: Patience,
+    backend: i32,
+) -> Result<bool, Failed> {
+    let timeout = match patience {
+        Patience::None => return Ok(false),
+        Patience::Session => None,
+        Patience::Until(deadline) => Some(deadline.remaining_millis()),
+    };
+    crate::trace::waiting(&target);
+    let local = driver.depth().map_err(Failed::after(None))? > 0;
+    let wait = WaitForAdvisoryLock {
+        target,
+        timeout,
+        local,
+    };
+    let waited = driver.execute(wait).await;
+    waited.map_err(Failed::after(Some(backend)))?;
+    let (outcome, found) = driver
+        .ask(TakeOutcome { local })
+        .await
+        .map_err(Failed::after(Some(backend)))?;
+    match outcome {
+        Some(outcome) if found == backend => Ok(outcome == ACQUIRED),
+        // The lock that the wait may have brought to another backend is of no use.
+        _ => Err(Failed::after(Some(found))(session_changed(
+            target, backend, found,
+        ))),
+    }
 }

@@ -6,9 +6,9 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
+use crate::Result;
 use crate::advisory_hold::AdvisoryHold;
 use crate::driver::{SyncDriver, ready};
-use crate::{Error, Result};
 
 /// A held advisory lock; dropping it releases.
 ///
@@ -45,30 +45,15 @@ where
     ///
     /// # Errors
     ///
-    /// [`Error::NotHeld`] when something else has released it already;
-    /// [`Error::SessionChanged`] behind a pooler in transaction mode;
-    /// [`Error::Query`] when the server cannot be asked.
+    /// [`Error::NotHeld`](crate::Error::NotHeld) when something else has released it already;
+    /// [`Error::SessionChanged`](crate::Error::SessionChanged) behind a pooler in transaction mode;
+    /// [`Error::Query`](crate::Error::Query) when the server cannot be asked.
     #[doc(alias = "pg_advisory_unlock")]
     pub fn release(mut self) -> Result<()> {
         match self.hold.take() {
             Some(hold) => ready(hold.release(&mut SyncDriver(self.conn))),
             None => Ok(()),
         }
-    }
-
-    /// Runs `f`, then releases.
-    pub(crate) fn run<R, E>(mut self, f: impl FnOnce(&mut C) -> Result<R, E>) -> Result<R, E>
-    where
-        E: From<Error>,
-    {
-        let Some(hold) = self.hold else {
-            return f(self.conn);
-        };
-        ready(hold.enter(&mut SyncDriver(self.conn)))?;
-        let result = f(self.conn);
-        self.hold = None;
-        let left = ready(hold.leave(&mut SyncDriver(self.conn), result.is_ok()));
-        result.and_then(|value| Ok(left.map(|()| value)?))
     }
 }
 
@@ -112,7 +97,7 @@ where
         let mut driver = SyncDriver(&mut *self.conn);
         // Nobody is left to be told; where it cannot be released, the session ends.
         let _ = match thread::panicking() {
-            true => ready(hold.abandon(&mut driver)),
+            true => ready(hold.leave(&mut driver, false)),
             false => ready(hold.release(&mut driver)),
         };
     }

@@ -15,15 +15,6 @@ pub(crate) struct AdvisoryHold {
 }
 
 impl AdvisoryHold {
-    /// Before a closure runs under the lock: in a transaction it gets a savepoint,
-    /// so that the lock can be released after an error in it.
-    pub(crate) async fn enter(&self, driver: &mut impl Driver) -> Result<()> {
-        match self.depth {
-            0 => Ok(()),
-            _ => Ok(driver.begin().await?),
-        }
-    }
-
     /// After the closure: closes the savepoint as the closure ended, then releases.
     ///
     /// Without a savepoint, a transaction that the closure abandoned is rolled back: the lock
@@ -37,15 +28,6 @@ impl AdvisoryHold {
         session.settle();
         self.release(driver).await?;
         closed
-    }
-
-    /// After a panic: whatever transaction the closure left open is rolled back first.
-    pub(crate) async fn abandon(self, driver: &mut impl Driver) -> Result<()> {
-        let mut session = Unsettled::new(driver);
-        // A rollback that fails leaves the release to fail, which marks the connection.
-        let _ = session.driver().unwind(self.depth).await;
-        session.settle();
-        self.release(driver).await
     }
 
     /// Gives the lock back, once.

@@ -3,9 +3,11 @@ use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
 use crate::advisory_flow as flow;
+use crate::advisory_hold::AdvisoryHold;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::driver::{SyncDriver, ready};
 use crate::lock_options::advisory_lock_options;
+use crate::scope::or_undo;
 use crate::timeout::Wait;
 use crate::{AdvisoryGuard, AdvisoryKey, AdvisoryXactLock, Error, Result};
 
@@ -145,7 +147,9 @@ where
     where
         E: From<Error>,
     {
-        self.acquire()?.run(f)
+        let Self { conn, target, wait } = self;
+        let hold = ready(flow::enter(&mut SyncDriver(conn), target, wait))?;
+        run_held(conn, hold, f)
     }
 
     /// Runs `f` if the lock can be had; `None` when somebody else has it.
@@ -175,7 +179,27 @@ where
     where
         E: From<Error>,
     {
-        let guard = self.try_acquire()?;
-        guard.map(|guard| guard.run(f)).transpose()
+        let Self { conn, target, wait } = self;
+        match ready(flow::try_enter(&mut SyncDriver(conn), target, wait))? {
+            Some(hold) => run_held(conn, hold, f).map(Some),
+            None => Ok(None),
+        }
     }
+}
+
+fn run_held<C, R, E>(
+    conn: &mut C,
+    hold: AdvisoryHold,
+    f: impl FnOnce(&mut C) -> Result<R, E>,
+) -> Result<R, E>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+    E: From<Error>,
+{
+    let (result, hold) = or_undo(conn, hold, f, |conn, hold| {
+        // The panic goes on; where the lock cannot be released, the session ends.
+        let _ = ready(hold.leave(&mut SyncDriver(conn), false));
+    });
+    let left = ready(hold.leave(&mut SyncDriver(conn), result.is_ok()));
+    result.and_then(|value| Ok(left.map(|()| value)?))
 }

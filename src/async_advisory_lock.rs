@@ -100,7 +100,7 @@ where
     {
         async move {
             let mut driver = AsyncDriver(self.conn);
-            let hold = flow::acquire(&mut driver, self.target, self.wait).await?;
+            let hold = flow::enter(&mut driver, self.target, self.wait).await?;
             run_held(driver, hold, f).await
         }
     }
@@ -144,7 +144,7 @@ where
     {
         async move {
             let mut driver = AsyncDriver(self.conn);
-            match flow::try_acquire(&mut driver, self.target, self.wait).await? {
+            match flow::try_enter(&mut driver, self.target, self.wait).await? {
                 Some(hold) => run_held(driver, hold, f).await.map(Some),
                 None => Ok(None),
             }
@@ -164,12 +164,8 @@ where
     R: Send,
 {
     let mut session = Unsettled::new(&mut driver);
-    hold.enter(session.driver()).await?;
     let ended = end(f(&mut *session.driver().0)).await;
     session.settle();
-    let left = match ended.panicked() {
-        true => hold.abandon(&mut driver).await,
-        false => hold.leave(&mut driver, ended.succeeded()).await,
-    };
+    let left = hold.leave(&mut driver, ended.succeeded()).await;
     ended.and(left)
 }

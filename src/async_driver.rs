@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use diesel::QueryResult;
 use diesel::connection::TransactionManagerStatus;
@@ -91,6 +92,10 @@ where
         let ending = self.0.batch_execute(END_SESSION);
         let _ = pin!(ending).poll(&mut Context::from_waker(Waker::noop()));
         self.status().set_in_error();
+    }
+
+    async fn pause(&mut self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 }
 

@@ -88,10 +88,6 @@ impl<R, E: From<Error>> Ended<Result<R, E>> {
         matches!(self.0, Ok(Ok(_)))
     }
 
-    pub(crate) fn panicked(&self) -> bool {
-        self.0.is_err()
-    }
-
     /// The closure's own error comes first, then that of putting things in order.
     pub(crate) fn and(self, cleaned_up: Result<()>) -> Result<R, E> {
         let result = self.0.unwrap_or_else(|panic| resume_unwind(panic));

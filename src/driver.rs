@@ -6,6 +6,7 @@
 use std::future::{Future, ready as done};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use diesel::connection::{
     DefaultLoadingMode, LoadConnection, TransactionManager, TransactionManagerStatus,
@@ -177,17 +178,44 @@ pub trait Driver: Send {
     /// Ends the session without waiting for an answer, and marks the connection broken.
     fn hang_up(&mut self);
 
+    /// Lets time pass.
+    fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send;
+
     /// Ends the session, for nobody knows any more what it holds, and marks the connection broken.
     ///
     /// The mark alone would not do: `PgConnection` takes it back when a later
     /// statement finds the session idle.
     fn end_session(&mut self) -> impl Future<Output = ()> + Send {
         async move {
-            // The answer is a lost connection.
-            let _ = self.batch_execute(END_SESSION).await;
+            for round in 0..END_ROUNDS {
+                let ended = self.batch_execute(END_SESSION).await;
+                if ended.is_err_and(|error| is_lost(&error)) {
+                    break;
+                }
+                // It may have been cancelled, or this role may not end a session: then the
+                // server does so once nothing was sent for a while.
+                if round > 0 {
+                    self.pause(END_PAUSE).await;
+                }
+            }
             self.status().set_in_error();
         }
     }
+}
+
+/// How often a session is asked to end, should each time be cancelled.
+const END_ROUNDS: u32 = 20;
+
+/// How long nothing is sent, for the server to end a session that is idle in its transaction.
+const END_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether the error came from the connection, and not from the server.
+fn is_lost(error: &diesel::result::Error) -> bool {
+    use diesel::result::{DatabaseErrorKind::*, Error::DatabaseError};
+    matches!(
+        error,
+        DatabaseError(ClosedConnection | UnableToSendCommand, _)
+    )
 }
 
 /// Ends the session when dropped before it was settled: what it was left with, a lock
@@ -283,6 +311,11 @@ where
 
     fn hang_up(&mut self) {
         ready(self.end_session());
+    }
+
+    fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send {
+        std::thread::sleep(time);
+        done(())
     }
 }
 

@@ -107,5 +107,11 @@ impl QueryFragment<Pg> for BackendPid {
 ///
 /// In an aborted transaction the server would refuse to end anything, and outside of one
 /// it only warns of the rollback. Another role than the one that logged in may not end it.
-pub(crate) const END_SESSION: &str = "ROLLBACK; SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; \
+///
+/// Where that role lacks the privilege too, or the statement is cancelled, the transaction is
+/// aborted, can do no work, and the server ends the session a millisecond later. The limit
+/// is committed first, or the failure would undo it.
+pub(crate) const END_SESSION: &str = "ROLLBACK; BEGIN; \
+    SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; \
+    SET idle_in_transaction_session_timeout = 1; COMMIT; BEGIN; \
     SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())";

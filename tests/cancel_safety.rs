@@ -325,3 +325,21 @@ async fn a_future_dropped_under_another_role_ends_the_session_too() {
     assert!(cancelled.is_err());
     eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
 }
+
+/// Without the privilege to end a session, one that was handed back can do nothing until the
+/// server ends it.
+#[tokio::test]
+async fn a_future_dropped_without_the_privilege_to_end_a_session_ends_it_too() {
+    let db = Database::new();
+    let (mut observer, url) = (db.connect(), db.role_url());
+    db.running("REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC");
+    let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
+    let forever =
+        async |_: &mut AsyncPgConnection| std::future::pending::<Result<(), Error>>().await;
+    let cancelled = tokio::time::timeout(SHORT, conn.advisory(1).run(forever)).await;
+    assert!(cancelled.is_err());
+    conn.batch_execute("CREATE TABLE mine (a int)")
+        .await
+        .unwrap_err();
+    eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
+}

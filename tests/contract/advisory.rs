@@ -502,3 +502,117 @@ scenario!(
         assert!(wait!(a.batch_execute("SELECT 1")).is_err());
     }
 );
+
+/// Makes this database's `pg_try_advisory_lock` fail after it took the lock, or before: what a
+/// cancel at the last moment does. The server calls a built-in function by its oid, so
+/// another has to take over its name.
+fn failing_try(db: &Database, takes: &str) {
+    db.running(&format!(
+        "UPDATE pg_proc SET proname = 'original_try'
+         WHERE oid = 'pg_catalog.pg_try_advisory_lock(bigint)'::regprocedure;
+         CREATE FUNCTION pg_catalog.pg_try_advisory_lock(bigint) RETURNS bool
+         LANGUAGE plpgsql AS $$ BEGIN {takes}
+         RAISE EXCEPTION USING ERRCODE = 'query_canceled'; END $$"
+    ));
+}
+
+macro_rules! run_or_try {
+    ($conn:expr, $try_only:expr) => {
+        if $try_only {
+            wait!(
+                $conn
+                    .advisory(KEY)
+                    .try_run(closure!(|_| Ok::<_, Error>(())))
+            )
+            .map(drop)
+        } else {
+            wait!($conn.advisory(KEY).run(closure!(|_| Ok::<_, Error>(()))))
+        }
+    };
+}
+
+scenario!(
+    a_try_that_fails_once_it_has_the_lock_leaves_none_behind,
+    |db| {
+        failing_try(&db, "PERFORM pg_advisory_lock($1);");
+        let mut observer = db.connect();
+        for in_transaction in [false, true] {
+            for try_only in [false, true] {
+                let mut a = wait!(connect(&db.url));
+                let pid = wait!(backend(&mut a));
+                let ran: Result<(), Error> = if in_transaction {
+                    wait!(a.transaction(closure!(|a| -> Result<(), Error> {
+                        run_or_try!(a, try_only)
+                    })))
+                } else {
+                    run_or_try!(a, try_only)
+                };
+                ran.unwrap_err();
+                wait_until("no lock is held", || advisory_locks(&mut observer) == 0);
+                let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+                wait_until("the session has ended", || {
+                    count(&mut observer, &alive) == 0
+                });
+            }
+        }
+    }
+);
+
+scenario!(
+    a_try_that_fails_without_the_lock_leaves_session_and_transaction_usable,
+    |db| {
+        failing_try(&db, "");
+        let mut a = wait!(connect(&db.url));
+        let ran = wait!(a.transaction(closure!(|a| {
+            let tried = wait!(a.advisory(KEY).try_run(closure!(|_| Ok::<_, Error>(()))));
+            tried.unwrap_err();
+            wait!(a.batch_execute("UPDATE users SET name = 'usable'"))?;
+            Ok::<_, Error>(())
+        })));
+        ran.unwrap();
+        let usable = "SELECT count(*) FROM users WHERE name = 'usable'";
+        assert_eq!(wait!(number(&mut a, usable)), 2);
+    }
+);
+
+scenario!(
+    a_try_that_fails_in_a_transaction_leaves_an_outer_hold_or_no_lock_at_all,
+    |db| {
+        let mut a = wait!(connect(&db.url));
+        wait!(a.batch_execute("SELECT pg_advisory_lock(42)")).unwrap();
+        failing_try(&db, "");
+        let tried = wait!(a.transaction(closure!(|a| {
+            wait!(a.advisory(KEY).try_run(closure!(|_| Ok::<_, Error>(()))))
+        })));
+        tried.unwrap_err();
+        // How often a lock is held does not show: with an outer hold the session ends.
+        let mut observer = db.connect();
+        wait_until("no lock is held", || advisory_locks(&mut observer) == 0);
+    }
+);
+
+scenario!(a_session_ends_without_the_privilege_to_end_one, |db| {
+    let mut observer = db.connect();
+    let url = db.role_url();
+    db.running(
+        "REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC;
+             REVOKE EXECUTE ON FUNCTION pg_advisory_unlock(bigint) FROM PUBLIC",
+    );
+    for in_transaction in [false, true] {
+        let mut a = wait!(connect(&url));
+        let pid = wait!(backend(&mut a));
+        let ran: Result<(), Error> = if in_transaction {
+            wait!(a.transaction(closure!(|a| -> Result<(), Error> { run_or_try!(a, false) })))
+        } else {
+            run_or_try!(a, false)
+        };
+        ran.unwrap_err();
+        // The next statement is sent at once, as the next user of a pool would.
+        wait!(a.batch_execute("SELECT 1")).unwrap_err();
+        let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        wait_until("the session has ended", || {
+            count(&mut observer, &alive) == 0
+        });
+        assert_eq!(advisory_locks(&mut observer), 0);
+    }
+});
