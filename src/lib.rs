@@ -118,6 +118,7 @@ mod lock_query;
 mod lock_target;
 mod lock_timeout;
 mod lock_type;
+mod lockable_table;
 #[cfg(feature = "migrations")]
 mod migration_report;
 #[cfg(feature = "migrations")]
@@ -197,6 +198,7 @@ pub use error::Error;
 pub use lock_mode::LockMode;
 pub use lock_target::LockTarget;
 pub use lock_type::LockType;
+pub use lockable_table::LockableTable;
 #[cfg(feature = "migrations")]
 pub use migration_report::{HarnessReport, MigrationEvent, MigrationReport, TakenLock};
 pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
@@ -211,7 +213,7 @@ pub use prioritizer::{Prioritizer, Victims};
 pub use prioritizer_report::{Blocker, PrioritizerEvent, PrioritizerReport};
 pub use relation_kind::RelationKind;
 pub use signal::{Signal, SignalKind, SignalOutcome};
-pub use table_lock::{LockableTable, TableLock};
+pub use table_lock::TableLock;
 pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
 pub use wait_graph::WaitGraph;
 pub use wait_node::{BlockKind, Wait, WaitBlocker, WaitNode};

@@ -1,8 +1,6 @@
-use diesel::associations::HasTable;
+use diesel::Connection;
 use diesel::connection::LoadConnection;
-use diesel::pg::{Pg, PgQueryBuilder};
-use diesel::query_builder::{QueryBuilder, QueryFragment};
-use diesel::{Connection, QueryResult};
+use diesel::pg::Pg;
 
 use crate::driver::{SyncDriver, ready};
 use crate::lock_options::lock_options;
@@ -10,31 +8,7 @@ use crate::scope::in_new_transaction;
 use crate::table_flow as flow;
 use crate::table_statement::TableTarget;
 use crate::timeout::Wait;
-use crate::{Error, Result, TableLockMode};
-
-/// What [`lock_table`](crate::PgLockConnection::lock_table) locks: a table of
-/// [`diesel::table!`], or a model struct that belongs to one.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` names no table that can be locked",
-    label = "expected a table such as `users::table`, or a struct that derives `Identifiable` or `HasTable`",
-    note = "the table of `diesel::table! {{ users {{ … }} }}` is `users::table`"
-)]
-pub trait LockableTable {
-    #[doc(hidden)]
-    fn render() -> QueryResult<String>;
-}
-
-impl<T> LockableTable for T
-where
-    T: HasTable,
-    T::Table: QueryFragment<Pg>,
-{
-    fn render() -> QueryResult<String> {
-        let mut sql = PgQueryBuilder::new();
-        T::table().to_sql(&mut sql, &Pg)?;
-        Ok(sql.finish())
-    }
-}
+use crate::{Error, LockableTable, Result, TableLockMode};
 
 /// Tables to be locked; made by [`lock_table`](crate::PgLockConnection::lock_table).
 ///
