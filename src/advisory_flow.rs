@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::advisory_hold::{AdvisoryHold, may_hold, session_changed};
+use crate::advisory_holders::holders;
 use crate::advisory_statement::{
     AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock, WaitForAdvisoryLock,
 };
 use crate::driver::{Driver, Unsettled};
 use crate::statement::{ACQUIRED, TakeOutcome};
 use crate::timeout::{Patience, Wait};
-use crate::{Error, Result, obstacle};
+use crate::{Error, Result};
 
 /// Takes a session lock or says who has it.
 pub(crate) async fn acquire(
@@ -86,7 +87,7 @@ async fn not_acquired<T>(
     Err(Error::NotAcquired {
         lock: target.to_string(),
         waited,
-        holders: obstacle::to_advisory(driver, &target).await?,
+        holders: holders(driver, &target).await?,
     })
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::obstacle::HeldBy;
+use crate::held_by::HeldBy;
 use crate::{AdvisoryKey, PgLock};
 
 /// What went wrong.

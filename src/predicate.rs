@@ -10,6 +10,13 @@ use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
 use crate::schema::pg_locks;
 use crate::{AdvisoryKey, LockableTable};
 
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The session that asks.
+    #[sql_name = "pg_catalog.pg_backend_pid"]
+    fn own_pid() -> Nullable<Integer>;
+}
+
 /// Whether the lock is on a relation, or on a page or row of it.
 #[derive(Debug, Clone, QueryId)]
 pub struct IsOn {

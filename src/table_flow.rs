@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use crate::driver::Driver;
 use crate::statement::{ACQUIRED, TakeOutcome};
+use crate::table_holders::holders;
 use crate::table_statement::{LockTables, TableTarget};
 use crate::timeout::{Patience, Wait};
-use crate::{Error, Result, obstacle};
+use crate::{Error, Result};
 
 /// Takes the lock or says who has it.
 pub(crate) async fn acquire(
@@ -21,7 +22,7 @@ pub(crate) async fn acquire(
     Err(Error::NotAcquired {
         lock: target.to_string(),
         waited: wait.since(started),
-        holders: obstacle::to_tables(driver, target).await?,
+        holders: holders(driver, target).await?,
     })
 }
 
