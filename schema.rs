@@ -1,12 +1,4 @@
-//! The columns of the lock views, for filters, orders and joins.
-//!
-//! These are Diesel `table!`s over PostgreSQL's own views and catalogs. Start from
-//! [`PgLock::query`](crate::PgLock::query) or [`BlockedPgLock::query`](crate::BlockedPgLock::query),
-//! which join them as they belong together, and refer to the columns from here.
-//!
-//! To join a table of your own, see [`allow_tables_to_appear_beside_locks!`](crate::allow_tables_to_appear_beside_locks).
-
-pub use crate::blocking;
+//! Diesel `table!`s over PostgreSQL's lock views and catalogs; public as `diesel_pglock::schema`.
 
 /// SQL types that Diesel has no name for.
 pub mod sql_types {

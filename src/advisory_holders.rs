@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::driver::{ColumnsOf, Driver};
 use crate::predicate::{IsAdvisory, own_pid};
-use crate::schema::pg_locks;
+use crate::tables::pg_locks;
 use crate::{PgLock, Result};
 
 /// Returns the locks that conflict with an advisory lock, held ones first.

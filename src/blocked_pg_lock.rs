@@ -2,10 +2,11 @@ use diesel::dsl::{AsSelect, Nullable, Select, auto_type, not};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 
+use crate::blocking;
 use crate::expression::LockedRelationIsHere;
 use crate::pg_activity::blocking_activity_columns;
-use crate::schema::{
-    blocking, blocking_activity, pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity,
+use crate::tables::{
+    blocking_activity, pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity,
 };
 use crate::{BlockingActivityColumns, PgActivity, PgLock};
 

@@ -5,12 +5,12 @@ use diesel::dsl::{Eq, Gt};
 use diesel::prelude::*;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
 
+use crate::blocking;
 use crate::driver::Session;
 use crate::dsl::{BlockedBy, WaitingLongerThan};
 use crate::expression::WaitDuration;
 use crate::lock_query::LockQuery;
 use crate::pg_lock_dsl::interval;
-use crate::schema::blocking;
 use crate::signal_plan::{BlockingColumns, SessionQuery, to_blocking};
 use crate::{Signal, SignalKind};
 

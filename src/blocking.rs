@@ -27,7 +27,7 @@ use diesel::query_builder::{AsQuery, AstPass, QueryFragment, QueryId};
 use diesel::query_source::{Alias, AliasSource, AppearsInFromClause, Never, Once, TableNotEqual};
 use diesel::sql_types::{Bool, Integer};
 
-use crate::schema;
+use crate::tables as schema;
 
 /// The sessions in the way of a lock of `pg_locks`.
 #[allow(non_camel_case_types)] // as `diesel::table!` names a table

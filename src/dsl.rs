@@ -14,9 +14,10 @@
 use chrono::TimeDelta;
 use diesel::dsl::{Eq, EqAny, Filter, Gt, not};
 
+use crate::blocking;
 use crate::expression::{InCurrentDatabase, WaitDuration};
 use crate::predicate::{IsAdvisory, IsOn};
-use crate::schema::{blocking, pg_locks, pg_stat_activity};
+use crate::tables::{pg_locks, pg_stat_activity};
 use crate::{LockMode, LockType};
 
 /// The type of `query.on::<T>()` and `query.on_relation(name)`.

@@ -3,6 +3,9 @@ use std::time::Duration;
 use crate::held_by::HeldBy;
 use crate::{AdvisoryKey, PgLock};
 
+/// A result whose error is this crate's.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// What went wrong.
 ///
 /// An error of the server (a deadlock, a cancelled statement, a lost connection)

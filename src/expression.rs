@@ -9,7 +9,7 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::query_source::AliasedField;
 use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, Text, Timestamptz};
 
-use crate::schema::{BlockingActivity, pg_locks, pg_prepared_xacts, pg_stat_activity};
+use crate::tables::{BlockingActivity, pg_locks, pg_prepared_xacts, pg_stat_activity};
 
 /// Declares an expression that may stand wherever its column may.
 macro_rules! expression {

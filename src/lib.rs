@@ -69,7 +69,7 @@
 //! inside a transaction there; what is noticed is an [`Error::SessionChanged`].
 
 #[path = "../schema.rs"]
-pub mod schema;
+mod tables;
 
 mod advisory_flow;
 mod advisory_guard;
@@ -109,6 +109,8 @@ mod conninfo;
 mod context;
 mod driver;
 pub mod dsl;
+#[cfg(feature = "migrations")]
+mod embedded;
 mod error;
 mod error_chain;
 pub mod expression;
@@ -131,6 +133,7 @@ mod pg_lock;
 mod pg_lock_dsl;
 mod policy;
 mod predicate;
+pub mod prelude;
 mod prepared_transaction;
 mod presence;
 #[cfg(feature = "migrations")]
@@ -196,7 +199,9 @@ pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables
 pub use blocked_pg_lock_dsl::BlockedPgLockDsl;
 pub use connection::PgLockConnection;
 pub use driver::Session;
-pub use error::Error;
+#[cfg(feature = "migrations")]
+pub use embedded::MIGRATIONS;
+pub use error::{Error, Result};
 pub use lock_mode::LockMode;
 pub use lock_target::LockTarget;
 pub use lock_type::LockType;
@@ -221,28 +226,16 @@ pub use wait_graph::WaitGraph;
 pub use wait_node::{BlockKind, Wait, WaitBlocker, WaitNode};
 pub use watcher_source::WatcherSource;
 
-/// A result whose error is this crate's.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The crate's own migrations: the table `pglock.signal_log`, for
-/// [`Prioritizer::audit`].
+/// The columns of the lock views, for filters, orders and joins.
 ///
-/// The log is one per database, however many schemas have a history of migrations; to
-/// revert the migration in one of them drops it for all.
+/// These are Diesel `table!`s over PostgreSQL's own views and catalogs. Start from
+/// [`PgLock::query`](crate::PgLock::query) or [`BlockedPgLock::query`](crate::BlockedPgLock::query),
+/// which join them as they belong together, and refer to the columns from here.
 ///
-/// Run them beside your own, with any harness. Their version is a low one, so that
-/// `revert_last_migration` of your own source does not meet it. `revert_all_migrations`
-/// does, of which Diesel's own harness makes an error once all else is reverted;
-/// [`PrioritizedHarness`] leaves them in place.
-#[cfg(feature = "migrations")]
-pub const MIGRATIONS: diesel_migrations::EmbeddedMigrations =
-    diesel_migrations::embed_migrations!();
-
-/// The traits that put the crate's methods on connections and queries.
-pub mod prelude {
-    #[cfg(feature = "async")]
-    pub use crate::AsyncPgLockConnection;
-    pub use crate::{BlockedPgLockDsl, PgLockConnection, PgLockDsl};
+/// To join a table of your own, see [`allow_tables_to_appear_beside_locks!`](crate::allow_tables_to_appear_beside_locks).
+pub mod schema {
+    pub use crate::blocking;
+    pub use crate::tables::*;
 }
 
 #[cfg(all(

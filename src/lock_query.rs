@@ -3,7 +3,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_source::AppearsInFromClause;
 
-use crate::schema::pg_locks;
+use crate::tables::pg_locks;
 
 /// A query of the tables of [`schema`](crate::schema), and perhaps of others beside them.
 pub trait LockQuery {}

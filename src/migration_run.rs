@@ -17,8 +17,8 @@ use diesel_migrations::MigrationHarness;
 
 use crate::driver::{ColumnsOf, Driver, SyncDriver, ready};
 use crate::error_chain::with_sources;
-use crate::schema::pg_locks;
 use crate::statement::BackendPid;
+use crate::tables::pg_locks;
 use crate::want_of_lock::is_want_of_lock;
 use crate::{
     Backoff, MIGRATIONS, MigrationEvent, MigrationReport, PgLock, PgLockConnection, Prioritizer,

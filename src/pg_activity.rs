@@ -12,8 +12,8 @@ use crate::expression::{
     BlockingQueryBytes, BlockingQueryDuration, BlockingQueryIdentifier,
     BlockingTransactionDuration, QueryBytes, QueryDuration, QueryIdentifier, TransactionDuration,
 };
-use crate::schema::{BlockingActivity, blocking_activity, pg_stat_activity};
 use crate::sql_value::{ClientAddress, Lossy};
+use crate::tables::{BlockingActivity, blocking_activity, pg_stat_activity};
 
 /// A session and what it does: a row of [`pg_stat_activity`][pg].
 ///

@@ -4,8 +4,8 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 
 use crate::expression::{LockedRelationIsHere, WaitDuration, WaitStart};
-use crate::schema::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity};
 use crate::sql_value::Lossy;
+use crate::tables::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity};
 use crate::{AdvisoryKey, LockMode, LockType, PgActivity, RelationKind};
 
 /// A lock that is held or awaited: a row of [`pg_locks`][pg].

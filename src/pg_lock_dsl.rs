@@ -13,8 +13,8 @@ use crate::dsl::{
 use crate::expression::{InCurrentDatabase, WaitDuration};
 use crate::lock_query::LockQuery;
 use crate::predicate::{IsAdvisory, IsOn};
-use crate::schema::{pg_locks, pg_stat_activity};
 use crate::signal_plan::{ActivityColumns, SessionQuery, to_activity};
+use crate::tables::{pg_locks, pg_stat_activity};
 use crate::{AdvisoryKey, LockMode, LockType, LockableTable, Signal, SignalKind};
 
 /// Filters and actions for queries of locks.

@@ -7,7 +7,7 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
 
 use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
-use crate::schema::pg_locks;
+use crate::tables::pg_locks;
 use crate::{AdvisoryKey, LockableTable};
 
 #[diesel::declare_sql_function]

@@ -4,8 +4,8 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 
 use crate::expression::PreparedDuration;
-use crate::schema::pg_prepared_xacts;
 use crate::sql_value::Lossy;
+use crate::tables::pg_prepared_xacts;
 
 /// A transaction that was prepared for a two-phase commit: a row of [`pg_prepared_xacts`][pg].
 ///

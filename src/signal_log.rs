@@ -5,7 +5,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{QueryFragment, QueryId};
 
-use crate::schema::signal_log;
+use crate::tables::signal_log;
 use crate::{Blocker, Signal};
 
 /// An entry; the server adds the time and the sender.

@@ -11,8 +11,8 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{self, Bool, Integer, Timestamptz};
 
 use crate::driver::{Driver, Plan};
-use crate::schema::{BlockingActivity, blocking_activity, pg_locks, pg_stat_activity};
 use crate::signal::{MaySignal, Provided, SendSignal};
+use crate::tables::{BlockingActivity, blocking_activity, pg_locks, pg_stat_activity};
 use crate::{Result, Signal, SignalKind, SignalOutcome};
 
 #[diesel::declare_sql_function]

@@ -6,7 +6,7 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
 use diesel::sql_types::{Binary, Inet, Nullable, Oid, SqlType, Text, is_nullable};
 
-use crate::schema::sql_types::Xid;
+use crate::tables::sql_types::Xid;
 
 // An xid travels as an oid does: four bytes, unsigned.
 

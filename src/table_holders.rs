@@ -9,8 +9,8 @@ use diesel::sql_types::{Array, Bool, Nullable, Text};
 use crate::driver::{ColumnsOf, Driver};
 use crate::predicate::own_pid;
 use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
-use crate::schema::pg_locks;
 use crate::table_statement::TableTarget;
+use crate::tables::pg_locks;
 use crate::{LockMode, PgLock, Result};
 
 /// Returns the locks that conflict with a table lock, held ones first.

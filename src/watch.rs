@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use diesel::prelude::*;
 use diesel::query_builder::Query;
 
+use crate::blocking;
 use crate::driver::{ColumnsOf, Driver};
 use crate::policy::Decision;
 use crate::presence::Presence;
 use crate::prioritizer::{Settings, Victims};
-use crate::schema::{blocking, pg_locks};
 use crate::signal::{Provided, SendSignal};
 use crate::signal_plan;
+use crate::tables::pg_locks;
 use crate::trace;
 use crate::wait_chain::WaitChain;
 use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Us, Waiters};
