@@ -7,7 +7,8 @@ use crate::advisory_holders::holders;
 use crate::advisory_statement::{
     AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock, WaitForAdvisoryLock,
 };
-use crate::driver::{Driver, Unsettled};
+use crate::driver::Driver;
+use crate::end_on_drop::Unsettled;
 use crate::statement::{ACQUIRED, TakeOutcome};
 use crate::timeout::{Patience, Wait};
 use crate::{Error, Result};

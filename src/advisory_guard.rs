@@ -8,7 +8,7 @@ use diesel::pg::Pg;
 
 use crate::Result;
 use crate::advisory_hold::AdvisoryHold;
-use crate::driver::{SyncDriver, ready};
+use crate::sync_driver::{SyncDriver, ready};
 
 /// A held advisory lock; dropping it releases.
 ///

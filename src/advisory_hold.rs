@@ -1,7 +1,8 @@
 //! A session's advisory lock that is held: what runs under it, and giving it back.
 
 use crate::advisory_statement::{AdvisoryHeld, AdvisoryTarget, AdvisoryUnlock};
-use crate::driver::{Driver, Unsettled};
+use crate::driver::Driver;
+use crate::end_on_drop::Unsettled;
 use crate::{Error, Result};
 
 /// A session lock that was taken and has to be given back.

@@ -5,9 +5,9 @@ use diesel::pg::Pg;
 use crate::advisory_flow as flow;
 use crate::advisory_hold::AdvisoryHold;
 use crate::advisory_statement::AdvisoryTarget;
-use crate::driver::{SyncDriver, ready};
 use crate::lock_options::advisory_lock_options;
 use crate::scope::or_undo;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::timeout::Wait;
 use crate::{AdvisoryGuard, AdvisoryKey, AdvisoryXactLock, Error, Result};
 

@@ -4,9 +4,9 @@ use diesel::pg::Pg;
 
 use crate::advisory_flow as flow;
 use crate::advisory_statement::AdvisoryTarget;
-use crate::driver::{SyncDriver, ready};
 use crate::lock_options::advisory_lock_options;
 use crate::scope::in_new_transaction;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::timeout::Wait;
 use crate::{Error, Result};
 

@@ -8,7 +8,7 @@ use crate::advisory_hold::AdvisoryHold;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{AsyncClosure, end};
-use crate::driver::Unsettled;
+use crate::end_on_drop::Unsettled;
 use crate::lock_options::advisory_lock_options;
 use crate::timeout::Wait;
 use crate::{AdvisoryKey, AsyncAdvisoryXactLock, Error, Result};

@@ -13,7 +13,8 @@ use diesel_async::{AsyncConnection, TransactionManager};
 use futures_util::TryStreamExt;
 
 use crate::Result;
-use crate::driver::{Driver, Plan, Session, build};
+use crate::action::{Plan, Session};
+use crate::driver::{Driver, build};
 use crate::statement::END_SESSION;
 
 /// Drives an async connection.

@@ -9,7 +9,8 @@ use diesel_async::AsyncConnection;
 use futures_util::FutureExt;
 
 use crate::async_driver::AsyncDriver;
-use crate::driver::{Driver, Unsettled};
+use crate::driver::Driver;
+use crate::end_on_drop::Unsettled;
 use crate::{Error, Result};
 
 /// An async closure whose future has a name, so that it can be asked to be `Send`.

@@ -5,8 +5,8 @@ use diesel::dsl::{Eq, Gt};
 use diesel::prelude::*;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
 
+use crate::action::Session;
 use crate::blocking;
-use crate::driver::Session;
 use crate::dsl::{BlockedBy, WaitingLongerThan};
 use crate::expression::WaitDuration;
 use crate::lock_query::LockQuery;

@@ -4,10 +4,11 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::driver::{Driver, SyncDriver, ready};
+use crate::driver::Driver;
 use crate::lock_timeout;
 use crate::scope::or_undo;
 use crate::statement::BackendPid;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::watch_statement::Us;
 use crate::watcher::watch_over;
 use crate::{

@@ -1,21 +1,17 @@
 //! What a flow needs of a connection, so that it is written once for sync and async.
 //!
 //! A flow is an `async fn` over a [`Driver`]. On a sync connection each of its
-//! futures is ready at once, so [`ready`] runs the flow in a single poll.
+//! futures is ready at once, so [`ready`](crate::sync_driver::ready) runs the flow in a single poll.
 
-use std::future::{Future, ready as done};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::future::Future;
 use std::time::Duration;
 
-use diesel::connection::{
-    DefaultLoadingMode, LoadConnection, TransactionManager, TransactionManagerStatus,
-};
+use diesel::QueryResult;
+use diesel::connection::TransactionManagerStatus;
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::QueryMetadata;
 use diesel::pg::Pg;
 use diesel::query_builder::{Query, QueryFragment, QueryId};
-use diesel::{Connection, QueryResult};
 
 use crate::statement::{END_SESSION, Statement};
 use crate::{Error, Result};
@@ -218,107 +214,6 @@ fn is_lost(error: &diesel::result::Error) -> bool {
     )
 }
 
-/// Ends the session when dropped before it was settled: what it was left with, a lock
-/// or a setting, goes with it, and pools drop the connection.
-pub(crate) struct Unsettled<'d, D: Driver> {
-    driver: &'d mut D,
-    settled: bool,
-}
-
-impl<'d, D: Driver> Unsettled<'d, D> {
-    pub(crate) fn new(driver: &'d mut D) -> Self {
-        Self::unless(false, driver)
-    }
-
-    /// Not when `settled`, because the end of the transaction will see to it.
-    pub(crate) fn unless(settled: bool, driver: &'d mut D) -> Self {
-        Self { driver, settled }
-    }
-
-    pub(crate) fn driver(&mut self) -> &mut D {
-        self.driver
-    }
-
-    pub(crate) fn settle(mut self) {
-        self.settled = true;
-    }
-
-    /// Ends the session now.
-    pub(crate) async fn end(mut self) {
-        self.driver.end_session().await;
-        self.settled = true;
-    }
-
-    /// Only marks the connection broken: behind a pooler the session may be somebody else's.
-    pub(crate) fn mark_broken(mut self) {
-        self.settled = true;
-        self.driver.status().set_in_error();
-    }
-}
-
-impl<D: Driver> Drop for Unsettled<'_, D> {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.driver.hang_up();
-        }
-    }
-}
-
-/// Drives a sync connection; its futures are always ready.
-pub struct SyncDriver<'c, C>(pub &'c mut C);
-
-impl<C> Driver for SyncDriver<'_, C>
-where
-    C: Connection<Backend = Pg> + LoadConnection,
-{
-    fn load<Q, ST, R>(&mut self, query: Q) -> impl Future<Output = QueryResult<Vec<R>>> + Send
-    where
-        Q: Query + QueryFragment<Pg> + QueryId + Send + 'static,
-        Pg: QueryMetadata<Q::SqlType>,
-        R: FromSqlRow<ST, Pg> + Send + 'static,
-        ST: 'static,
-    {
-        let rows = LoadConnection::<DefaultLoadingMode>::load(self.0, query);
-        done(rows.and_then(|rows| rows.map(|row| build(&row?)).collect()))
-    }
-
-    fn execute<Q>(&mut self, query: Q) -> impl Future<Output = QueryResult<()>> + Send
-    where
-        Q: QueryFragment<Pg> + QueryId + Send + 'static,
-    {
-        done(self.0.execute_returning_count(&query).map(drop))
-    }
-
-    fn begin(&mut self) -> impl Future<Output = QueryResult<()>> + Send {
-        done(C::TransactionManager::begin_transaction(self.0))
-    }
-
-    fn commit(&mut self) -> impl Future<Output = QueryResult<()>> + Send {
-        done(C::TransactionManager::commit_transaction(self.0))
-    }
-
-    fn rollback(&mut self) -> impl Future<Output = QueryResult<()>> + Send {
-        done(C::TransactionManager::rollback_transaction(self.0))
-    }
-
-    fn status(&mut self) -> &mut TransactionManagerStatus {
-        C::TransactionManager::transaction_manager_status_mut(self.0)
-    }
-
-    fn batch_execute(&mut self, sql: &'static str) -> impl Future<Output = QueryResult<()>> + Send {
-        done(self.0.batch_execute(sql))
-    }
-
-    fn hang_up(&mut self) {
-        ready(self.end_session());
-    }
-
-    fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send {
-        std::thread::sleep(time);
-        done(())
-    }
-}
-
 pub(crate) fn build<'r, R, ST>(row: &impl diesel::row::Row<'r, Pg>) -> QueryResult<R>
 where
     R: FromSqlRow<ST, Pg>,
@@ -329,57 +224,3 @@ where
 /// What [`Driver::load`] calls the SQL type of a row that a query selects `as_select`.
 pub(crate) type ColumnsOf<T> =
     diesel::dsl::SqlTypeOf<<T as diesel::expression::Selectable<Pg>>::SelectExpression>;
-
-/// Runs a flow over a [`SyncDriver`].
-pub(crate) fn ready<T>(flow: impl Future<Output = T>) -> T {
-    match pin!(flow).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("a sync connection answers before it returns"),
-    }
-}
-
-/// A flow as a value: what an action does, whichever connection it is given.
-pub trait Plan: Send + 'static {
-    /// What comes of it.
-    type Output: Send + 'static;
-
-    /// Takes the steps.
-    fn run(self, driver: &mut impl Driver) -> impl Future<Output = Result<Self::Output>> + Send;
-}
-
-/// A connection that actions run on: any sync or async Diesel connection to PostgreSQL.
-///
-/// On a sync connection an action returns its result, on an async one a future
-/// of it. `Style` is found by inference and never needs to be written.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no Diesel connection to PostgreSQL",
-    note = "sync: `diesel::Connection<Backend = diesel::pg::Pg>`; async, with the feature `async`: `diesel_async::AsyncConnection<Backend = diesel::pg::Pg>`"
-)]
-pub trait Session<Style> {
-    /// `Result<T>`, or a future of it.
-    type Output<'c, T: Send + 'static>
-    where
-        Self: 'c;
-
-    #[doc(hidden)]
-    fn drive<P: Plan>(&mut self, plan: P) -> Self::Output<'_, P::Output>;
-}
-
-/// The [`Session`] is a sync connection.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Sync;
-
-impl<C> Session<Sync> for C
-where
-    C: Connection<Backend = Pg> + LoadConnection,
-{
-    type Output<'c, T: Send + 'static>
-        = Result<T>
-    where
-        C: 'c;
-
-    fn drive<P: Plan>(&mut self, plan: P) -> Result<P::Output> {
-        ready(plan.run(&mut SyncDriver(self)))
-    }
-}

@@ -71,6 +71,7 @@
 #[path = "../schema.rs"]
 mod tables;
 
+mod action;
 mod advisory_flow;
 mod advisory_guard;
 mod advisory_hold;
@@ -111,6 +112,7 @@ mod driver;
 pub mod dsl;
 #[cfg(feature = "migrations")]
 mod embedded;
+mod end_on_drop;
 mod error;
 mod error_chain;
 pub mod expression;
@@ -154,6 +156,7 @@ mod signal_log;
 mod signal_plan;
 mod sql_value;
 mod statement;
+mod sync_driver;
 mod table_flow;
 mod table_holders;
 mod table_lock;
@@ -176,6 +179,7 @@ mod watch_statement;
 mod watcher;
 mod watcher_source;
 
+pub use action::Session;
 pub use advisory_guard::AdvisoryGuard;
 pub use advisory_key::AdvisoryKey;
 pub use advisory_lock::AdvisoryLock;
@@ -198,7 +202,6 @@ pub use backoff::Backoff;
 pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
 pub use blocked_pg_lock_dsl::BlockedPgLockDsl;
 pub use connection::PgLockConnection;
-pub use driver::Session;
 #[cfg(feature = "migrations")]
 pub use embedded::MIGRATIONS;
 pub use error::{Error, Result};

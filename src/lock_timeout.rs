@@ -7,7 +7,8 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Bool, Integer, Nullable, Text};
 
-use crate::driver::{Driver, Unsettled};
+use crate::driver::Driver;
+use crate::end_on_drop::Unsettled;
 use crate::statement::query;
 use crate::timeout::millis;
 use crate::{Error, Result};

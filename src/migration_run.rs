@@ -15,9 +15,10 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 
-use crate::driver::{ColumnsOf, Driver, SyncDriver, ready};
+use crate::driver::{ColumnsOf, Driver};
 use crate::error_chain::with_sources;
 use crate::statement::BackendPid;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::tables::pg_locks;
 use crate::want_of_lock::is_want_of_lock;
 use crate::{

@@ -5,7 +5,7 @@ use diesel::dsl::{Eq, EqAny, Gt, not};
 use diesel::prelude::*;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
 
-use crate::driver::Session;
+use crate::action::Session;
 use crate::dsl::{
     Advisory, Application, CurrentDatabase, Granted, Mode, OfType, On, Pid, Pids, Waiting,
     WaitingLongerThan,

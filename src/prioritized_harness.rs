@@ -12,9 +12,10 @@ use diesel_migrations::MigrationHarness;
 use crate::advisory_flow as flow;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::backoff::fraction;
-use crate::driver::{Driver, SyncDriver, ready};
+use crate::driver::Driver;
 use crate::migration_run::{MigrationRun, Settings};
 use crate::runners_lock::History;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::timeout::Wait;
 use crate::{
     AdvisoryGuard, AdvisoryKey, Backoff, Error, HarnessReport, MigrationEvent, PgLockConnection,

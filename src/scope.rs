@@ -4,7 +4,8 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::driver::{Driver, SyncDriver, ready};
+use crate::driver::Driver;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::{Error, Result};
 
 /// Runs `f`, and hands `state` back; when `f` panics, `undo` gets it.

@@ -198,7 +198,8 @@ mod tests {
     use pglock_sandbox::Sandbox;
 
     use super::*;
-    use crate::driver::{Driver, SyncDriver, ready};
+    use crate::driver::Driver;
+    use crate::sync_driver::{SyncDriver, ready};
     use crate::watch_statement::{BlockingPids, Identify};
 
     /// What came of a signal to the session of `pid`, if it began at `backend_start`.

@@ -10,7 +10,8 @@ use diesel::query_source::AliasedField;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{self, Bool, Integer, Timestamptz};
 
-use crate::driver::{Driver, Plan};
+use crate::action::Plan;
+use crate::driver::Driver;
 use crate::signal::{MaySignal, Provided, SendSignal};
 use crate::tables::{BlockingActivity, blocking_activity, pg_locks, pg_stat_activity};
 use crate::{Result, Signal, SignalKind, SignalOutcome};

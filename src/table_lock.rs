@@ -2,9 +2,9 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::driver::{SyncDriver, ready};
 use crate::lock_options::lock_options;
 use crate::scope::in_new_transaction;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::table_flow as flow;
 use crate::table_statement::TableTarget;
 use crate::timeout::Wait;

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::driver::{Driver, Plan, Session};
+use crate::action::{Plan, Session};
+use crate::driver::Driver;
 use crate::signal_plan::look_afresh;
 use crate::wait_edges::{blockers, by_thing};
 use crate::wait_graph_query::{Columns, ContestedLock, ContestedLocks};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
-use crate::driver::{SyncDriver, ready};
+use crate::sync_driver::{SyncDriver, ready};
 use crate::trace;
 use crate::watch::Watch;
 use crate::watch_statement::Us;
