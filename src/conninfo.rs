@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 /// Scheme and rest of what libpq reads as a URL; all else is pairs to it.
-pub(crate) fn url(conninfo: &str) -> Option<(&str, &str)> {
+pub fn url(conninfo: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = conninfo.split_once("://")?;
     matches!(scheme, "postgres" | "postgresql").then_some((scheme, rest))
 }
@@ -18,7 +18,7 @@ pub(crate) fn url(conninfo: &str) -> Option<(&str, &str)> {
 /// See [Keyword/Value Connection Strings][pg].
 ///
 /// [pg]: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-KEYWORD-VALUE
-pub(crate) fn pairs(conninfo: &str) -> Vec<(String, Option<String>)> {
+pub fn pairs(conninfo: &str) -> Vec<(String, Option<String>)> {
     let mut rest = conninfo.chars().peekable();
     let mut pairs = Vec::new();
     loop {

@@ -165,7 +165,7 @@ mod tests {
     use std::error::Error as _;
 
     use super::*;
-    use crate::error_chain::with_sources;
+    use crate::fmt::with_sources;
 
     #[test]
     fn an_error_survives_the_way_through_diesel() {

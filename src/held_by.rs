@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::brief::brief;
-use crate::one_line::quoted;
+use crate::fmt::backquoted;
+use crate::fmt::format_duration;
 use crate::{BackendState, PgActivity, PgLock};
 
 /// How many sessions a message names.
@@ -58,10 +58,10 @@ fn write_session(f: &mut fmt::Formatter<'_>, lock: &PgLock) -> fmt::Result {
 /// What is known of a session; a restricted role knows little.
 fn details(activity: &PgActivity) -> impl Iterator<Item = String> {
     let application = activity.application_name.as_deref().unwrap_or_default();
-    let application =
-        (!application.is_empty()).then(|| format!("application {}", quoted(application, SHOWN)));
+    let application = (!application.is_empty())
+        .then(|| format!("application {}", backquoted(application, SHOWN)));
     let user = activity.user.as_deref();
-    let user = user.map(|user| format!("user {}", quoted(user, SHOWN)));
+    let user = user.map(|user| format!("user {}", backquoted(user, SHOWN)));
     let state = activity
         .state
         .as_ref()
@@ -70,7 +70,7 @@ fn details(activity: &PgActivity) -> impl Iterator<Item = String> {
     let running = activity.state == Some(BackendState::Active);
     let query = query.map(|query| {
         let which = if running { "query" } else { "last query" };
-        format!("{which} {}", quoted(query, SHOWN))
+        format!("{which} {}", backquoted(query, SHOWN))
     });
     [application, user, state, query].into_iter().flatten()
 }
@@ -78,9 +78,9 @@ fn details(activity: &PgActivity) -> impl Iterator<Item = String> {
 fn in_state(state: &BackendState, activity: &PgActivity) -> String {
     match activity.transaction_duration {
         Some(age) if *state == BackendState::Active => {
-            format!("active in a transaction for {}", brief(age))
+            format!("active in a transaction for {}", format_duration(age))
         }
-        Some(age) => format!("{state} for {}", brief(age)),
+        Some(age) => format!("{state} for {}", format_duration(age)),
         None => state.to_string(),
     }
 }

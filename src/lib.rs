@@ -103,7 +103,6 @@ mod beside_locks;
 mod blocked_pg_lock;
 mod blocked_pg_lock_dsl;
 pub mod blocking;
-mod brief;
 mod connection;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod conninfo;
@@ -114,8 +113,8 @@ pub mod dsl;
 mod embedded;
 mod end_on_drop;
 mod error;
-mod error_chain;
 pub mod expression;
+mod fmt;
 pub mod guide;
 mod held_by;
 mod lock_mode;
@@ -129,7 +128,6 @@ mod lockable_table;
 mod migration_report;
 #[cfg(feature = "migrations")]
 mod migration_run;
-mod one_line;
 mod pg_activity;
 mod pg_lock;
 mod pg_lock_dsl;
@@ -147,8 +145,6 @@ mod relation_oid;
 #[cfg(feature = "migrations")]
 mod runners_lock;
 mod scope;
-#[cfg(feature = "serde")]
-mod seconds;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod secret;
 mod signal;
@@ -228,6 +224,15 @@ pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
 pub use wait_graph::WaitGraph;
 pub use wait_node::{BlockKind, Wait, WaitBlocker, WaitNode};
 pub use watcher_source::WatcherSource;
+
+/// What the command shares with the library, and no other program should use.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::conninfo::{pairs, url};
+    pub use crate::fmt::{format_duration, with_sources};
+    pub use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
+}
 
 /// The columns of the lock views, for filters, orders and joins.
 ///

@@ -38,7 +38,7 @@ macro_rules! lock_options {
 /// Gives a builder of advisory locks its options; `$shared` is what `shared` is called in SQL.
 macro_rules! advisory_lock_options {
     ($Lock:ident, $nowait:literal, $shared:literal) => {
-        crate::lock_options::lock_options!($Lock, target, $nowait);
+        $crate::lock_options::lock_options!($Lock, target, $nowait);
 
         impl<C> $Lock<'_, C> {
             /// Shares the lock with others who ask for it shared.

@@ -11,7 +11,10 @@ pub struct HarnessReport {
     /// The migrations that were run or reverted, the one that failed last.
     pub migrations: Vec<MigrationReport>,
     /// How long it waited for other runners.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::of_std")
+    )]
     pub waited_for_runners: Duration,
 }
 
@@ -29,7 +32,10 @@ pub struct MigrationReport {
     /// How often it was tried.
     pub attempts: u32,
     /// How long it waited for locks, to within the watcher's interval.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::of_std")
+    )]
     pub waited: Duration,
     /// Who was in its way, and what was done about them.
     pub blockers: Vec<Blocker>,
@@ -39,7 +45,10 @@ pub struct MigrationReport {
     /// What went wrong with the watcher on the way.
     pub watcher_errors: Vec<String>,
     /// How long it took, with all attempts and the pauses between them.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::of_std")
+    )]
     pub duration: Duration,
 }
 

@@ -16,7 +16,7 @@ use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 
 use crate::driver::{ColumnsOf, Driver};
-use crate::error_chain::with_sources;
+use crate::fmt::with_sources;
 use crate::statement::BackendPid;
 use crate::sync_driver::{SyncDriver, ready};
 use crate::tables::pg_locks;

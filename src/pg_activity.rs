@@ -78,10 +78,16 @@ pub struct PgActivity {
     #[diesel(deserialize_as = Lossy<Option<String>>)]
     pub query: Option<String>,
     /// How long ago that query began, by the server's clock.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::serialize")
+    )]
     pub duration: Option<TimeDelta>,
     /// How long ago the open transaction began, by the server's clock.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::serialize")
+    )]
     pub transaction_duration: Option<TimeDelta>,
 }
 

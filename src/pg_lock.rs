@@ -36,7 +36,10 @@ pub struct PgLock {
     pub wait_start: Option<DateTime<Utc>>,
     /// How long the wait has lasted, by the server's clock.
     #[diesel(select_expression = WaitDuration)]
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::serialize")
+    )]
     pub wait_duration: Option<TimeDelta>,
     /// The database of the locked thing; `None` for a shared thing and for transactions.
     #[diesel(deserialize_as = Lossy<Option<String>>, select_expression = pg_database::datname.nullable())]

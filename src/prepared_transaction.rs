@@ -29,7 +29,7 @@ pub struct PreparedTransaction {
     pub prepared: DateTime<Utc>,
     /// How long ago that was, by the server's clock.
     #[diesel(select_expression = PreparedDuration)]
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::fmt::seconds::of"))]
     pub duration: TimeDelta,
     /// Who prepared it.
     #[diesel(deserialize_as = Lossy<String>)]

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::one_line::quoted;
+use crate::fmt::backquoted;
 use crate::{PgActivity, PgLock, Signal, SignalOutcome};
 
 /// What a prioritized run found in its way and did about it.
@@ -14,7 +14,10 @@ pub struct PrioritizerReport {
     /// What went wrong with the watcher, once in a row; none of it fails the run.
     pub errors: Vec<String>,
     /// How long the run waited for locks, to within the watcher's interval.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::of_std")
+    )]
     pub waited: Duration,
     /// How often the watcher looked.
     pub looks: u64,
@@ -32,7 +35,10 @@ pub struct Blocker {
     /// The lock that it kept somebody waiting for: us, or a session that blocked us.
     pub lock: PgLock,
     /// How long it was in the way, as the watcher saw it.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of_std"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::of_std")
+    )]
     pub blocked_for: Duration,
     /// Whether it is spared whatever the policy says: it sends the server's log to a
     /// replica, or it is an autovacuum that prevents a wraparound, or may do so for all
@@ -85,12 +91,12 @@ impl fmt::Display for Blocker {
 
 fn describe(activity: &PgActivity, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let application = activity.application_name.as_deref().unwrap_or_default();
-    write!(f, " (application {}", quoted(application, 40))?;
+    write!(f, " (application {}", backquoted(application, 40))?;
     if let Some(state) = &activity.state {
         write!(f, ", {state}")?;
     }
     if let Some(query) = &activity.query {
-        write!(f, ", {}", quoted(query, 80))?;
+        write!(f, ", {}", backquoted(query, 80))?;
     }
     f.write_str(")")
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::brief::brief;
-use crate::one_line::one_line;
+use crate::fmt::format_duration;
+use crate::fmt::single_line;
 use crate::wait_node::WaitId;
 use crate::{BlockKind, PgActivity, Wait, WaitBlocker, WaitGraph, WaitNode};
 
@@ -144,7 +144,7 @@ enum Line<'g> {
 pub(crate) fn name(node: &WaitNode) -> String {
     match (&node.pid, &node.gid) {
         (Some(pid), _) => pid.to_string(),
-        (None, Some(gid)) => format!("prepared transaction {}", one_line(gid, NAME)),
+        (None, Some(gid)) => format!("prepared transaction {}", single_line(gid, NAME)),
         (None, None) => "prepared transaction".to_owned(),
     }
 }
@@ -152,7 +152,7 @@ pub(crate) fn name(node: &WaitNode) -> String {
 /// A node on one line: who, what it waits for or does, and its query.
 fn line(node: &WaitNode) -> String {
     let query = node.activity.as_ref().and_then(|it| it.query.as_deref());
-    match query.map(|query| one_line(query, QUERY)) {
+    match query.map(|query| single_line(query, QUERY)) {
         Some(query) if !query.is_empty() => format!("{}: {query}", headline(node)),
         _ => headline(node),
     }
@@ -163,7 +163,7 @@ pub(crate) fn headline(node: &WaitNode) -> String {
     let mut line = name(node);
     let activity = node.activity.as_ref();
     let application = activity.and_then(|it| it.application_name.as_deref());
-    let application = one_line(application.unwrap_or_default(), NAME);
+    let application = single_line(application.unwrap_or_default(), NAME);
     if !application.is_empty() {
         line = format!("{line} {application}");
     }
@@ -176,8 +176,10 @@ pub(crate) fn headline(node: &WaitNode) -> String {
 
 fn waits(wait: &Wait) -> String {
     let lock = &wait.lock;
-    let target = one_line(&lock.target().to_string(), 2 * NAME);
-    let since = lock.wait_duration.map(|it| format!(" {}", brief(it)));
+    let target = single_line(&lock.target().to_string(), 2 * NAME);
+    let since = lock
+        .wait_duration
+        .map(|it| format!(" {}", format_duration(it)));
     let queue = match wait.blockers.first().map(|first| first.kind) {
         Some(BlockKind::Soft) => ", in the queue",
         _ => "",
@@ -193,7 +195,7 @@ fn waits(wait: &Wait) -> String {
 
 fn does(activity: &PgActivity) -> String {
     let state = activity.state.as_ref().map(|state| format!(" {state}"));
-    let open = activity.transaction_duration.map(brief);
+    let open = activity.transaction_duration.map(format_duration);
     let open = open.map(|open| format!(", transaction open {open}"));
     state.unwrap_or_default() + &open.unwrap_or_default()
 }

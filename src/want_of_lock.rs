@@ -14,7 +14,7 @@ use diesel::sql_types::Integer;
 use diesel::{Connection, QueryResult};
 
 use crate::driver::Driver;
-use crate::error_chain::with_sources;
+use crate::fmt::with_sources;
 use crate::statement::{OUTCOME, TakeOutcome, command, push_do, query};
 use crate::sync_driver::{SyncDriver, ready};
 use crate::watch_statement::BlockingPids;

@@ -243,7 +243,7 @@ impl Watch {
 
     /// Keeps an error of the watcher for the report, once while it goes on.
     pub(crate) fn fail(&mut self, error: &Error) {
-        let text = crate::error_chain::with_sources(error);
+        let text = crate::fmt::with_sources(error);
         if self.report.errors.last() != Some(&text) {
             self.report.errors.push(text.clone());
         }

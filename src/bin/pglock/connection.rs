@@ -7,9 +7,9 @@ use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 use diesel_pglock::WatcherSource;
 
-use crate::conninfo::{pairs, url};
 use crate::failure::Failure;
 use crate::settings::{Settings, Source};
+use diesel_pglock::internal::{pairs, url};
 
 /// The connection.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]

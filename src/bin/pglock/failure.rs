@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use crate::error_chain::with_sources;
+use diesel_pglock::internal::with_sources;
 
 /// How a command ended that did what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,15 +5,9 @@
 
 mod action;
 mod arguments;
-#[path = "../../brief.rs"]
-mod brief;
 mod clean;
 mod config;
 mod connection;
-#[path = "../../conninfo.rs"]
-mod conninfo;
-#[path = "../../error_chain.rs"]
-mod error_chain;
 mod failure;
 mod field;
 mod filter;
@@ -26,8 +20,6 @@ mod output;
 mod priority;
 mod progress;
 mod relation;
-#[path = "../../relation_oid.rs"]
-mod relation_oid;
 mod selection;
 mod settings;
 mod settings_file;

@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use crate::clean::clean;
 use crate::connection::{ConnectionArgs, Database, Environment};
-use crate::error_chain::with_sources;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::json::show_json;
@@ -22,6 +21,7 @@ use crate::output::{Screen, show};
 use crate::priority::PriorityArgs;
 use crate::progress::{Progress, summary};
 use crate::settings::Settings;
+use diesel_pglock::internal::with_sources;
 
 /// What to do with a directory of migrations.
 #[derive(Args, Clone, Debug)]

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use diesel_pglock::{HarnessReport, MigrationEvent, MigrationReport, PrioritizerEvent};
 
-use crate::brief::brief;
 use crate::clean::{clean, cut};
 use crate::output::{Screen, show};
+use diesel_pglock::internal::format_duration;
 
 const TICK: Duration = Duration::from_millis(100);
 const ERASE: &str = "\r\u{1b}[K";
@@ -103,7 +103,7 @@ impl Teller {
         let now = now.as_ref().map_or(String::new(), |(what, since)| {
             let since = TimeDelta::from_std(since.elapsed()).unwrap_or_default();
             cut(
-                &format!("… {what} {}", brief(since)),
+                &format!("… {what} {}", format_duration(since)),
                 width.saturating_sub(1),
             )
         });
@@ -177,7 +177,7 @@ pub fn summary(report: &HarnessReport, reverted: bool) -> String {
     if let Ok(waited @ 1..) = i64::try_from(waited.as_millis()) {
         text += &format!(
             ", {} waiting for locks",
-            brief(TimeDelta::milliseconds(waited))
+            format_duration(TimeDelta::milliseconds(waited))
         );
     }
     text + "\n"

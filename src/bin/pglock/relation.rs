@@ -4,7 +4,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{Nullable, Oid, Text};
 
 use crate::failure::Failure;
-use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
+use diesel_pglock::internal::{BEFORE_NAME, BEHIND_NAME};
 
 /// Finds a relation as a query would, by schema and name or along the `search_path`.
 ///

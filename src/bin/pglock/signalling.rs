@@ -7,10 +7,10 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
 use diesel_pglock::{BackendState, BlockedPgLock, PgActivity, Signal, SignalKind, SignalOutcome};
 
-use crate::brief::brief;
 use crate::clean::{clean, cut};
 use crate::failure::Failure;
 use crate::field::Row;
+use diesel_pglock::internal::format_duration;
 
 /// A session that is to be signalled.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Victim {
             text += &format!("  {}", clean(state.as_str()));
         }
         if let Some(open) = activity.transaction_duration {
-            text += &format!(", transaction open {}", brief(open));
+            text += &format!(", transaction open {}", format_duration(open));
         }
         let is_idle = activity
             .state

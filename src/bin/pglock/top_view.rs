@@ -6,8 +6,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, Wrap};
 
-use crate::brief::brief;
 use crate::top_state::{Mode, Session, State};
+use diesel_pglock::internal::format_duration;
 
 const HELP: &str = "\
  ↑ ↓ j k   choose a session
@@ -89,7 +89,7 @@ fn draw_sessions(state: &mut State, frame: &mut Frame<'_>, area: Rect) {
 }
 
 fn row(session: &Session) -> Row<'_> {
-    let waits = session.waits.map(brief).unwrap_or_default();
+    let waits = session.waits.map(format_duration).unwrap_or_default();
     let colour = match session.waits {
         Some(_) => Style::new().fg(Color::Yellow),
         None => Style::new(),

@@ -4,8 +4,8 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel_pglock::LockMode;
 use serde::{Serialize, Serializer};
 
-use crate::brief::brief;
 use crate::clean::clean;
+use diesel_pglock::internal::format_duration;
 
 /// What a lock has for a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +46,7 @@ impl Value {
     pub fn cell(&self) -> String {
         match self {
             Self::Text(text) => clean(text),
-            Self::Span(span) => brief(*span),
+            Self::Span(span) => format_duration(*span),
             other => other.text(),
         }
     }
@@ -59,7 +59,7 @@ impl Value {
             Self::Truth(truth) => truth.to_string(),
             Self::Text(text) => text.clone(),
             Self::Mode(mode) => mode.to_string(),
-            Self::Span(span) => brief(*span),
+            Self::Span(span) => format_duration(*span),
             Self::Moment(moment) => moment.to_rfc3339_opts(SecondsFormat::Millis, true),
         }
     }

@@ -8,7 +8,6 @@ use diesel_pglock::schema::{pg_class, pg_locks};
 use diesel_pglock::{LockMode, LockType, PgLock, TableLockMode};
 use serde::Serialize;
 
-use crate::brief::brief;
 use crate::clean::clean;
 use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
@@ -18,6 +17,7 @@ use crate::relation;
 use crate::selection::prepared_names;
 use crate::settings::Settings;
 use crate::table::Table;
+use diesel_pglock::internal::format_duration;
 
 /// The lock that somebody means to take.
 #[derive(Args, Clone, Debug)]
@@ -118,7 +118,9 @@ fn table(found: &[InTheWay]) -> Table {
         let state = activity
             .and_then(|it| it.state.as_ref())
             .map(ToString::to_string);
-        let open = activity.and_then(|it| it.transaction_duration).map(brief);
+        let open = activity
+            .and_then(|it| it.transaction_duration)
+            .map(format_duration);
         let query = activity.and_then(|it| it.query.clone());
         let texts = [relation, application, state, open, query];
         let texts = texts.map(|text| clean(&text.unwrap_or_default()));
