@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::advisory_hold::{AdvisoryHold, may_hold, session_changed};
 use crate::advisory_holders::holders;
-use crate::advisory_statement::{
-    AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock, WaitForAdvisoryLock,
-};
+use crate::advisory_statement::{AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock};
 use crate::driver::Driver;
 use crate::end_on_drop::Unsettled;
 use crate::statement::{ACQUIRED, TakeOutcome};
@@ -229,19 +227,13 @@ async fn wait_for(
     patience: Patience,
     backend: i32,
 ) -> Result<bool, Failed> {
-    let timeout = match patience {
-        Patience::None => return Ok(false),
-        Patience::Session => None,
-        Patience::Until(deadline) => Some(deadline.remaining_millis()),
-    };
+    if matches!(patience, Patience::None) {
+        return Ok(false);
+    }
     crate::trace::waiting(&target);
     let local = driver.depth().map_err(Failed::after(None))? > 0;
-    let wait = WaitForAdvisoryLock {
-        target,
-        timeout,
-        local,
-    };
-    let waited = driver.execute(wait).await;
+    let wait = target.block(local).message(patience);
+    let waited = driver.batch_execute(&wait).await;
     waited.map_err(Failed::after(Some(backend)))?;
     let (outcome, found) = driver
         .ask(TakeOutcome { local })

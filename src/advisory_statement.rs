@@ -6,7 +6,8 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{BigInt, Bool, Integer};
 
 use crate::advisory_key::Repr;
-use crate::statement::{ACQUIRED, BUSY, OUTCOME, command, push_do, query, set_lock_timeout};
+use crate::do_block::LockBlock;
+use crate::statement::query;
 use crate::{AdvisoryKey, LockMode};
 
 /// Which advisory lock.
@@ -48,6 +49,16 @@ impl AdvisoryTarget {
         match self.shared {
             true => vec![LockMode::Exclusive],
             false => vec![LockMode::Exclusive, LockMode::Share],
+        }
+    }
+
+    /// The block that waits for the lock.
+    pub(crate) fn block(&self, local: bool) -> LockBlock {
+        let (lock, key) = (self.lock(""), self.key);
+        LockBlock {
+            locks: format!("PERFORM {lock}({key}); "),
+            held: Some(self.held()),
+            local,
         }
     }
 
@@ -156,62 +167,4 @@ fn push_call<'b>(
     }
     out.push_sql(")");
     Ok(())
-}
-
-/// Waits for the lock, and leaves in a setting whether it came.
-///
-/// Diesel shows no SQLSTATE and messages are translated, so the server itself
-/// tells "busy" from every other error, in a handler that also keeps a
-/// surrounding transaction usable. A wait that ends with an error may hold the
-/// lock all the same, when it was granted at the last moment: the handlers look.
-#[derive(Debug)]
-pub(crate) struct WaitForAdvisoryLock {
-    pub(crate) target: AdvisoryTarget,
-    /// In milliseconds; `None` leaves the session's `lock_timeout` as it is.
-    pub(crate) timeout: Option<u32>,
-    /// Whether a transaction is open, which the outcome need not outlive.
-    pub(crate) local: bool,
-}
-
-command!(WaitForAdvisoryLock);
-
-impl WaitForAdvisoryLock {
-    fn body(&self) -> String {
-        let Self { target, local, .. } = self;
-        let key = target.key;
-        let held = target.held();
-        let lock = target.lock("");
-        // A transaction's lock went with the block's own subtransaction.
-        let give_back = match target.xact {
-            true => String::new(),
-            false => format!(
-                "IF {held} THEN PERFORM {unlock}({key}); END IF; ",
-                unlock = target.unlock()
-            ),
-        };
-        let timeout = self.timeout.map_or(String::new(), set_lock_timeout);
-        // Whoever fails next asks who was in the way; what a transaction has seen
-        // of `pg_stat_activity` it would see again.
-        format!(
-            "DECLARE ambient text := pg_catalog.current_setting('lock_timeout'); outcome text := '{BUSY}'; \
-             BEGIN \
-             {timeout}PERFORM {lock}({key}); \
-             PERFORM pg_catalog.set_config('lock_timeout', ambient, true); \
-             PERFORM pg_catalog.set_config('{OUTCOME}', '{ACQUIRED}', {local}); \
-             EXCEPTION \
-             WHEN lock_not_available THEN \
-             IF {held} THEN outcome := '{ACQUIRED}'; END IF; \
-             PERFORM pg_catalog.set_config('{OUTCOME}', outcome, {local}); \
-             PERFORM pg_catalog.pg_stat_clear_snapshot(); \
-             WHEN query_canceled OR OTHERS THEN {give_back}RAISE; \
-             END"
-        )
-    }
-}
-
-impl QueryFragment<Pg> for WaitForAdvisoryLock {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        push_do(&mut out, &self.body());
-        Ok(())
-    }
 }

@@ -68,9 +68,10 @@ where
     ///
     /// A future that is dropped cannot wait for the release. Wherever it is dropped
     /// (waiting for the lock, in `f`, releasing), the session is told to end, and
-    /// the lock goes with it; a pool replaces the connection. A session that waits
-    /// for the lock notices only when the wait is over, so give it a
-    /// [`timeout`](Self::timeout) if the future may be dropped.
+    /// the lock goes with it; a pool replaces the connection. A wait on the server ends within
+    /// about a second once the connection is closed; before PostgreSQL 14, through a pooler,
+    /// and on a connection that is kept, it lasts until the lock is granted: give it a
+    /// [`timeout`](Self::timeout) there.
     ///
     /// # Examples
     ///

@@ -80,7 +80,7 @@ where
         C::TransactionManager::transaction_manager_status_mut(self.0)
     }
 
-    async fn batch_execute(&mut self, sql: &'static str) -> QueryResult<()> {
+    async fn batch_execute(&mut self, sql: &str) -> QueryResult<()> {
         self.0.batch_execute(sql).await
     }
 

@@ -169,7 +169,7 @@ pub trait Driver: Send {
     }
 
     /// Sends a text without parameters.
-    fn batch_execute(&mut self, sql: &'static str) -> impl Future<Output = QueryResult<()>> + Send;
+    fn batch_execute(&mut self, sql: &str) -> impl Future<Output = QueryResult<()>> + Send;
 
     /// Ends the session without waiting for an answer, and marks the connection broken.
     fn hang_up(&mut self);

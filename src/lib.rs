@@ -107,6 +107,7 @@ mod connection;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod conninfo;
 mod context;
+mod do_block;
 mod driver;
 pub mod dsl;
 #[cfg(feature = "migrations")]

@@ -72,20 +72,9 @@ impl QueryFragment<Pg> for TakeOutcome {
     }
 }
 
-/// PL/pgSQL that sets `lock_timeout` for the rest of the transaction.
-pub(crate) fn set_lock_timeout(millis: impl std::fmt::Display) -> String {
-    format!("PERFORM pg_catalog.set_config('lock_timeout', ({millis})::text, true); ")
-}
-
-/// Wraps a PL/pgSQL body in `DO`, with a quote that the body does not contain.
+/// Adds a PL/pgSQL body as a `DO` statement.
 pub(crate) fn push_do(out: &mut AstPass<'_, '_, Pg>, body: &str) {
-    let mut quote = String::from("$pglock$");
-    while body.contains(quote.as_str()) {
-        quote.insert(quote.len() - 1, '_');
-    }
-    for part in ["DO ", &quote, body, &quote] {
-        out.push_sql(part);
-    }
+    out.push_sql(&crate::do_block::quote(body));
     // Its text holds the key and the timeout: no two need be alike.
     out.unsafe_to_cache_prepared();
 }

@@ -59,7 +59,7 @@ where
         C::TransactionManager::transaction_manager_status_mut(self.0)
     }
 
-    fn batch_execute(&mut self, sql: &'static str) -> impl Future<Output = QueryResult<()>> + Send {
+    fn batch_execute(&mut self, sql: &str) -> impl Future<Output = QueryResult<()>> + Send {
         done(self.0.batch_execute(sql))
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::driver::Driver;
 use crate::statement::{ACQUIRED, TakeOutcome};
 use crate::table_holders::holders;
-use crate::table_statement::{LockTables, TableTarget};
+use crate::table_statement::TableTarget;
 use crate::timeout::{Patience, Wait};
 use crate::{Error, Result};
 
@@ -38,7 +38,8 @@ pub(crate) async fn try_acquire(
 async fn take(driver: &mut impl Driver, target: &TableTarget, patience: Patience) -> Result<bool> {
     driver.require_transaction()?;
     let started = Instant::now();
-    driver.execute(LockTables::new(target, patience)).await?;
+    let message = target.block(patience).message(patience);
+    driver.batch_execute(&message).await?;
     let (outcome, _) = driver.ask(TakeOutcome { local: true }).await?;
     let acquired = outcome.as_deref() == Some(ACQUIRED);
     crate::trace::locked(target, acquired, started.elapsed());

@@ -25,8 +25,9 @@ use crate::{Error, LockableTable, Result, TableLockMode};
 /// | [`acquire`](Self::acquire), [`run`](Self::run) | waits; the session's `lock_timeout` applies | waits up to `d`, then an error | an error at once |
 /// | [`try_acquire`](Self::try_acquire), [`try_run`](Self::try_run) | `false` or `None` at once | waits up to `d`, then `false` or `None` | `false` or `None` at once |
 ///
-/// A view is locked with the tables it reads, one after another: each of these may be
-/// waited for until `d` is over anew.
+/// The timeout counts for all tables together, with their partitions and other descendants, and
+/// with the tables that a view reads. Descendants are locked in the server's own order; the
+/// privilege to lock the parent is enough.
 ///
 /// See [LOCK](https://www.postgresql.org/docs/current/sql-lock.html).
 #[must_use = "the lock is taken by `acquire`, `run`, `try_acquire` or `try_run`"]

@@ -343,3 +343,30 @@ async fn a_future_dropped_without_the_privilege_to_end_a_session_ends_it_too() {
         .unwrap_err();
     eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
 }
+
+/// A server that looks for its clients (14 and later) ends the waits of those that are gone.
+#[tokio::test]
+async fn waits_whose_futures_were_dropped_do_not_pile_up_behind_a_pool() {
+    if server().version() < 14 {
+        return;
+    }
+    let db = Database::new();
+    let manager = AsyncDieselConnectionManager::new(&db.url);
+    let pool: Pool<AsyncPgConnection> = Pool::builder().max_size(2).build(manager).await.unwrap();
+    let (_holder, mut observer) = (a_holder(&db), db.connect());
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = \
+                   (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for request in 0..10 {
+        let mut conn = pool.get().await.unwrap();
+        let dropped = if request % 2 == 0 {
+            let wait = conn.advisory(1).run(async |conn| work(conn).await);
+            tokio::time::timeout(SHORT, wait).await.is_err()
+        } else {
+            let lock = conn.lock_table::<users::table>(Exclusive);
+            let wait = lock.run(async |conn| work(conn).await);
+            tokio::time::timeout(SHORT, wait).await.is_err()
+        };
+        assert!(dropped, "request {request}");
+    }
+    eventually("the waits end", || count(&mut observer, waiting) == 0).await;
+}

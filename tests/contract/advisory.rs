@@ -474,12 +474,12 @@ scenario!(a_wait_that_fails_with_the_lock_gives_it_back, |db| {
     let mut b = wait!(connect(&db.role_url()));
     let waiter = wait!(backend(&mut b));
     let mut holder = hold(&db);
-    // The lock comes, and what follows in the same statement fails.
-    db.running("REVOKE EXECUTE ON FUNCTION set_config(text, text, bool) FROM PUBLIC");
     let ran = meanwhile!(
         wait!(b.advisory(KEY).run(closure!(|_| Ok::<_, Error>(())))),
         {
             wait!(wait_until_blocked(&mut observer, waiter));
+            // The lock comes, and what follows in the same statement fails.
+            db.running("REVOKE EXECUTE ON FUNCTION set_config(text, text, bool) FROM PUBLIC");
             let_go(&mut holder);
         }
     );

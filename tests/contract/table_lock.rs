@@ -1,5 +1,8 @@
 //! Table locks.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use diesel::Identifiable;
@@ -7,7 +10,7 @@ use diesel_pglock::Error;
 use diesel_pglock::TableLockMode::{self, *};
 
 use super::*;
-use crate::support::{Database, posts, users};
+use crate::support::{Database, count, posts, server, users, wait_until};
 
 const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(60);
@@ -330,6 +333,133 @@ scenario!(
     }
 );
 
+scenario!(
+    a_role_without_rights_on_the_partitions_keeps_its_place_in_the_queue,
+    |db| {
+        diesel::table! { parent (id) { id -> Integer, } }
+        let mut conn = wait!(connect(&db.role_url()));
+        db.running(&format!(
+            "CREATE TABLE parent (id int) PARTITION BY RANGE (id);
+             DO $$ BEGIN FOR i IN 0..49 LOOP EXECUTE format('CREATE TABLE part_%s PARTITION OF parent
+               FOR VALUES FROM (%s) TO (%s)', i, i, i + 1); END LOOP; END $$;
+             GRANT ALL ON parent TO {}_role",
+            db.name
+        ));
+        let readers = overlapping_readers(&db, "part_7");
+        for _ in 0..3 {
+            let lock = conn.lock_table::<parent::table>(AccessExclusive);
+            let ran = wait!(lock.timeout(LONG).run(closure!(|_| Ok::<_, Error>(()))));
+            ran.unwrap();
+        }
+        drop(readers);
+    }
+);
+
+scenario!(
+    a_timeout_over_many_partitions_takes_one_subtransaction,
+    |db| {
+        diesel::table! { parent (id) { id -> Integer, } }
+        let (mut conn, mut observer) = (wait!(connect(&db.url)), db.connect());
+        db.running(
+            "CREATE TABLE parent (id int) PARTITION BY RANGE (id);
+             DO $$ BEGIN FOR i IN 0..99 LOOP EXECUTE format('CREATE TABLE part_%s PARTITION OF parent
+               FOR VALUES FROM (%s) TO (%s)', i, i, i + 1); END LOOP; END $$",
+        );
+        let next = "SELECT txid_current()";
+        let before = count(&mut observer, next);
+        let lock = conn.lock_table::<parent::table>(AccessExclusive);
+        let ran = wait!(lock.timeout(LONG).run(closure!(|_| Ok::<_, Error>(()))));
+        ran.unwrap();
+        let taken = count(&mut observer, next) - before;
+        // An AccessExclusive lock gives the transaction and the subtransaction a number each;
+        // other tests on this server take some, but none takes one per partition here.
+        assert!(taken < 100, "{taken} transaction numbers");
+    }
+);
+
+scenario!(a_table_that_inherits_twice_is_locked_once, |db| {
+    diesel::table! { top (id) { id -> Integer, } }
+    db.running(
+        "CREATE TABLE top (id int); CREATE TABLE a0 () INHERITS (top); CREATE TABLE b0 () INHERITS (top);
+         DO $$ BEGIN FOR i IN 1..15 LOOP
+           EXECUTE format('CREATE TABLE a%s () INHERITS (a%s, b%s)', i, i - 1, i - 1);
+           EXECUTE format('CREATE TABLE b%s () INHERITS (a%s, b%s)', i, i - 1, i - 1);
+         END LOOP; END $$",
+    );
+    let mut conn = wait!(connect(&db.url));
+    // Walked along each path, the last of them would come 32,768 times.
+    for timeout in [LONG, SHORT] {
+        let lock = conn.lock_table::<top::table>(Exclusive).timeout(timeout);
+        let ran = wait!(lock.run(closure!(|conn| Ok::<_, Error>(held!(conn, "b15")))));
+        assert_eq!(ran.unwrap(), 1);
+    }
+});
+
+scenario!(
+    a_statement_timeout_of_the_session_stays_an_error_and_comes_back,
+    |db| {
+        let _holder = hold(&db, "users", Share);
+        let mut conn = wait!(connect(&db.url));
+        wait!(conn.batch_execute("SET statement_timeout = '100ms'")).unwrap();
+        let lock = conn.lock_table::<users::table>(Exclusive).timeout(LONG);
+        let failed = wait!(lock.run(closure!(|_| Ok::<_, Error>(()))));
+        assert!(matches!(failed, Err(Error::Query(_))), "{failed:?}");
+        wait!(conn.batch_execute("SET statement_timeout = '50s'")).unwrap();
+        let ran = wait!(conn.transaction(closure!(|conn| {
+            let lock = conn.lock_table::<users::table>(Exclusive).timeout(SHORT);
+            assert!(!wait!(lock.try_acquire())?);
+            assert_eq!(wait!(setting(conn, "statement_timeout")), "50s");
+            assert_eq!(wait!(setting(conn, "lock_timeout")), "0");
+            let lock = conn.lock_table::<users::table>(AccessShare).timeout(LONG);
+            assert!(wait!(lock.try_acquire())?);
+            for (name, value) in [("statement_timeout", "50s"), ("lock_timeout", "0")] {
+                assert_eq!(wait!(setting(conn, name)), value);
+            }
+            if server().version() >= 14 {
+                assert_eq!(
+                    wait!(setting(conn, "client_connection_check_interval")),
+                    "0"
+                );
+            }
+            Ok::<_, Error>(())
+        })));
+        ran.unwrap();
+    }
+);
+
+/// Sessions that read a table in short transactions, so that at each moment one has it locked.
+struct Readers {
+    done: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn overlapping_readers(db: &Database, table: &str) -> Readers {
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = || {
+        let (mut conn, done) = (db.connect(), Arc::clone(&done));
+        let read = format!("BEGIN; SELECT count(*) FROM {table}; SELECT pg_sleep(0.12); COMMIT");
+        std::thread::spawn(move || {
+            while !AtomicBool::load(&done, Ordering::SeqCst) {
+                diesel::connection::SimpleConnection::batch_execute(&mut conn, &read).unwrap();
+            }
+        })
+    };
+    let threads = (0..3).map(|_| reader()).collect();
+    let reads = format!("SELECT count(*) FROM pg_locks WHERE relation = '{table}'::regclass");
+    let mut observer = db.connect();
+    wait_until("the readers overlap", || count(&mut observer, &reads) > 1);
+    Readers { done, threads }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a reader");
+        }
+    }
+}
+
 scenario!(a_table_that_inherits_may_be_dropped_meanwhile, |db| {
     diesel::table! { parent (id) { id -> Integer, } }
     db.running(
@@ -368,7 +498,7 @@ scenario!(
             Ok::<_, Error>(())
         })));
         ran.unwrap();
-        let kept = crate::support::count(&mut db.connect(), "SELECT count(*) FROM posts");
+        let kept = count(&mut db.connect(), "SELECT count(*) FROM posts");
         assert_eq!(kept, 1);
     }
 );
