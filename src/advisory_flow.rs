@@ -1,103 +1,86 @@
 //! Taking an advisory lock: the order of statements, and what follows from each reply.
 
-use std::time::{Duration, Instant};
+use std::fmt;
 
 use crate::advisory_hold::{AdvisoryHold, may_hold, session_changed};
 use crate::advisory_holders::holders;
 use crate::advisory_statement::{AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock};
 use crate::driver::Driver;
 use crate::end_on_drop::Unsettled;
+use crate::lock_request::{self, LockRequest};
 use crate::statement::{ACQUIRED, TakeOutcome};
 use crate::timeout::{Patience, Wait};
-use crate::{Error, Result};
+use crate::{Error, PgLock, Result};
 
-/// Takes a session lock or says who has it.
+/// A session's lock under which a closure runs; in a transaction a savepoint is open once it
+/// is held, which [`AdvisoryHold::leave`] closes.
+pub(crate) struct SessionLock(pub(crate) AdvisoryTarget);
+
+/// A transaction's lock.
+pub(crate) struct XactLock(pub(crate) AdvisoryTarget);
+
+impl fmt::Display for SessionLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for XactLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl LockRequest for SessionLock {
+    type Held = AdvisoryHold;
+
+    async fn take(
+        &self,
+        driver: &mut impl Driver,
+        limit: Patience,
+    ) -> Result<Option<AdvisoryHold>> {
+        take(driver, self.0, limit).await
+    }
+
+    async fn holders(&self, driver: &mut impl Driver) -> Result<Vec<PgLock>> {
+        holders(driver, &self.0).await
+    }
+}
+
+impl LockRequest for XactLock {
+    type Held = ();
+
+    async fn take(&self, driver: &mut impl Driver, limit: Patience) -> Result<Option<()>> {
+        driver.require_transaction()?;
+        let backend = attempt(driver, self.0, limit).await;
+        Ok(backend.map_err(|failed| failed.error)?.map(drop))
+    }
+
+    async fn holders(&self, driver: &mut impl Driver) -> Result<Vec<PgLock>> {
+        holders(driver, &self.0).await
+    }
+}
+
+/// Acquires a session's lock that a guard holds, without a savepoint.
 pub(crate) async fn acquire(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     wait: Wait,
 ) -> Result<AdvisoryHold> {
-    let hold = enter(driver, target, wait).await?;
+    let hold = lock_request::acquire(driver, &SessionLock(target), wait).await?;
     without_savepoint(driver, hold).await
 }
 
-/// Takes a session lock; `None` when somebody else has it.
+/// Acquires a session's lock that a guard holds; `None` if it is busy.
 pub(crate) async fn try_acquire(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     wait: Wait,
 ) -> Result<Option<AdvisoryHold>> {
-    match try_enter(driver, target, wait).await? {
+    match lock_request::try_acquire(driver, &SessionLock(target), wait).await? {
         Some(hold) => without_savepoint(driver, hold).await.map(Some),
         None => Ok(None),
     }
-}
-
-/// Takes a session lock for a closure or says who has it; in a transaction a savepoint is
-/// open afterwards, which [`AdvisoryHold::leave`] closes.
-pub(crate) async fn enter(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    wait: Wait,
-) -> Result<AdvisoryHold> {
-    let started = Instant::now();
-    match take(driver, target, wait.of_acquire()?).await? {
-        Some(hold) => Ok(hold),
-        None => not_acquired(driver, target, wait.since(started)).await,
-    }
-}
-
-/// As [`enter`], but `None` when somebody else has the lock, and then without a savepoint.
-pub(crate) async fn try_enter(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    wait: Wait,
-) -> Result<Option<AdvisoryHold>> {
-    take(driver, target, wait.of_try()?).await
-}
-
-/// Takes a transaction's lock or says who has it.
-pub(crate) async fn acquire_xact(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    wait: Wait,
-) -> Result<()> {
-    let started = Instant::now();
-    match take_xact(driver, target, wait.of_acquire()?).await? {
-        true => Ok(()),
-        false => not_acquired(driver, target, wait.since(started)).await,
-    }
-}
-
-/// Takes a transaction's lock; `false` when somebody else has it.
-pub(crate) async fn try_acquire_xact(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    wait: Wait,
-) -> Result<bool> {
-    take_xact(driver, target, wait.of_try()?).await
-}
-
-async fn not_acquired<T>(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    waited: Duration,
-) -> Result<T> {
-    Err(Error::NotAcquired {
-        lock: target.to_string(),
-        waited,
-        holders: holders(driver, &target).await?,
-    })
-}
-
-async fn take_xact(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    patience: Patience,
-) -> Result<bool> {
-    driver.require_transaction()?;
-    let granted = attempt(driver, target, patience).await;
-    Ok(granted.map_err(|failed| failed.error)?.is_some())
 }
 
 /// Closes the savepoint that the lock was taken behind; should that fail, the lock goes too.

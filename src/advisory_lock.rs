@@ -2,10 +2,11 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::advisory_flow as flow;
+use crate::advisory_flow::{self as flow, SessionLock};
 use crate::advisory_hold::AdvisoryHold;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::lock_options::advisory_lock_options;
+use crate::lock_request;
 use crate::scope::or_undo;
 use crate::sync_driver::{SyncDriver, ready};
 use crate::timeout::Wait;
@@ -148,7 +149,11 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        let hold = ready(flow::enter(&mut SyncDriver(conn), target, wait))?;
+        let hold = ready(lock_request::acquire(
+            &mut SyncDriver(conn),
+            &SessionLock(target),
+            wait,
+        ))?;
         run_held(conn, hold, f)
     }
 
@@ -180,7 +185,12 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        match ready(flow::try_enter(&mut SyncDriver(conn), target, wait))? {
+        let lock = SessionLock(target);
+        match ready(lock_request::try_acquire(
+            &mut SyncDriver(conn),
+            &lock,
+            wait,
+        ))? {
             Some(hold) => run_held(conn, hold, f).map(Some),
             None => Ok(None),
         }

@@ -2,10 +2,10 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::advisory_flow as flow;
+use crate::advisory_flow::XactLock;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::lock_options::advisory_lock_options;
-use crate::scope::in_new_transaction;
+use crate::lock_request as flow;
 use crate::sync_driver::{SyncDriver, ready};
 use crate::timeout::Wait;
 use crate::{Error, Result};
@@ -67,10 +67,11 @@ where
     /// # }
     /// ```
     pub fn acquire(self) -> Result<()> {
-        ready(flow::acquire_xact(
-            &mut SyncDriver(self.conn),
-            self.target,
-            self.wait,
+        let Self { conn, target, wait } = self;
+        ready(flow::acquire(
+            &mut SyncDriver(conn),
+            &XactLock(target),
+            wait,
         ))
     }
 
@@ -99,11 +100,10 @@ where
     /// # }
     /// ```
     pub fn try_acquire(self) -> Result<bool> {
-        ready(flow::try_acquire_xact(
-            &mut SyncDriver(self.conn),
-            self.target,
-            self.wait,
-        ))
+        let Self { conn, target, wait } = self;
+        let lock = XactLock(target);
+        let held = ready(flow::try_acquire(&mut SyncDriver(conn), &lock, wait))?;
+        Ok(held.is_some())
     }
 
     /// Opens a transaction, takes the lock, and runs `f` in it.
@@ -138,10 +138,7 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        in_new_transaction(conn, |conn| {
-            ready(flow::acquire_xact(&mut SyncDriver(conn), target, wait))?;
-            f(conn)
-        })
+        flow::run_in_transaction(conn, &XactLock(target), wait, f)
     }
 
     /// Opens a transaction and runs `f` in it if the lock can be had; `None` otherwise.
@@ -170,9 +167,6 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        in_new_transaction(conn, |conn| {
-            let taken = ready(flow::try_acquire_xact(&mut SyncDriver(conn), target, wait))?;
-            taken.then(|| f(conn)).transpose()
-        })
+        flow::try_run_in_transaction(conn, &XactLock(target), wait, f)
     }
 }

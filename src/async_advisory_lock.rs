@@ -3,13 +3,14 @@ use std::future::Future;
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
-use crate::advisory_flow as flow;
+use crate::advisory_flow::SessionLock;
 use crate::advisory_hold::AdvisoryHold;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{AsyncClosure, end};
 use crate::end_on_drop::Unsettled;
 use crate::lock_options::advisory_lock_options;
+use crate::lock_request;
 use crate::timeout::Wait;
 use crate::{AdvisoryKey, AsyncAdvisoryXactLock, Error, Result};
 
@@ -101,7 +102,8 @@ where
     {
         async move {
             let mut driver = AsyncDriver(self.conn);
-            let hold = flow::enter(&mut driver, self.target, self.wait).await?;
+            let hold =
+                lock_request::acquire(&mut driver, &SessionLock(self.target), self.wait).await?;
             run_held(driver, hold, f).await
         }
     }
@@ -145,7 +147,9 @@ where
     {
         async move {
             let mut driver = AsyncDriver(self.conn);
-            match flow::try_enter(&mut driver, self.target, self.wait).await? {
+            match lock_request::try_acquire(&mut driver, &SessionLock(self.target), self.wait)
+                .await?
+            {
                 Some(hold) => run_held(driver, hold, f).await.map(Some),
                 None => Ok(None),
             }

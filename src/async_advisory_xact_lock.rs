@@ -3,11 +3,13 @@ use std::future::Future;
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
-use crate::advisory_flow as flow;
+use crate::advisory_flow::XactLock;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::async_driver::AsyncDriver;
-use crate::async_scope::{AsyncClosure, in_new_transaction};
+use crate::async_lock_request::{run_in_transaction, try_run_in_transaction};
+use crate::async_scope::AsyncClosure;
 use crate::lock_options::advisory_lock_options;
+use crate::lock_request as flow;
 use crate::timeout::Wait;
 use crate::{Error, Result};
 
@@ -71,7 +73,8 @@ where
     /// # }
     /// ```
     pub async fn acquire(self) -> Result<()> {
-        flow::acquire_xact(&mut AsyncDriver(self.conn), self.target, self.wait).await
+        let lock = XactLock(self.target);
+        flow::acquire(&mut AsyncDriver(self.conn), &lock, self.wait).await
     }
 
     /// Takes the lock if it can be had; `false` when somebody else has it.
@@ -105,7 +108,10 @@ where
     /// # }
     /// ```
     pub async fn try_acquire(self) -> Result<bool> {
-        flow::try_acquire_xact(&mut AsyncDriver(self.conn), self.target, self.wait).await
+        let lock = XactLock(self.target);
+        let mut driver = AsyncDriver(self.conn);
+        let held = flow::try_acquire(&mut driver, &lock, self.wait).await?;
+        Ok(held.is_some())
     }
 
     /// Opens a transaction, takes the lock, and runs `f` in it.
@@ -151,10 +157,7 @@ where
         R: Send + 'c,
     {
         let Self { conn, target, wait } = self;
-        in_new_transaction(conn, async move |conn: &mut C| {
-            flow::acquire_xact(&mut AsyncDriver(conn), target, wait).await?;
-            f(conn).await
-        })
+        run_in_transaction(conn, XactLock(target), wait, f)
     }
 
     /// Opens a transaction and runs `f` in it if the lock can be had; `None` otherwise.
@@ -193,18 +196,6 @@ where
         R: Send + 'c,
     {
         let Self { conn, target, wait } = self;
-        in_new_transaction(
-            conn,
-            async move |conn: &mut C| match flow::try_acquire_xact(
-                &mut AsyncDriver(conn),
-                target,
-                wait,
-            )
-            .await?
-            {
-                true => f(conn).await.map(Some),
-                false => Ok(None),
-            },
-        )
+        try_run_in_transaction(conn, XactLock(target), wait, f)
     }
 }

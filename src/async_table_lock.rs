@@ -4,9 +4,10 @@ use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
 use crate::async_driver::AsyncDriver;
-use crate::async_scope::{AsyncClosure, in_new_transaction};
+use crate::async_lock_request::{run_in_transaction, try_run_in_transaction};
+use crate::async_scope::AsyncClosure;
 use crate::lock_options::lock_options;
-use crate::table_flow as flow;
+use crate::lock_request as flow;
 use crate::table_lock::Tables;
 use crate::timeout::Wait;
 use crate::{Error, LockableTable, Result, TableLockMode};
@@ -86,7 +87,7 @@ where
     /// ```
     pub async fn acquire(self) -> Result<()> {
         let target = self.tables.into_target()?;
-        flow::acquire(&mut AsyncDriver(self.conn), target, self.wait).await
+        flow::acquire(&mut AsyncDriver(self.conn), &target, self.wait).await
     }
 
     /// Locks the tables if they can be had; `false` when somebody else is in the way.
@@ -121,7 +122,9 @@ where
     /// ```
     pub async fn try_acquire(self) -> Result<bool> {
         let target = self.tables.into_target()?;
-        flow::try_acquire(&mut AsyncDriver(self.conn), target, self.wait).await
+        let mut driver = AsyncDriver(self.conn);
+        let held = flow::try_acquire(&mut driver, &target, self.wait).await?;
+        Ok(held.is_some())
     }
 
     /// Opens a transaction, locks the tables, and runs `f` in it.
@@ -165,10 +168,7 @@ where
         R: Send + 'c,
     {
         let Self { conn, tables, wait } = self;
-        in_new_transaction(conn, async move |conn: &mut C| {
-            flow::acquire(&mut AsyncDriver(conn), tables.into_target()?, wait).await?;
-            f(conn).await
-        })
+        async move { run_in_transaction(conn, tables.into_target()?, wait, f).await }
     }
 
     /// Opens a transaction and runs `f` in it if the tables can be had; `None` otherwise.
@@ -207,11 +207,6 @@ where
         R: Send + 'c,
     {
         let Self { conn, tables, wait } = self;
-        in_new_transaction(conn, async move |conn: &mut C| {
-            match flow::try_acquire(&mut AsyncDriver(conn), tables.into_target()?, wait).await? {
-                true => f(conn).await.map(Some),
-                false => Ok(None),
-            }
-        })
+        async move { try_run_in_transaction(conn, tables.into_target()?, wait, f).await }
     }
 }

@@ -89,6 +89,8 @@ mod async_connection;
 #[cfg(feature = "async")]
 mod async_driver;
 #[cfg(feature = "async")]
+mod async_lock_request;
+#[cfg(feature = "async")]
 mod async_scope;
 #[cfg(feature = "async")]
 mod async_table_lock;
@@ -121,6 +123,7 @@ mod held_by;
 mod lock_mode;
 mod lock_options;
 mod lock_query;
+mod lock_request;
 mod lock_target;
 mod lock_timeout;
 mod lock_type;

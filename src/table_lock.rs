@@ -3,9 +3,8 @@ use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
 use crate::lock_options::lock_options;
-use crate::scope::in_new_transaction;
+use crate::lock_request as flow;
 use crate::sync_driver::{SyncDriver, ready};
-use crate::table_flow as flow;
 use crate::table_statement::TableTarget;
 use crate::timeout::Wait;
 use crate::{Error, LockableTable, Result, TableLockMode};
@@ -144,7 +143,11 @@ where
     /// ```
     pub fn acquire(self) -> Result<()> {
         let target = self.tables.into_target()?;
-        ready(flow::acquire(&mut SyncDriver(self.conn), target, self.wait))
+        ready(flow::acquire(
+            &mut SyncDriver(self.conn),
+            &target,
+            self.wait,
+        ))
     }
 
     /// Locks the tables if they can be had; `false` when somebody else is in the way.
@@ -175,11 +178,9 @@ where
     /// ```
     pub fn try_acquire(self) -> Result<bool> {
         let target = self.tables.into_target()?;
-        ready(flow::try_acquire(
-            &mut SyncDriver(self.conn),
-            target,
-            self.wait,
-        ))
+        let mut driver = SyncDriver(self.conn);
+        let held = ready(flow::try_acquire(&mut driver, &target, self.wait))?;
+        Ok(held.is_some())
     }
 
     /// Opens a transaction, locks the tables, and runs `f` in it.
@@ -220,10 +221,7 @@ where
         E: From<Error>,
     {
         let target = self.tables.into_target()?;
-        in_new_transaction(self.conn, |conn| {
-            ready(flow::acquire(&mut SyncDriver(conn), target, self.wait))?;
-            f(conn)
-        })
+        flow::run_in_transaction(self.conn, &target, self.wait, f)
     }
 
     /// Opens a transaction and runs `f` in it if the tables can be had; `None` otherwise.
@@ -253,9 +251,6 @@ where
         E: From<Error>,
     {
         let target = self.tables.into_target()?;
-        in_new_transaction(self.conn, |conn| {
-            let taken = ready(flow::try_acquire(&mut SyncDriver(conn), target, self.wait))?;
-            taken.then(|| f(conn)).transpose()
-        })
+        flow::try_run_in_transaction(self.conn, &target, self.wait, f)
     }
 }
