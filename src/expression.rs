@@ -62,6 +62,8 @@ macro_rules! optional {
     };
 }
 
+pub(crate) use optional;
+
 /// The time that has passed since; the clock's, because `now()` stands still in a transaction.
 macro_rules! since {
     ($moment:expr) => {

@@ -102,6 +102,7 @@ mod backend_state;
 #[cfg(feature = "migrations")]
 mod backoff;
 mod beside_locks;
+mod block;
 mod blocked_pg_lock;
 mod blocked_pg_lock_dsl;
 pub mod blocking;

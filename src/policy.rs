@@ -12,7 +12,8 @@ use crate::BlockedPgLock;
 /// blocks and how, and with how long it has been in the way. The type of its first
 /// parameter has to be written.
 ///
-/// A session gets each kind of signal once, for as long as it stays in the way.
+/// A session gets each kind of signal once in a block, that is, for as long as it stays in
+/// the way of one and the same wait.
 ///
 /// # Examples
 ///

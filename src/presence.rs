@@ -1,9 +1,9 @@
 //! Who is in the way of a run, for how long, and what was done about them.
 
-use std::mem::take;
 use std::time::{Duration, Instant};
 
-use crate::{BlockedPgLock, Blocker, PgActivity, Signal, SignalKind, SignalOutcome};
+use crate::block::Block;
+use crate::{BlockedPgLock, Blocker, PgActivity, PgLock, Signal, SignalKind, SignalOutcome};
 
 /// Keeps book of the sessions in the way.
 #[derive(Debug, Default)]
@@ -18,59 +18,81 @@ pub(crate) struct Presence {
 pub(crate) struct Present {
     /// Its place among the blockers.
     index: usize,
+    block: Block,
+    lock: PgLock,
     pub(crate) since: Instant,
     pub(crate) cancelled: Option<Instant>,
     pub(crate) terminated: bool,
     seen: bool,
 }
 
+impl Present {
+    fn new(index: usize, lock: PgLock, block: Block) -> Self {
+        Self {
+            index,
+            block,
+            lock,
+            since: Instant::now(),
+            cancelled: None,
+            terminated: false,
+            seen: true,
+        }
+    }
+
+    /// Goes on with the block, or begins anew with the next one.
+    fn see(&mut self, lock: PgLock, block: Block) {
+        if !block.continues(&self.block) {
+            *self = Self::new(self.index, lock, block);
+            return;
+        }
+        (self.lock, self.block, self.seen) = (lock, block, true);
+    }
+}
+
 impl Presence {
-    /// Notes who is in the way at a look; the newcomers among them.
+    /// Notes who is in the way at a look, and how; those found for the first time.
     pub(crate) fn note<'r>(
         &mut self,
-        rows: impl Iterator<Item = &'r BlockedPgLock>,
+        rows: impl Iterator<Item = (&'r BlockedPgLock, &'r Block)>,
     ) -> Vec<Blocker> {
         for present in &mut self.present {
             present.seen = false;
         }
         let known = self.blockers.len();
-        for row in rows {
-            self.see(row);
+        for (row, block) in rows {
+            self.see(row, block);
         }
-        let blockers = &mut self.blockers;
-        self.present.retain(|present| {
-            if present.seen {
-                blockers[present.index].blocked_for = present.since.elapsed();
-            }
-            present.seen
-        });
+        self.present.retain(|present| present.seen);
+        for present in &self.present {
+            keep_longest(&mut self.blockers[present.index], present);
+        }
         self.blockers[known..].to_vec()
     }
 
-    fn see(&mut self, row: &BlockedPgLock) {
-        let at = self.find(row).unwrap_or_else(|| self.arrive(row));
-        self.present[at].seen = true;
-        let known = &mut self.blockers[self.present[at].index];
-        let (activity, signals) = (known.activity.take(), take(&mut known.signals));
-        *known = blocker(row, activity, signals);
+    fn see(&mut self, row: &BlockedPgLock, block: &Block) {
+        let index = self.entry(row);
+        let (lock, block) = (row.lock.clone(), block.clone());
+        match self.present.iter_mut().find(|it| it.index == index) {
+            Some(present) => present.see(lock, block),
+            None => self.present.push(Present::new(index, lock, block)),
+        }
     }
 
-    fn arrive(&mut self, row: &BlockedPgLock) -> usize {
-        self.blockers.push(blocker(row, None, Vec::new()));
-        self.present.push(Present {
-            index: self.blockers.len() - 1,
-            since: Instant::now(),
-            cancelled: None,
-            terminated: false,
-            seen: true,
-        });
-        self.present.len() - 1
+    /// The place of the session among the blockers, where each has one entry.
+    fn entry(&mut self, row: &BlockedPgLock) -> usize {
+        let known = self.blockers.iter().rposition(|it| is_same(it, row));
+        let Some(index) = known else {
+            self.blockers.push(blocker(row));
+            return self.blockers.len() - 1;
+        };
+        update(&mut self.blockers[index], row);
+        index
     }
 
     /// The place of a session among those present.
     pub(crate) fn find(&self, row: &BlockedPgLock) -> Option<usize> {
         let is_row = |present: &Present| is_same(&self.blockers[present.index], row);
-        self.present.iter().position(is_row)
+        self.present.iter().rposition(is_row)
     }
 
     pub(crate) fn present(&self, at: usize) -> &Present {
@@ -81,8 +103,18 @@ impl Presence {
         &self.blockers[self.present[at].index]
     }
 
+    /// The blocker as it is in the way now, which may not be its longest block.
+    pub(crate) fn now(&self, at: usize) -> Blocker {
+        let present = self.present(at);
+        Blocker {
+            lock: present.lock.clone(),
+            blocked_for: present.since.elapsed(),
+            ..self.blocker(at).clone()
+        }
+    }
+
     /// Notes what came of a signal; whether that is news. One who steps aside when its turn
-    /// comes, or is spared, is found gone again and again.
+    /// comes, or is spared, is found gone again and again, and denied again in each block.
     pub(crate) fn record(&mut self, at: usize, signal: Signal) -> bool {
         let present = &mut self.present[at];
         match signal.kind {
@@ -95,8 +127,10 @@ impl Presence {
             SignalKind::Terminate => present.terminated = true,
         }
         let signals = &mut self.blockers[present.index].signals;
-        let is_news = signal.outcome != SignalOutcome::Gone || signals.last() != Some(&signal);
-        if is_news {
+        // Each once: a session can be in the way, and be signalled, any number of times.
+        let is_known = signals.contains(&signal);
+        let is_news = signal.outcome == SignalOutcome::Sent || !is_known;
+        if !is_known {
             signals.push(signal);
         }
         is_news
@@ -140,16 +174,33 @@ fn is_ordinary_vacuum(query: &str) -> bool {
     query.starts_with("autovacuum: ") && is_whole && !query.ends_with("(to prevent wraparound)")
 }
 
-/// A session in the way; of one that has ended since, `activity` is what was known.
-fn blocker(row: &BlockedPgLock, activity: Option<PgActivity>, signals: Vec<Signal>) -> Blocker {
-    let activity = row.blocking_activity.clone().or(activity);
+/// A session that is found in the way for the first time.
+fn blocker(row: &BlockedPgLock) -> Blocker {
+    let activity = row.blocking_activity.clone();
     Blocker {
         pid: (row.blocking_pid != 0).then_some(row.blocking_pid),
         protected: activity.as_ref().is_some_and(is_protected),
         activity,
         lock: row.lock.clone(),
         blocked_for: Duration::ZERO,
-        signals,
+        signals: Vec::new(),
+    }
+}
+
+/// Of a session that has ended since, what was known stays.
+fn update(blocker: &mut Blocker, row: &BlockedPgLock) {
+    if row.blocking_activity.is_some() {
+        blocker.activity.clone_from(&row.blocking_activity);
+    }
+    blocker.protected = blocker.activity.as_ref().is_some_and(is_protected);
+}
+
+/// The entry shows the longest block, and the lock that was awaited then.
+fn keep_longest(blocker: &mut Blocker, present: &Present) {
+    let blocked_for = present.since.elapsed();
+    if blocked_for >= blocker.blocked_for {
+        blocker.blocked_for = blocked_for;
+        blocker.lock.clone_from(&present.lock);
     }
 }
 
@@ -165,6 +216,58 @@ fn is_same(blocker: &Blocker, row: &BlockedPgLock) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::Wait;
+    use crate::{LockMode, LockType};
+
+    fn lock() -> PgLock {
+        PgLock {
+            pid: Some(1),
+            lock_type: LockType::Relation,
+            mode: LockMode::Share,
+            granted: false,
+            fast_path: false,
+            wait_start: None,
+            wait_duration: None,
+            database: None,
+            relation: None,
+            relation_oid: None,
+            advisory_key: None,
+            page: None,
+            tuple: None,
+            virtual_xid: None,
+            transaction_id: None,
+            class_id: None,
+            object_id: None,
+            object_subid: None,
+            virtual_transaction: "3/1".to_owned(),
+            activity: None,
+        }
+    }
+
+    fn block(transaction: &str) -> Block {
+        let wait = Wait {
+            process: 1,
+            lock: "a lock".to_owned(),
+            start: None,
+            transaction: transaction.to_owned(),
+        };
+        Block {
+            waits: vec![wait],
+            blocker_transaction: None,
+        }
+    }
+
+    #[test]
+    fn what_was_sent_in_one_block_is_forgotten_in_the_next() {
+        let mut present = Present::new(0, lock(), block("3/1"));
+        let since = present.since;
+        (present.cancelled, present.terminated) = (Some(since), true);
+        present.see(lock(), block("3/1"));
+        assert_eq!((present.since, present.cancelled), (since, Some(since)));
+        present.see(lock(), block("3/2"));
+        assert_eq!((present.cancelled, present.terminated), (None, false));
+        assert!(present.since > since && present.seen);
+    }
 
     #[test]
     fn a_vacuum_may_be_ended_when_it_is_known_to_be_an_ordinary_one() {

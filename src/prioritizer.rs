@@ -7,7 +7,7 @@ use crate::{Policy, PrioritizerEvent, PrioritizerReport};
 /// Moves sessions out of the way of the code that it [prioritizes][run].
 ///
 /// While that code runs, a watcher on a connection of its own looks whether it
-/// waits for a lock, of whatever kind. Who has been in the way for the
+/// waits for a lock, of whatever kind. Who has been in the way of one wait for the
 /// [grace period](Self::grace) is [terminated, or what the policy says](Policy).
 /// The watcher has stopped before the run returns.
 ///
@@ -109,7 +109,13 @@ impl<S> Prioritizer<S> {
         self
     }
 
-    /// How long a session may be in the way before it is signalled; 1 s unless said.
+    /// How long one block may last before its session is signalled; 1 s unless said.
+    ///
+    /// A block is one session in the way of one wait of ours. The next wait is another block,
+    /// with a grace period of its own, so that sessions which often block for a moment are
+    /// left alone. The transactions of the other session do not matter, since a lock may
+    /// outlive them; except on PostgreSQL 13, which does not show when a wait began: there a
+    /// new transaction on either side begins another block.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self

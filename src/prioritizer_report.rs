@@ -9,7 +9,8 @@ use crate::{PgActivity, PgLock, Signal, SignalOutcome};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PrioritizerReport {
-    /// Who was in the way, in the order they were found.
+    /// Who was in the way, in the order they were found: an entry per session, however often
+    /// it was.
     pub blockers: Vec<Blocker>,
     /// What went wrong with the watcher, once in a row; none of it fails the run.
     pub errors: Vec<String>,
@@ -32,19 +33,18 @@ pub struct Blocker {
     pub pid: Option<i32>,
     /// Who it is and what it did, as seen last.
     pub activity: Option<PgActivity>,
-    /// The lock that it kept somebody waiting for: us, or a session that blocked us.
+    /// The lock that it kept somebody waiting for: us, or a session that blocked us. In the
+    /// report, that of its longest block; in an event, that of the present one.
     pub lock: PgLock,
-    /// How long it was in the way, as the watcher saw it.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::fmt::seconds::of_std")
-    )]
+    /// How long it was in the way, as the watcher saw it: its longest block in the report,
+    /// the present one in an event.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::fmt::seconds::of_std"))]
     pub blocked_for: Duration,
     /// Whether it is spared whatever the policy says: it sends the server's log to a
     /// replica, or it is an autovacuum that prevents a wraparound, or may do so for all
     /// that can be seen.
     pub protected: bool,
-    /// What was sent, and what came of it.
+    /// What was sent, and what came of it; what came of it several times is here once.
     pub signals: Vec<Signal>,
 }
 
@@ -121,7 +121,7 @@ impl fmt::Display for PrioritizerReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PrioritizerEvent {
-    /// Somebody was found in the way.
+    /// Somebody was found in the way, for the first time in this run.
     Blocked(Blocker),
     /// Somebody was sent a signal, or was to be sent one.
     #[non_exhaustive]

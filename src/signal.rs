@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
 
+use crate::block::Block;
 use crate::statement::query;
 use crate::watch_statement::Us;
 
@@ -111,12 +112,13 @@ pub enum Provided {
     /// It stands in the way of one of these sessions.
     Blocks(Vec<i32>),
     /// The session that is let through is there, each of these sessions stands in the way
-    /// of the other beside it, the first of the two; and it is not the session that sends
-    /// the signal.
+    /// of the other beside it, the first of the two, in the same block; and it is not the
+    /// session that sends the signal.
     Leads {
         us: Us,
         waiters: Vec<i32>,
         blockers: Vec<i32>,
+        block: Block,
     },
 }
 
@@ -139,6 +141,7 @@ impl QueryFragment<Pg> for SendSignal {
                 us,
                 waiters,
                 blockers,
+                block,
             } => {
                 out.push_sql(" AND ");
                 us.walk_ast(out.reborrow())?;
@@ -147,7 +150,7 @@ impl QueryFragment<Pg> for SendSignal {
                 out.push_sql(
                     " AND pid NOT IN (SELECT r.pid FROM pg_catalog.pg_stat_replication AS r)",
                 );
-                out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND (SELECT ");
+                out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND CASE WHEN (SELECT ");
                 out.push_sql(
                     "pg_catalog.bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ",
                 );
@@ -156,7 +159,11 @@ impl QueryFragment<Pg> for SendSignal {
                 out.push_bind_param::<Array<Integer>, _>(waiters)?;
                 out.push_sql(", ");
                 out.push_bind_param::<Array<Integer>, _>(blockers)?;
-                out.push_sql(") AS way(waiter, blocker))");
+                // CASE keeps the order: a block that goes on after the way was looked at was the
+                // same one then.
+                out.push_sql(") AS way(waiter, blocker)) THEN ");
+                block.walk_still(&self.pid, out.reborrow())?;
+                out.push_sql(" ELSE false END");
             }
         }
         Ok(())
@@ -201,6 +208,10 @@ mod tests {
     use crate::driver::Driver;
     use crate::sync_driver::{SyncDriver, ready};
     use crate::watch_statement::{BlockingPids, Identify};
+    use crate::driver::Driver;
+    use crate::sync_driver::{SyncDriver, ready};
+    use crate::wait_chain::WaitChain;
+    use crate::watch_statement::{BlockingPids, Identify, Process, Processes};
 
     /// What came of a signal to the session of `pid`, if it began at `backend_start`.
     fn send(
@@ -233,6 +244,7 @@ mod tests {
             us,
             waiters: vec![1],
             blockers: vec![pid],
+            block: block_by(&mut conn, pid, 1),
         };
         assert!(
             send(&mut conn, (pid, began), way).is_empty(),
@@ -243,30 +255,111 @@ mod tests {
         assert!(diesel::sql_query("SELECT 1").execute(&mut other).is_err());
     }
 
+    /// How `pid` keeps the session `us` waiting.
+    fn block_by(conn: &mut PgConnection, pid: i32, us: i32) -> Block {
+        type Columns = <Processes as diesel::query_builder::Query>::SqlType;
+        let mut driver = SyncDriver(conn);
+        let processes = ready(driver.load::<_, Columns, Process>(Processes));
+        WaitChain::walk(us, processes.unwrap()).block_by(pid)
+    }
+
+    /// A session that waits for an advisory lock until its holder ends, and a third that looks.
+    struct Blocked {
+        conn: PgConnection,
+        us: Us,
+        victim: (i32, Option<DateTime<Utc>>),
+        waits: std::thread::JoinHandle<()>,
+        _server: Sandbox,
+    }
+
+    impl Blocked {
+        fn new() -> Self {
+            let server = Sandbox::start().unwrap();
+            let connect = || PgConnection::establish(&server.url()).unwrap();
+            let (mut conn, mut holder, mut waiter) = (connect(), connect(), connect());
+            let lock = "SELECT pg_advisory_lock(1)";
+            diesel::sql_query(lock).execute(&mut holder).unwrap();
+            let victim = ready(SyncDriver(&mut holder).ask(Identify)).unwrap();
+            let us = ready(Us::identify(&mut SyncDriver(&mut waiter))).unwrap();
+            let waits = std::thread::spawn(move || {
+                let _holder = holder;
+                diesel::sql_query(lock).execute(&mut waiter).unwrap();
+            });
+            while ready(SyncDriver(&mut conn).ask(BlockingPids(us.pid))).unwrap() != [victim.0] {
+                std::thread::yield_now();
+            }
+            Self {
+                conn,
+                us,
+                victim,
+                waits,
+                _server: server,
+            }
+        }
+
+        fn block(&mut self) -> Block {
+            block_by(&mut self.conn, self.victim.0, self.us.pid)
+        }
+
+        /// What came of a signal that is meant for this block of this session of ours.
+        fn send(&mut self, us: Us, block: Block) -> Vec<bool> {
+            let way = Provided::Leads {
+                us,
+                waiters: vec![us.pid],
+                blockers: vec![self.victim.0],
+                block,
+            };
+            send(&mut self.conn, self.victim, way)
+        }
+    }
+
     #[test]
     fn nobody_is_signalled_for_a_session_whose_pid_was_given_to_another() {
-        let server = Sandbox::start().unwrap();
-        let connect = || PgConnection::establish(&server.url()).unwrap();
-        let (mut conn, mut holder, mut waiter) = (connect(), connect(), connect());
-        let lock = "SELECT pg_advisory_lock(1)";
-        diesel::sql_query(lock).execute(&mut holder).unwrap();
-        let (victim, began) = ready(SyncDriver(&mut holder).ask(Identify)).unwrap();
-        let us = ready(Us::identify(&mut SyncDriver(&mut waiter))).unwrap();
-        let waits = std::thread::spawn(move || diesel::sql_query(lock).execute(&mut waiter));
-        while ready(SyncDriver(&mut conn).ask(BlockingPids(us.pid))).unwrap() != [victim] {
-            std::thread::yield_now();
-        }
-        let way = |us| Provided::Leads {
-            us,
-            waiters: vec![us.pid],
-            blockers: vec![victim],
-        };
+        let mut blocked = Blocked::new();
+        let (us, block) = (blocked.us, blocked.block());
         let successor = Us {
             backend_start: us.backend_start.map(|it| it - TimeDelta::microseconds(1)),
             ..us
         };
-        assert!(send(&mut conn, (victim, began), way(successor)).is_empty());
-        assert_eq!(send(&mut conn, (victim, began), way(us)), [true]);
-        waits.join().unwrap().unwrap();
+        assert!(blocked.send(successor, block.clone()).is_empty());
+        assert_eq!(blocked.send(us, block), [true]);
+        blocked.waits.join().unwrap();
+    }
+
+    #[test]
+    fn nobody_is_signalled_for_a_wait_that_is_over() {
+        let mut blocked = Blocked::new();
+        let (us, block) = (blocked.us, blocked.block());
+        let with = |change: fn(&mut Block)| {
+            let mut other = block.clone();
+            change(&mut other);
+            other
+        };
+        let later = |it: DateTime<Utc>| it + TimeDelta::microseconds(1);
+        let begins_later =
+            |block: &mut Block| block.waits[0].start = block.waits[0].start.map(later);
+        let mut others = vec![with(|block| block.waits[0].lock.push('2'))];
+        if block.waits[0].start.is_some() {
+            let mut other = block.clone();
+            begins_later(&mut other);
+            others.push(other);
+        }
+        // As on a server that does not show when a wait began.
+        others.push(with(|block| {
+            block.waits[0].start = None;
+            block.waits[0].transaction.push('2');
+        }));
+        others.push(with(|block| {
+            block.waits[0].start = None;
+            block.blocker_transaction = Some("1/1".to_owned());
+        }));
+        for other in others {
+            assert!(blocked.send(us, other.clone()).is_empty(), "{other:?}");
+        }
+        assert_eq!(
+            blocked.send(us, with(|block| block.waits[0].start = None)),
+            [true]
+        );
+        blocked.waits.join().unwrap();
     }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::block::{Block, Wait};
+use crate::watch_statement::Process;
+
 /// The sessions that hold one session up, each with the session that it blocks.
 #[derive(Debug)]
 pub(crate) struct WaitChain {
@@ -12,18 +15,28 @@ pub(crate) struct WaitChain {
     leaders: HashMap<i32, i32>,
     /// By pid, whom it blocks on the shortest way from us.
     blocks: HashMap<i32, i32>,
+    /// What our processes wait for.
+    waits: Vec<Wait>,
+    /// By process, its virtual transaction.
+    transactions: HashMap<i32, String>,
 }
 
 impl WaitChain {
     /// Walks from `us` to everybody in the way; a cycle is walked once.
-    ///
-    /// A waiter is a process, the session that it works for, and who blocks it.
-    pub(crate) fn walk(us: i32, waiters: impl IntoIterator<Item = (i32, i32, Vec<i32>)>) -> Self {
+    pub(crate) fn walk(us: i32, processes: impl IntoIterator<Item = Process>) -> Self {
         let (mut blockers, mut leaders) = (HashMap::<_, Vec<_>>::new(), HashMap::new());
-        for (process, session, pids) in waiters {
-            leaders.insert(process, session);
-            blockers.entry(session).or_default().extend(pids);
+        let (mut waits, mut transactions) = (Vec::new(), HashMap::new());
+        for mut process in processes {
+            if process.awaited.is_some() {
+                leaders.insert(process.pid, process.session);
+                let pids = std::mem::take(&mut process.blockers);
+                blockers.entry(process.session).or_default().extend(pids);
+            }
+            transactions.insert(process.pid, process.virtual_transaction.clone());
+            let is_ours = process.session == us;
+            waits.extend(wait_of(process).filter(|_| is_ours));
         }
+        waits.sort_by_key(|wait| wait.process);
         let mut blocks = HashMap::new();
         let mut next = VecDeque::from([us]);
         while let Some(waiter) = next.pop_front() {
@@ -39,6 +52,8 @@ impl WaitChain {
             blockers,
             leaders,
             blocks,
+            waits,
+            transactions,
         }
     }
 
@@ -70,6 +85,14 @@ impl WaitChain {
         of_these.map(|(process, _)| *process).collect()
     }
 
+    /// How `pid` keeps us waiting.
+    pub(crate) fn block_by(&self, pid: i32) -> Block {
+        Block {
+            waits: self.waits.clone(),
+            blocker_transaction: self.transactions.get(&pid).cloned(),
+        }
+    }
+
     /// Whom `pid` blocks on the shortest way from us.
     pub(crate) fn blocked_by(&self, pid: i32) -> Option<i32> {
         self.blocks.get(&pid).copied()
@@ -88,12 +111,36 @@ impl WaitChain {
     }
 }
 
+fn wait_of(process: Process) -> Option<Wait> {
+    let lock = process.awaited?;
+    Some(Wait {
+        process: process.pid,
+        lock,
+        start: process.wait_start,
+        transaction: process.virtual_transaction,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn waiter((pid, session, blockers): (i32, i32, Vec<i32>)) -> Process {
+        Process {
+            pid,
+            session,
+            blockers,
+            awaited: Some("a lock".to_owned()),
+            wait_start: None,
+            virtual_transaction: format!("{pid}/1"),
+        }
+    }
+
     fn walk<const N: usize>(us: i32, waits: [(i32, Vec<i32>); N]) -> WaitChain {
-        WaitChain::walk(us, waits.map(|(pid, blockers)| (pid, pid, blockers)))
+        WaitChain::walk(
+            us,
+            waits.map(|(pid, blockers)| waiter((pid, pid, blockers))),
+        )
     }
 
     #[test]
@@ -124,12 +171,24 @@ mod tests {
     #[test]
     fn a_worker_waits_for_its_leader() {
         let waits = [(1, 1, vec![2]), (7, 2, vec![3]), (8, 2, vec![3])];
-        let chain = WaitChain::walk(1, waits);
+        let chain = WaitChain::walk(1, waits.map(waiter));
         assert_eq!(chain.roots(), [3]);
         assert_eq!(chain.path_to(3), [(1, 2), (2, 3)]);
         let mut processes = chain.processes_of(&[2]);
         processes.sort_unstable();
         assert_eq!(processes, [7, 8]);
         assert_eq!(chain.session_of(8), Some(2));
+    }
+    #[test]
+    fn a_block_is_what_all_our_processes_wait_for() {
+        let waits = [(8, 1, vec![2]), (7, 1, vec![2]), (2, 2, vec![3])];
+        let mut holder = waiter((3, 3, Vec::new()));
+        holder.awaited = None;
+        let chain = WaitChain::walk(1, waits.map(waiter).into_iter().chain([holder]));
+        let block = chain.block_by(3);
+        let processes: Vec<_> = block.waits.iter().map(|wait| wait.process).collect();
+        assert_eq!(processes, [7, 8]);
+        assert_eq!(block.blocker_transaction.as_deref(), Some("3/1"));
+        assert_eq!(chain.roots(), [3]);
     }
 }

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::query_builder::Query;
 
 use crate::blocking;
+use crate::block::Block;
 use crate::driver::{ColumnsOf, Driver};
 use crate::policy::Decision;
 use crate::presence::Presence;
@@ -16,10 +17,18 @@ use crate::signal_plan;
 use crate::tables::pg_locks;
 use crate::trace;
 use crate::wait_chain::WaitChain;
-use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Us, Waiters};
+use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Processes, Us};
 use crate::{
     BlockedPgLock, Error, PrioritizerEvent, PrioritizerReport, Result, Signal, SignalKind,
 };
+
+/// A session to be moved.
+struct Target {
+    row: BlockedPgLock,
+    /// The pairs of waiter and blocker that lead to it.
+    path: Vec<(i32, i32)>,
+    block: Block,
+}
 
 /// One run's watcher.
 pub(crate) struct Watch {
@@ -62,34 +71,32 @@ impl Watch {
         self.report.looks += 1;
         let blocking = driver.ask(BlockingPids(self.us.pid)).await?;
         self.note_waiting(!blocking.is_empty());
-        let rows = match blocking.is_empty() {
+        let targets = match blocking.is_empty() {
             true => Vec::new(),
             false => self.in_the_way(driver).await?,
         };
-        for newcomer in self.presence.note(rows.iter().map(|(row, _)| row)) {
+        let seen = targets.iter().map(|it| (&it.row, &it.block));
+        for newcomer in self.presence.note(seen) {
             self.tell(PrioritizerEvent::Blocked(newcomer));
         }
         if self.settings.once && self.presence.victims() > 0 {
             return Ok(());
         }
-        for (row, path) in rows {
+        for target in targets {
             if stopped() {
                 break;
             }
-            self.act(driver, &row, path).await?;
+            self.act(driver, target).await?;
         }
         Ok(())
     }
 
-    /// A row for each session to be moved, and the way to it.
-    async fn in_the_way(
-        &self,
-        driver: &mut impl Driver,
-    ) -> Result<Vec<(BlockedPgLock, Vec<(i32, i32)>)>> {
-        let waiters = driver
-            .load::<Waiters, <Waiters as Query>::SqlType, _>(Waiters)
+    /// Finds the sessions to be moved.
+    async fn in_the_way(&self, driver: &mut impl Driver) -> Result<Vec<Target>> {
+        let processes = driver
+            .load::<Processes, <Processes as Query>::SqlType, _>(Processes)
             .await?;
-        let chain = WaitChain::walk(self.us.pid, waiters);
+        let chain = WaitChain::walk(self.us.pid, processes);
         let targets = match self.settings.victims {
             Victims::Roots => chain.roots(),
             Victims::All => chain.direct(),
@@ -113,11 +120,12 @@ impl Watch {
             session.is_some() && session == chain.blocked_by(row.blocking_pid)
         });
         rows.dedup_by_key(|row| row.blocking_pid);
-        let with_path = |row: BlockedPgLock| {
-            let path = chain.path_to(row.blocking_pid);
-            (row, path)
+        let target = |row: BlockedPgLock| Target {
+            path: chain.path_to(row.blocking_pid),
+            block: chain.block_by(row.blocking_pid),
+            row,
         };
-        Ok(rows.into_iter().map(with_path).collect())
+        Ok(rows.into_iter().map(target).collect())
     }
 
     fn note_waiting(&mut self, waits: bool) {
@@ -132,25 +140,20 @@ impl Watch {
     }
 
     /// Signals one session, if its time has come.
-    async fn act(
-        &mut self,
-        driver: &mut impl Driver,
-        row: &BlockedPgLock,
-        path: Vec<(i32, i32)>,
-    ) -> Result<()> {
-        let Some(at) = self.due(row) else {
+    async fn act(&mut self, driver: &mut impl Driver, target: Target) -> Result<()> {
+        let Some(at) = self.due(&target.row) else {
             return Ok(());
         };
-        let kind = match self.decide(at, row) {
+        let kind = match self.decide(at, &target.row) {
             Decision::Wait => return Ok(()),
             Decision::Cancel => SignalKind::Cancel,
             Decision::Terminate => SignalKind::Terminate,
         };
         let held = match self.settings.audit {
-            true => self.held_by(driver, row.blocking_pid).await,
+            true => self.held_by(driver, target.row.blocking_pid).await,
             false => Vec::new(),
         };
-        let signal = signal_plan::send(driver, self.statement(kind, row, path), false).await?;
+        let signal = signal_plan::send(driver, self.statement(kind, target), false).await?;
         let is_news = self.record(at, &signal);
         if is_news && self.settings.audit {
             self.log(driver, at, &signal, held).await;
@@ -159,21 +162,18 @@ impl Watch {
     }
 
     /// Looks at us and the whole way to the session again, and signals it if that is still so.
-    fn statement(
-        &self,
-        kind: SignalKind,
-        row: &BlockedPgLock,
-        path: Vec<(i32, i32)>,
-    ) -> SendSignal {
-        let (waiters, blockers) = path.into_iter().unzip();
+    fn statement(&self, kind: SignalKind, target: Target) -> SendSignal {
+        let (waiters, blockers) = target.path.into_iter().unzip();
+        let activity = target.row.blocking_activity;
         SendSignal {
             kind,
-            pid: row.blocking_pid,
-            backend_start: row.blocking_activity.as_ref().and_then(|a| a.backend_start),
+            pid: target.row.blocking_pid,
+            backend_start: activity.and_then(|activity| activity.backend_start),
             provided: Provided::Leads {
                 us: self.us,
                 waiters,
                 blockers,
+                block: target.block,
             },
         }
     }
@@ -219,7 +219,7 @@ impl Watch {
         let is_news = self.presence.record(at, signal.clone());
         if is_news {
             self.tell(PrioritizerEvent::Signalled {
-                blocker: self.presence.blocker(at).clone(),
+                blocker: self.presence.now(at),
                 signal: signal.clone(),
             });
         }
@@ -234,8 +234,8 @@ impl Watch {
         signal: &Signal,
         held: Vec<String>,
     ) {
-        let blocker = self.presence.blocker(at);
-        let entry = crate::signal_log::entry(blocker, signal, held, self.us.pid);
+        let blocker = self.presence.now(at);
+        let entry = crate::signal_log::entry(&blocker, signal, held, self.us.pid);
         if let Err(error) = driver.execute(entry).await {
             self.fail(&Error::from(error));
         }

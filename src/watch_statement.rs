@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz};
 
 use crate::Result;
 use crate::driver::Driver;
+use crate::expression::optional;
 use crate::statement::query;
 
 /// Who we are: the pid alone could have been given to another by the time it is looked for.
@@ -90,25 +91,55 @@ impl QueryFragment<Pg> for BlockingPids {
     }
 }
 
-/// Who waits, and for whom: a row for each process that waits for a lock, with the
+/// Tells an awaited lock from others: its mode, and all that names the thing.
+pub(crate) const AWAITED: &str = "pg_catalog.format('%s %s %s %s %s %s %s %s %s %s %s', l.mode, l.locktype, \
+    l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)";
+
+/// When the wait for the lock `l` began; NULL on PostgreSQL 13.
+pub(crate) const WAIT_START: &str = optional!("l", "waitstart", "timestamptz");
+
+/// Who waits, and for whom: a row for each process that holds or awaits a lock, with the
 /// session that it works for, which alone others wait for.
 ///
 /// Not from `pg_stat_activity`, which shows a role without `pg_read_all_stats`
 /// nobody else's waits.
 #[derive(Debug)]
-pub(crate) struct Waiters;
+pub(crate) struct Processes;
 
-query!(Waiters => (Integer, Integer, Array<Integer>), (i32, i32, Vec<i32>));
+/// A process that holds or awaits a lock.
+#[derive(Debug, diesel::Queryable)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Its own, unless it works for a parallel query.
+    pub(crate) session: i32,
+    /// Nobody, unless it waits.
+    pub(crate) blockers: Vec<i32>,
+    /// What it waits for; see [`AWAITED`].
+    pub(crate) awaited: Option<String>,
+    pub(crate) wait_start: Option<DateTime<Utc>>,
+    pub(crate) virtual_transaction: String,
+}
 
-impl QueryFragment<Pg> for Waiters {
+query!(Processes => (Integer, Integer, Array<Integer>, Nullable<Text>, Nullable<Timestamptz>, Text), Process);
+
+impl QueryFragment<Pg> for Processes {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        // DISTINCT first: pg_blocking_pids holds up the server's whole lock table.
+        // pg_locks is read once, and grouped first: pg_blocking_pids holds up the server's
+        // whole lock table. A process waits for one lock, and shows one virtual transaction.
         out.push_sql(
-            "SELECT w.pid, coalesce(w.leader_pid, w.pid), pg_catalog.pg_blocking_pids(w.pid) \
-             FROM (SELECT DISTINCT l.pid, a.leader_pid FROM pg_catalog.pg_locks AS l \
-             LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
-             AND a.backend_type = 'parallel worker' \
-             WHERE NOT l.granted AND l.pid IS NOT NULL OFFSET 0) AS w",
+            "SELECT p.pid, coalesce(a.leader_pid, p.pid), CASE WHEN p.awaited IS NULL THEN '{}' \
+             ELSE pg_catalog.pg_blocking_pids(p.pid) END, p.awaited, p.wait_start, p.virtualtransaction \
+             FROM (SELECT l.pid, pg_catalog.min(",
+        );
+        out.push_sql(AWAITED);
+        out.push_sql(") FILTER (WHERE NOT l.granted) AS awaited, pg_catalog.min(");
+        out.push_sql(WAIT_START);
+        out.push_sql(
+            ") FILTER (WHERE NOT l.granted) AS wait_start, \
+             pg_catalog.min(l.virtualtransaction) AS virtualtransaction \
+             FROM pg_catalog.pg_locks AS l WHERE l.pid IS NOT NULL GROUP BY l.pid OFFSET 0) AS p \
+             LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = p.pid \
+             AND a.backend_type = 'parallel worker'",
         );
         Ok(())
     }

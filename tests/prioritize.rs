@@ -791,3 +791,125 @@ fn a_session_whose_worker_waits_is_no_root() {
         queued.join().unwrap().expect("it was let live");
     });
 }
+
+#[test]
+fn the_grace_period_runs_for_a_worker_that_waits() {
+    let db = Database::new();
+    db.running(COUNT_POSTS);
+    let mut holder = db.running("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE");
+    let mut conn = db.running(FORCE_WORKER);
+    let prioritizer = at_once(&db).grace(GRACE);
+    conn.prioritize(&prioritizer, |conn| {
+        conn.batch_execute("SELECT count_posts()")
+    })
+    .unwrap();
+    assert!(holder.batch_execute("SELECT 1").is_err(), "it was ended");
+    let report = prioritizer.report();
+    assert!(report.blockers[0].blocked_for >= GRACE, "{report}");
+}
+
+/// Shorter than sessions that block often and for a moment go on, longer than each moment.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// What a session does for 40 ms, what it holds meanwhile, and what we do at the same time.
+const BRIEF_BLOCKS: [(&str, &str); 4] = [
+    (
+        "BEGIN; UPDATE users SET name = 'x' WHERE id = 1; SELECT pg_sleep(0.04); COMMIT",
+        "UPDATE users SET name = 'y' WHERE id = 1",
+    ),
+    (
+        "BEGIN; LOCK TABLE users; SELECT pg_sleep(0.04); COMMIT",
+        "BEGIN; LOCK TABLE users; COMMIT",
+    ),
+    (
+        "SELECT pg_advisory_lock(1); SELECT pg_sleep(0.04); SELECT pg_advisory_unlock(1)",
+        "SELECT pg_advisory_lock(1); SELECT pg_advisory_unlock(1)",
+    ),
+    (
+        "BEGIN; SELECT pg_advisory_xact_lock(1); SELECT pg_sleep(0.04); COMMIT",
+        "BEGIN; SELECT pg_advisory_xact_lock(1); COMMIT",
+    ),
+];
+
+/// Runs `ours` again and again, prioritized, while `sessions` run `theirs` 40 times each.
+fn share(
+    db: &Database,
+    sessions: usize,
+    (theirs, ours): (&str, &str),
+    prioritizer: &Prioritizer<String>,
+) -> Vec<QueryResult<()>> {
+    let mut conn = db.connect();
+    thread::scope(|scope| {
+        let again_and_again = || {
+            let mut conn = db.connect();
+            let repeated = || conn.batch_execute(theirs);
+            std::iter::repeat_with(repeated).take(40).collect()
+        };
+        let others: Vec<_> = (0..sessions)
+            .map(|_| scope.spawn(again_and_again))
+            .collect();
+        conn.prioritize(prioritizer, |conn| {
+            while others.iter().any(|other| !other.is_finished()) {
+                conn.batch_execute(ours)?;
+            }
+            QueryResult::Ok(())
+        })
+        .unwrap();
+        others
+            .into_iter()
+            .map(|other| other.join().unwrap())
+            .collect()
+    })
+}
+
+#[test]
+fn a_session_that_blocks_often_and_never_for_long_is_left_alone() {
+    for case in BRIEF_BLOCKS {
+        let db = Database::new();
+        let prioritizer = at_once(&db).interval(GRACE / 6).grace(GRACE);
+        for ended in share(&db, 1, case, &prioritizer) {
+            ended.unwrap_or_else(|error| panic!("{case:?}: {error}"));
+        }
+        let report = prioritizer.report();
+        assert_eq!(report.blockers.len(), 1, "{report}");
+        assert!(
+            report.waited > GRACE,
+            "it was in the way, in all: {report:?}"
+        );
+    }
+}
+
+#[test]
+fn the_report_has_an_entry_per_session_however_often_it_blocks() {
+    let db = Database::new();
+    let prioritizer = at_once(&db).policy(Policy::Observe);
+    share(&db, 3, BRIEF_BLOCKS[0], &prioritizer);
+    let report = prioritizer.report();
+    let pids: std::collections::HashSet<_> = report.blockers.iter().map(|it| it.pid).collect();
+    assert_eq!(pids.len(), report.blockers.len(), "{report}");
+    assert!(report.blockers.len() <= 3, "{report}");
+    for blocker in &report.blockers {
+        assert!(blocker.blocked_for < report.waited, "{report:?}");
+    }
+}
+
+#[test]
+fn a_lock_that_outlives_its_holders_transactions_is_one_block() {
+    let db = Database::new();
+    let (mut conn, mut holder) = (db.connect(), db.running("SELECT pg_advisory_lock(1)"));
+    let prioritizer = at_once(&db).grace(GRACE);
+    thread::scope(|scope| {
+        let busy = scope.spawn(move || {
+            let transaction = || holder.batch_execute("BEGIN; SELECT pg_sleep(0.02); COMMIT");
+            std::iter::repeat_with(transaction)
+                .take(1000)
+                .any(|ended| ended.is_err())
+        });
+        conn.prioritize(&prioritizer, |conn| {
+            conn.batch_execute("SET lock_timeout = '30s'; SELECT pg_advisory_lock(1)")
+        })
+        .expect("it is let through");
+        assert!(busy.join().unwrap());
+    });
+    assert_eq!(prioritizer.report().victims().count(), 1);
+}
