@@ -145,6 +145,7 @@ mod presence;
 mod prioritized_harness;
 mod prioritizer;
 mod prioritizer_report;
+mod protection;
 mod relation_kind;
 mod relation_oid;
 #[cfg(feature = "migrations")]
@@ -222,6 +223,7 @@ pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use prioritized_harness::PrioritizedHarness;
 pub use prioritizer::{Prioritizer, Victims};
 pub use prioritizer_report::{Blocker, PrioritizerEvent, PrioritizerReport};
+pub use protection::Protection;
 pub use relation_kind::RelationKind;
 pub use signal::{Signal, SignalKind, SignalOutcome};
 pub use table_lock::TableLock;

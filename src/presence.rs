@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::block::Block;
+use crate::watch::Target;
 use crate::{BlockedPgLock, Blocker, PgActivity, PgLock, Signal, SignalKind, SignalOutcome};
 
 /// Keeps book of the sessions in the way.
@@ -51,16 +52,13 @@ impl Present {
 
 impl Presence {
     /// Notes who is in the way at a look, and how; those found for the first time.
-    pub(crate) fn note<'r>(
-        &mut self,
-        rows: impl Iterator<Item = (&'r BlockedPgLock, &'r Block)>,
-    ) -> Vec<Blocker> {
+    pub(crate) fn note<'r>(&mut self, targets: impl Iterator<Item = &'r Target>) -> Vec<Blocker> {
         for present in &mut self.present {
             present.seen = false;
         }
         let known = self.blockers.len();
-        for (row, block) in rows {
-            self.see(row, block);
+        for target in targets {
+            self.see(target);
         }
         self.present.retain(|present| present.seen);
         for present in &self.present {
@@ -69,9 +67,9 @@ impl Presence {
         self.blockers[known..].to_vec()
     }
 
-    fn see(&mut self, row: &BlockedPgLock, block: &Block) {
-        let index = self.entry(row);
-        let (lock, block) = (row.lock.clone(), block.clone());
+    fn see(&mut self, target: &Target) {
+        let index = self.entry(target);
+        let (lock, block) = (target.row.lock.clone(), target.block.clone());
         match self.present.iter_mut().find(|it| it.index == index) {
             Some(present) => present.see(lock, block),
             None => self.present.push(Present::new(index, lock, block)),
@@ -79,13 +77,16 @@ impl Presence {
     }
 
     /// The place of the session among the blockers, where each has one entry.
-    fn entry(&mut self, row: &BlockedPgLock) -> usize {
-        let known = self.blockers.iter().rposition(|it| is_same(it, row));
-        let Some(index) = known else {
-            self.blockers.push(blocker(row));
-            return self.blockers.len() - 1;
-        };
-        update(&mut self.blockers[index], row);
+    fn entry(&mut self, target: &Target) -> usize {
+        let known = self
+            .blockers
+            .iter()
+            .rposition(|it| is_same(it, &target.row));
+        let index = known.unwrap_or_else(|| {
+            self.blockers.push(blocker(&target.row));
+            self.blockers.len() - 1
+        });
+        update(&mut self.blockers[index], target);
         index
     }
 
@@ -152,34 +153,13 @@ impl Presence {
     }
 }
 
-/// Sessions that nobody is better off without: a walsender feeds a replica, and an
-/// autovacuum that prevents a wraparound would start over, with less time left.
-fn is_protected(activity: &PgActivity) -> bool {
-    let query = activity.query.as_deref().unwrap_or_default();
-    match activity.backend_type.as_deref() {
-        Some("walsender") => true,
-        Some("autovacuum worker") => !is_ordinary_vacuum(query),
-        Some(_) => false,
-        // One that this role may not look at: of the two, only a session has a user.
-        None => activity.user.is_none(),
-    }
-}
-
-/// Whether a worker's text shows that it may be ended, which PostgreSQL does itself with
-/// an ordinary one. It is missing without `track_activities`, and may be cut where
-/// `track_activity_query_size` is at its least.
-fn is_ordinary_vacuum(query: &str) -> bool {
-    const LEAST_SIZE: usize = 100;
-    let is_whole = query.len() < LEAST_SIZE - 1;
-    query.starts_with("autovacuum: ") && is_whole && !query.ends_with("(to prevent wraparound)")
-}
-
 /// A session that is found in the way for the first time.
 fn blocker(row: &BlockedPgLock) -> Blocker {
     let activity = row.blocking_activity.clone();
     Blocker {
         pid: (row.blocking_pid != 0).then_some(row.blocking_pid),
-        protected: activity.as_ref().is_some_and(is_protected),
+        protected: false,
+        protection: None,
         activity,
         lock: row.lock.clone(),
         blocked_for: Duration::ZERO,
@@ -188,11 +168,12 @@ fn blocker(row: &BlockedPgLock) -> Blocker {
 }
 
 /// Of a session that has ended since, what was known stays.
-fn update(blocker: &mut Blocker, row: &BlockedPgLock) {
-    if row.blocking_activity.is_some() {
-        blocker.activity.clone_from(&row.blocking_activity);
+fn update(blocker: &mut Blocker, target: &Target) {
+    if target.row.blocking_activity.is_some() {
+        blocker.activity.clone_from(&target.row.blocking_activity);
+        blocker.protection = target.protection;
     }
-    blocker.protected = blocker.activity.as_ref().is_some_and(is_protected);
+    blocker.protected = blocker.protection.is_some();
 }
 
 /// The entry shows the longest block, and the lock that was awaited then.
@@ -267,17 +248,5 @@ mod tests {
         present.see(lock(), block("3/2"));
         assert_eq!((present.cancelled, present.terminated), (None, false));
         assert!(present.since > since && present.seen);
-    }
-
-    #[test]
-    fn a_vacuum_may_be_ended_when_it_is_known_to_be_an_ordinary_one() {
-        assert!(is_ordinary_vacuum("autovacuum: VACUUM public.users"));
-        assert!(is_ordinary_vacuum("autovacuum: ANALYZE public.users"));
-        let wraparound = "autovacuum: VACUUM public.users (to prevent wraparound)";
-        assert!(!is_ordinary_vacuum(wraparound));
-        assert!(!is_ordinary_vacuum(""));
-        assert!(!is_ordinary_vacuum("<insufficient privilege>"));
-        let cut = &format!("autovacuum: VACUUM public.{}", "long".repeat(30))[..99];
-        assert!(!is_ordinary_vacuum(cut));
     }
 }

@@ -11,6 +11,8 @@ use crate::{Policy, PrioritizerEvent, PrioritizerReport};
 /// [grace period](Self::grace) is [terminated, or what the policy says](Policy).
 /// The watcher has stopped before the run returns.
 ///
+/// Some sessions are spared whatever the policy says: see [`Protection`](crate::Protection).
+///
 /// A prioritizer is cheap to clone, and one serves many runs.
 ///
 /// # Examples

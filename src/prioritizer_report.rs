@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use crate::fmt::backquoted;
 use crate::{PgActivity, PgLock, Signal, SignalOutcome};
+use crate::{PgActivity, PgLock, Protection, Signal, SignalOutcome};
 
 /// What a prioritized run found in its way and did about it.
 #[derive(Clone, Debug, Default)]
@@ -40,10 +41,10 @@ pub struct Blocker {
     /// the present one in an event.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::fmt::seconds::of_std"))]
     pub blocked_for: Duration,
-    /// Whether it is spared whatever the policy says: it sends the server's log to a
-    /// replica, or it is an autovacuum that prevents a wraparound, or may do so for all
-    /// that can be seen.
+    /// Whether it is spared whatever the policy says: whether there is a `protection`.
     pub protected: bool,
+    /// Why it is spared whatever the policy says, as seen last.
+    pub protection: Option<Protection>,
     /// What was sent, and what came of it; what came of it several times is here once.
     pub signals: Vec<Signal>,
 }
@@ -81,6 +82,9 @@ impl fmt::Display for Blocker {
         )?;
         if let Some(relation) = &self.lock.relation {
             write!(f, " on `{relation}`")?;
+        }
+        if let Some(protection) = self.protection {
+            write!(f, ": spared, {protection}")?;
         }
         for signal in &self.signals {
             write!(f, ": {} {}", signal.kind, signal.outcome)?;

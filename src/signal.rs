@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
 
 use crate::block::Block;
 use crate::statement::query;
-use crate::watch_statement::Us;
+use crate::watch_statement::{HAS_SYNCHRONOUS_STANDBY, Us};
 
 /// A signal to a session, and what came of it.
 ///
@@ -150,6 +150,10 @@ impl QueryFragment<Pg> for SendSignal {
                 out.push_sql(
                     " AND pid NOT IN (SELECT r.pid FROM pg_catalog.pg_stat_replication AS r)",
                 );
+                // A commit that waits for its standby is done, and its client would not learn of it.
+                out.push_sql(" AND CASE WHEN backend_type IS NULL THEN NOT (");
+                out.push_sql(HAS_SYNCHRONOUS_STANDBY);
+                out.push_sql(") ELSE wait_event IS DISTINCT FROM 'SyncRep' END");
                 out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND CASE WHEN (SELECT ");
                 out.push_sql(
                     "pg_catalog.bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ",

@@ -17,17 +17,32 @@ use crate::signal_plan;
 use crate::tables::pg_locks;
 use crate::trace;
 use crate::wait_chain::WaitChain;
-use crate::watch_statement::{BlockingPids, CheckWatcher, HeldBy, Processes, Us};
+use crate::watch_statement::{
+    BlockingPids, CheckWatcher, HasSynchronousStandby, HeldBy, Processes, Us,
+};
 use crate::{
-    BlockedPgLock, Error, PrioritizerEvent, PrioritizerReport, Result, Signal, SignalKind,
+    BlockedPgLock, Error, PrioritizerEvent, PrioritizerReport, Protection, Result, Signal,
+    SignalKind,
 };
 
 /// A session to be moved.
-struct Target {
-    row: BlockedPgLock,
+pub(crate) struct Target {
+    pub(crate) row: BlockedPgLock,
     /// The pairs of waiter and blocker that lead to it.
     path: Vec<(i32, i32)>,
-    block: Block,
+    pub(crate) block: Block,
+    pub(crate) protection: Option<Protection>,
+}
+
+/// Whether this role lacks the privilege to see what one of the sessions waits for.
+fn hides_waits(rows: &[BlockedPgLock]) -> bool {
+    let mut activities = rows.iter().filter_map(|row| row.blocking_activity.as_ref());
+    activities.any(|it| it.backend_type.is_none())
+}
+
+fn protection(row: &BlockedPgLock, has_standby: bool) -> Option<Protection> {
+    let activity = row.blocking_activity.as_ref();
+    activity.and_then(|activity| Protection::of(activity, has_standby))
 }
 
 /// One run's watcher.
@@ -75,8 +90,7 @@ impl Watch {
             true => Vec::new(),
             false => self.in_the_way(driver).await?,
         };
-        let seen = targets.iter().map(|it| (&it.row, &it.block));
-        for newcomer in self.presence.note(seen) {
+        for newcomer in self.presence.note(targets.iter()) {
             self.tell(PrioritizerEvent::Blocked(newcomer));
         }
         if self.settings.once && self.presence.victims() > 0 {
@@ -120,9 +134,11 @@ impl Watch {
             session.is_some() && session == chain.blocked_by(row.blocking_pid)
         });
         rows.dedup_by_key(|row| row.blocking_pid);
+        let has_standby = hides_waits(&rows) && driver.ask(HasSynchronousStandby).await?;
         let target = |row: BlockedPgLock| Target {
             path: chain.path_to(row.blocking_pid),
             block: chain.block_by(row.blocking_pid),
+            protection: protection(&row, has_standby),
             row,
         };
         Ok(rows.into_iter().map(target).collect())

@@ -145,6 +145,25 @@ impl QueryFragment<Pg> for Processes {
     }
 }
 
+/// Whether commits wait for a standby. Asked only where the sessions that do so are not to be
+/// told from others.
+#[derive(Debug)]
+pub(crate) struct HasSynchronousStandby;
+
+query!(HasSynchronousStandby => Bool, bool);
+
+impl QueryFragment<Pg> for HasSynchronousStandby {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ");
+        out.push_sql(HAS_SYNCHRONOUS_STANDBY);
+        Ok(())
+    }
+}
+
+/// Every role may read this setting.
+pub(crate) const HAS_SYNCHRONOUS_STANDBY: &str =
+    "pg_catalog.current_setting('synchronous_standby_names') <> ''";
+
 /// What a session holds, for the signal log: one `mode on thing` each, in alphabetical order.
 #[derive(Debug)]
 pub(crate) struct HeldBy(pub(crate) i32);

@@ -10,7 +10,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::{
-    BlockedPgLock, Decision, Error, Policy, Prioritizer, PrioritizerEvent, SignalKind,
+    BlockedPgLock, Decision, Error, Policy, Prioritizer, PrioritizerEvent, Protection, SignalKind,
     SignalOutcome, Victims, WaitGraph,
 };
 
@@ -726,6 +726,12 @@ fn spares_a_vacuum(track_activities: &str) {
             .lock_timeout(Duration::from_secs(1));
         assert!(conn.prioritize(&prioritizer, alter).is_err());
         let report = prioritizer.report();
+        let protection = report.blockers[0].protection;
+        let expected = [Protection::Wraparound, Protection::UnknownProcess];
+        assert!(
+            protection.is_some_and(|it| expected.contains(&it)),
+            "{report}"
+        );
         assert!(report.blockers[0].protected, "{report}");
         assert!(report.blockers[0].signals.is_empty(), "{report}");
         assert_eq!(count(&mut conn, vacuuming), 1);
@@ -912,4 +918,95 @@ fn a_lock_that_outlives_its_holders_transactions_is_one_block() {
         assert!(busy.join().unwrap());
     });
     assert_eq!(prioritizer.report().victims().count(), 1);
+}
+
+#[test]
+fn a_session_that_waits_for_its_synchronous_standby_is_spared() {
+    let server = pglock_sandbox::Sandbox::start().unwrap();
+    let db = Database::on(&server);
+    let hardly_sees = db.role_url();
+    let (mut conn, mut admin) = (db.connect(), db.connect());
+    conn.batch_execute("SET synchronous_commit = local")
+        .unwrap();
+    admin
+        .batch_execute(&format!(
+            "SET synchronous_commit = local; GRANT pg_signal_backend TO {}_role",
+            db.name
+        ))
+        .unwrap();
+    require_standby(&mut admin, "nobody");
+    let mut committer = db.connect();
+    let committing = pid(&mut committer);
+    thread::scope(|scope| {
+        let commit = scope.spawn(move || {
+            committer.batch_execute("UPDATE users SET name = 'committed'")?;
+            committer.batch_execute("SELECT 'it lives'")
+        });
+        let waiting = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid = {committing} AND wait_event = 'SyncRep'"
+        );
+        wait_until("the commit waits", || count(&mut admin, &waiting) == 1);
+        let sees = (db.url.clone(), Protection::SynchronousStandby);
+        let hardly_sees = (hardly_sees, Protection::MaybeSynchronousStandby);
+        for (source, protection) in [sees, hardly_sees] {
+            let prioritizer = Prioritizer::new(source)
+                .interval(TICK)
+                .grace(Duration::ZERO)
+                .lock_timeout(Duration::from_millis(500));
+            assert!(conn.prioritize(&prioritizer, alter).is_err());
+            let report = prioritizer.report();
+            let [blocker] = &report.blockers[..] else {
+                panic!("{report}")
+            };
+            assert_eq!(blocker.protection, Some(protection));
+            assert!(blocker.protected && blocker.signals.is_empty(), "{report}");
+            let line = blocker.to_string();
+            assert!(line.contains(&format!("spared, {protection}")), "{line}");
+        }
+        assert_eq!(count(&mut admin, &waiting), 1, "the commit still waits");
+        require_standby(&mut admin, "");
+        commit.join().unwrap().unwrap();
+    });
+}
+
+/// Lets commits wait for a standby of this name, or for none.
+fn require_standby(admin: &mut PgConnection, name: &str) {
+    let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+    admin.batch_execute(&set).unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    wait_until("the setting is read", || {
+        setting(admin, "synchronous_standby_names") == name
+    });
+}
+
+#[test]
+fn a_session_that_commits_at_the_last_moment_and_waits_for_its_standby_is_spared() {
+    let server = pglock_sandbox::Sandbox::start().unwrap();
+    let db = Database::on(&server);
+    let mut conn = db.running("SET synchronous_commit = local");
+    let mut admin = db.running("SET synchronous_commit = local");
+    require_standby(&mut admin, "nobody");
+    let mut holder = idle_holder(&db);
+    let (commits, committing) = std::sync::mpsc::channel();
+    let commit = thread::spawn(move || {
+        committing.recv().unwrap();
+        holder.batch_execute("COMMIT")
+    });
+    let observer = Mutex::new(db.connect());
+    // The policy is asked after the look and before the signal.
+    let policy = move |_: &BlockedPgLock, _: Duration| {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let _ = commits.send(());
+        let observer = &mut *observer.lock().unwrap();
+        wait_until("the commit waits", || count(observer, waiting) == 1);
+        Decision::Terminate
+    };
+    let prioritizer = at_once(&db).lock_timeout(Duration::from_secs(1));
+    assert!(
+        conn.prioritize(&prioritizer.clone().policy(policy), alter)
+            .is_err()
+    );
+    assert_eq!(prioritizer.report().victims().count(), 0);
+    require_standby(&mut admin, "");
+    commit.join().unwrap().unwrap();
 }
