@@ -4,14 +4,18 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use diesel::pg::Pg;
+use diesel_async::AsyncConnection;
 use futures_util::FutureExt;
 use futures_util::future::{Either, join, select};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{Ended, end};
+use crate::driver::Driver;
 use crate::watch::Watch;
 use crate::watch_statement::Us;
 use crate::{AsyncWatcherSource, Error, Prioritizer, Result};
@@ -54,15 +58,17 @@ pub(crate) async fn watch_over<S: AsyncWatcherSource, T>(
     run: impl Future<Output = T> + Send,
 ) -> Result<Ended<T>> {
     let mut watch = Watch::new(us, prioritizer.settings().clone());
-    let mut session = prioritizer.source().connect().await?;
-    watch.check(&mut AsyncDriver(&mut session)).await?;
+    let mut session = Some(connect(&mut watch, prioritizer.source()).await?);
     let stop = Stop::default();
     let running = async {
         let ended = end(run).await;
         stop.stop();
         ended
     };
-    let watching = keep_looking(&mut watch, Some(session), prioritizer.source(), &stop);
+    let watching = async {
+        keep_looking(&mut watch, &mut session, prioritizer.source(), &stop).await;
+        unmark(&watch, session).await;
+    };
     let (ended, ()) = join(running, watching).await;
     prioritizer.set_report(watch.into_report());
     Ok(ended)
@@ -70,7 +76,7 @@ pub(crate) async fn watch_over<S: AsyncWatcherSource, T>(
 
 async fn keep_looking<S: AsyncWatcherSource>(
     watch: &mut Watch,
-    mut session: Option<S::Connection>,
+    session: &mut Option<Marked<S::Connection>>,
     source: &S,
     stop: &Stop,
 ) {
@@ -79,7 +85,7 @@ async fn keep_looking<S: AsyncWatcherSource>(
         if stop.has_happened() {
             return;
         }
-        let looked = AssertUnwindSafe(look(watch, &mut session, source, stop));
+        let looked = AssertUnwindSafe(look(watch, session, source, stop));
         if looked.catch_unwind().await.is_err() {
             // The policy is the caller's; it must not take the run with it.
             watch.fail(&Error::Watcher("its policy panicked".into()));
@@ -91,14 +97,14 @@ async fn keep_looking<S: AsyncWatcherSource>(
 /// Looks once, over a new connection when the last one failed.
 async fn look<S: AsyncWatcherSource>(
     watch: &mut Watch,
-    session: &mut Option<S::Connection>,
+    session: &mut Option<Marked<S::Connection>>,
     source: &S,
     stop: &Stop,
 ) {
     let looked = match connected(watch, session, source, stop).await {
         Ok(Some(session)) => {
             let stopped = || stop.has_happened();
-            watch.look(&mut AsyncDriver(session), &stopped).await
+            watch.look(&mut session.driver(), &stopped).await
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -112,11 +118,11 @@ async fn look<S: AsyncWatcherSource>(
 /// The connection, a new one if need be; `None` when the run is over first: nobody
 /// can be signalled without a connection, so it need not wait for one.
 async fn connected<'s, S: AsyncWatcherSource>(
-    watch: &Watch,
-    session: &'s mut Option<S::Connection>,
+    watch: &mut Watch,
+    session: &'s mut Option<Marked<S::Connection>>,
     source: &S,
     stop: &Stop,
-) -> Result<Option<&'s mut S::Connection>> {
+) -> Result<Option<&'s mut Marked<S::Connection>>> {
     if session.is_none() {
         let connecting = pin!(connect(watch, source));
         match select(connecting, pin!(stop.happened())).await {
@@ -127,8 +133,52 @@ async fn connected<'s, S: AsyncWatcherSource>(
     Ok(session.as_mut())
 }
 
-async fn connect<S: AsyncWatcherSource>(watch: &Watch, source: &S) -> Result<S::Connection> {
-    let mut session = source.connect().await?;
-    watch.check(&mut AsyncDriver(&mut session)).await?;
-    Ok(session)
+async fn connect<S: AsyncWatcherSource>(
+    watch: &mut Watch,
+    source: &S,
+) -> Result<Marked<S::Connection>> {
+    let mut session = Marked::new(source.connect().await?);
+    let checked = watch.check(&mut session.driver()).await;
+    if checked.is_err() {
+        session.is_marked = false;
+    }
+    checked.map(|()| session)
+}
+
+/// How long a session is waited for that does not answer.
+const LIMIT: Duration = Duration::from_secs(1);
+
+async fn unmark<C: AsyncConnection<Backend = Pg>>(watch: &Watch, session: Option<Marked<C>>) {
+    let Some(mut session) = session else { return };
+    let unmarked = timeout(LIMIT, watch.unmark(&mut session.driver())).await;
+    session.is_marked = unmarked.is_err();
+}
+
+/// The session of a watcher that marks us. Dropped with the mark, it ends, so that a pool
+/// does not hand it on.
+struct Marked<C: AsyncConnection<Backend = Pg>> {
+    session: C,
+    is_marked: bool,
+}
+
+impl<C: AsyncConnection<Backend = Pg>> Marked<C> {
+    /// The mark counts as set from before it is asked for: the request may be dropped.
+    fn new(session: C) -> Self {
+        Self {
+            session,
+            is_marked: true,
+        }
+    }
+
+    fn driver(&mut self) -> AsyncDriver<'_, C> {
+        AsyncDriver(&mut self.session)
+    }
+}
+
+impl<C: AsyncConnection<Backend = Pg>> Drop for Marked<C> {
+    fn drop(&mut self) {
+        if self.is_marked {
+            self.driver().hang_up();
+        }
+    }
 }

@@ -129,6 +129,7 @@ mod lock_target;
 mod lock_timeout;
 mod lock_type;
 mod lockable_table;
+mod mark;
 #[cfg(feature = "migrations")]
 mod migration_report;
 #[cfg(feature = "migrations")]

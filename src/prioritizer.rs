@@ -11,7 +11,9 @@ use crate::{Policy, PrioritizerEvent, PrioritizerReport};
 /// [grace period](Self::grace) is [terminated, or what the policy says](Policy).
 /// The watcher has stopped before the run returns.
 ///
-/// Some sessions are spared whatever the policy says: see [`Protection`](crate::Protection).
+/// Some sessions are spared whatever the policy says, see [`Protection`](crate::Protection);
+/// among them other prioritized sessions. The watcher makes them known to each other by a
+/// shared advisory lock on the pair of −670405408 and the session's pid.
 ///
 /// A prioritizer is cheap to clone, and one serves many runs.
 ///

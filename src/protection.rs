@@ -21,6 +21,9 @@ pub enum Protection {
     /// It may wait for its synchronous standby: the server has one, and this role lacks the
     /// privilege to see what the session waits for, which `pg_read_all_stats` gives.
     MaybeSynchronousStandby,
+    /// It is prioritized too, maybe to run a migration. Two such sessions take their turns as
+    /// they lock: by the server's queues, its deadlock detection, and their lock timeouts.
+    Prioritized,
 }
 
 impl Protection {
@@ -61,6 +64,7 @@ impl fmt::Display for Protection {
             Self::MaybeSynchronousStandby => {
                 "it may wait for its synchronous standby, which this role cannot see"
             }
+            Self::Prioritized => "it is another prioritized session",
         })
     }
 }

@@ -7,6 +7,7 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
 
 use crate::block::Block;
+use crate::mark::walk_unmarked;
 use crate::statement::query;
 use crate::watch_statement::{HAS_SYNCHRONOUS_STANDBY, Us};
 
@@ -154,6 +155,8 @@ impl QueryFragment<Pg> for SendSignal {
                 out.push_sql(" AND CASE WHEN backend_type IS NULL THEN NOT (");
                 out.push_sql(HAS_SYNCHRONOUS_STANDBY);
                 out.push_sql(") ELSE wait_event IS DISTINCT FROM 'SyncRep' END");
+                out.push_sql(" AND ");
+                walk_unmarked(&self.pid, out.reborrow())?;
                 out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND CASE WHEN (SELECT ");
                 out.push_sql(
                     "pg_catalog.bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ",
@@ -214,8 +217,9 @@ mod tests {
     use crate::watch_statement::{BlockingPids, Identify};
     use crate::driver::Driver;
     use crate::sync_driver::{SyncDriver, ready};
+    use crate::mark::Unmark;
     use crate::wait_chain::WaitChain;
-    use crate::watch_statement::{BlockingPids, Identify, Process, Processes};
+    use crate::watch_statement::{BlockingPids, CheckWatcher, Identify, Process, Processes};
 
     /// What came of a signal to the session of `pid`, if it began at `backend_start`.
     fn send(
@@ -326,6 +330,25 @@ mod tests {
             ..us
         };
         assert!(blocked.send(successor, block.clone()).is_empty());
+        assert_eq!(blocked.send(us, block), [true]);
+        blocked.waits.join().unwrap();
+    }
+
+    #[test]
+    fn a_prioritized_session_is_not_signalled() {
+        let mut blocked = Blocked::new();
+        let (us, block, victim) = (blocked.us, blocked.block(), blocked.victim.0);
+        let mark = CheckWatcher {
+            us: Us {
+                pid: victim,
+                backend_start: None,
+            },
+            audit: false,
+        };
+        let marked = ready(SyncDriver(&mut blocked.conn).ask(mark)).unwrap();
+        assert_eq!(marked.2, Some(true));
+        assert!(blocked.send(us, block.clone()).is_empty());
+        assert!(ready(SyncDriver(&mut blocked.conn).ask(Unmark(victim))).unwrap());
         assert_eq!(blocked.send(us, block), [true]);
         blocked.waits.join().unwrap();
     }

@@ -1,6 +1,6 @@
 //! Whom a session waits for, directly and through others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::block::{Block, Wait};
 use crate::watch_statement::Process;
@@ -19,6 +19,8 @@ pub(crate) struct WaitChain {
     waits: Vec<Wait>,
     /// By process, its virtual transaction.
     transactions: HashMap<i32, String>,
+    /// The sessions that are prioritized, ours among them.
+    marked: HashSet<i64>,
 }
 
 impl WaitChain {
@@ -26,6 +28,7 @@ impl WaitChain {
     pub(crate) fn walk(us: i32, processes: impl IntoIterator<Item = Process>) -> Self {
         let (mut blockers, mut leaders) = (HashMap::<_, Vec<_>>::new(), HashMap::new());
         let (mut waits, mut transactions) = (Vec::new(), HashMap::new());
+        let mut marked = HashSet::new();
         for mut process in processes {
             if process.awaited.is_some() {
                 leaders.insert(process.pid, process.session);
@@ -33,6 +36,7 @@ impl WaitChain {
                 blockers.entry(process.session).or_default().extend(pids);
             }
             transactions.insert(process.pid, process.virtual_transaction.clone());
+            marked.extend(&process.marks);
             let is_ours = process.session == us;
             waits.extend(wait_of(process).filter(|_| is_ours));
         }
@@ -54,6 +58,7 @@ impl WaitChain {
             blocks,
             waits,
             transactions,
+            marked,
         }
     }
 
@@ -83,6 +88,11 @@ impl WaitChain {
     pub(crate) fn processes_of(&self, sessions: &[i32]) -> Vec<i32> {
         let of_these = self.leaders.iter().filter(|(_, it)| sessions.contains(it));
         of_these.map(|(process, _)| *process).collect()
+    }
+
+    /// Whether `pid` is a prioritized session too.
+    pub(crate) fn is_marked(&self, pid: i32) -> bool {
+        self.marked.contains(&i64::from(pid))
     }
 
     /// How `pid` keeps us waiting.
@@ -133,6 +143,7 @@ mod tests {
             awaited: Some("a lock".to_owned()),
             wait_start: None,
             virtual_transaction: format!("{pid}/1"),
+            marks: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use diesel::query_builder::Query;
 use crate::blocking;
 use crate::block::Block;
 use crate::driver::{ColumnsOf, Driver};
+use crate::mark::Unmark;
 use crate::policy::Decision;
 use crate::presence::Presence;
 use crate::prioritizer::{Settings, Victims};
@@ -40,7 +41,10 @@ fn hides_waits(rows: &[BlockedPgLock]) -> bool {
     activities.any(|it| it.backend_type.is_none())
 }
 
-fn protection(row: &BlockedPgLock, has_standby: bool) -> Option<Protection> {
+fn protection(row: &BlockedPgLock, chain: &WaitChain, has_standby: bool) -> Option<Protection> {
+    if chain.is_marked(row.blocking_pid) {
+        return Some(Protection::Prioritized);
+    }
     let activity = row.blocking_activity.as_ref();
     activity.and_then(|activity| Protection::of(activity, has_standby))
 }
@@ -67,13 +71,36 @@ impl Watch {
         }
     }
 
-    /// Makes sure that the watcher looks at our server, and can record what it does.
-    pub(crate) async fn check(&self, driver: &mut impl Driver) -> Result<()> {
-        let (sees_us, has_log) = driver.ask(CheckWatcher(self.us)).await?;
+    /// Makes sure that the watcher looks at our server, and can record what it does; and marks
+    /// us with its session, which must [`unmark`](Self::unmark) us, or end, before it is
+    /// handed on.
+    ///
+    /// A session that fails here is not marked, or has ended.
+    pub(crate) async fn check(&mut self, driver: &mut impl Driver) -> Result<()> {
+        let (us, audit) = (self.us, self.settings.audit);
+        let (sees_us, has_log, is_marked) = match driver.ask(CheckWatcher { us, audit }).await {
+            Ok(row) => row,
+            Err(error) => {
+                // Cancelled late, it has the mark all the same.
+                driver.end_session().await;
+                return Err(error);
+            }
+        };
+        if is_marked == Some(false) {
+            let text = "another session keeps the mark of prioritized sessions from this one";
+            self.fail(&Error::Watcher(text.into()));
+        }
         match () {
-            () if !sees_us => Err(Error::OtherServer(self.us.pid)),
-            () if self.settings.audit && !has_log => Err(Error::NoSignalLog),
+            () if !sees_us => Err(Error::OtherServer(us.pid)),
+            () if audit && !has_log => Err(Error::NoSignalLog),
             () => Ok(()),
+        }
+    }
+
+    /// Takes the mark back at the end of the run; a session that cannot do so is ended.
+    pub(crate) async fn unmark(&self, driver: &mut impl Driver) {
+        if driver.ask(Unmark(self.us.pid)).await.is_err() {
+            driver.end_session().await;
         }
     }
 
@@ -138,7 +165,7 @@ impl Watch {
         let target = |row: BlockedPgLock| Target {
             path: chain.path_to(row.blocking_pid),
             block: chain.block_by(row.blocking_pid),
-            protection: protection(&row, has_standby),
+            protection: protection(&row, &chain, has_standby),
             row,
         };
         Ok(rows.into_iter().map(target).collect())

@@ -4,11 +4,12 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
-use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 
 use crate::Result;
 use crate::driver::Driver;
 use crate::expression::optional;
+use crate::mark::{IS_MARK, walk_mark};
 use crate::statement::query;
 
 /// Who we are: the pid alone could have been given to another by the time it is looked for.
@@ -54,23 +55,33 @@ impl QueryFragment<Pg> for Us {
     }
 }
 
-/// What the watcher has to know of its own session before it may signal anybody:
-/// whether it sees us, on our server, and whether it may write to the signal log.
+/// What the watcher has to know of its own session before it may signal anybody: whether
+/// it sees us, on our server, and whether it may write to the signal log.
+///
+/// If it may go on it also marks us, and tells whether it did.
 #[derive(Debug)]
-pub(crate) struct CheckWatcher(pub(crate) Us);
+pub(crate) struct CheckWatcher {
+    pub(crate) us: Us,
+    /// Whether it has to write to the signal log.
+    pub(crate) audit: bool,
+}
 
-query!(CheckWatcher => (Bool, Bool), (bool, bool));
+query!(CheckWatcher => (Bool, Bool, Nullable<Bool>), (bool, bool, Option<bool>));
 
 impl QueryFragment<Pg> for CheckWatcher {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT ");
-        self.0.walk_ast(out.reborrow())?;
+        out.push_sql("SELECT c.sees_us, c.has_log, CASE WHEN c.sees_us AND (c.has_log OR NOT ");
+        out.push_bind_param::<Bool, _>(&self.audit)?;
+        out.push_sql(") THEN ");
+        walk_mark(&self.us.pid, out.reborrow())?;
+        out.push_sql(" END FROM (SELECT ");
+        self.us.walk_ast(out.reborrow())?;
         out.push_sql(
-            ", EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+            " AS sees_us, EXISTS (SELECT FROM pg_catalog.pg_class AS c \
              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
              WHERE n.nspname = 'pglock' AND c.relname = 'signal_log' \
              AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
-             AND pg_catalog.has_table_privilege(c.oid, 'INSERT'))",
+             AND pg_catalog.has_table_privilege(c.oid, 'INSERT')) AS has_log OFFSET 0) AS c",
         );
         Ok(())
     }
@@ -118,9 +129,21 @@ pub(crate) struct Process {
     pub(crate) awaited: Option<String>,
     pub(crate) wait_start: Option<DateTime<Utc>>,
     pub(crate) virtual_transaction: String,
+    /// The sessions that it marks, if it is a watcher's.
+    pub(crate) marks: Vec<i64>,
 }
 
-query!(Processes => (Integer, Integer, Array<Integer>, Nullable<Text>, Nullable<Timestamptz>, Text), Process);
+type ProcessColumns = (
+    Integer,
+    Integer,
+    Array<Integer>,
+    Nullable<Text>,
+    Nullable<Timestamptz>,
+    Text,
+    Array<BigInt>,
+);
+
+query!(Processes => ProcessColumns, Process);
 
 impl QueryFragment<Pg> for Processes {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -128,7 +151,7 @@ impl QueryFragment<Pg> for Processes {
         // whole lock table. A process waits for one lock, and shows one virtual transaction.
         out.push_sql(
             "SELECT p.pid, coalesce(a.leader_pid, p.pid), CASE WHEN p.awaited IS NULL THEN '{}' \
-             ELSE pg_catalog.pg_blocking_pids(p.pid) END, p.awaited, p.wait_start, p.virtualtransaction \
+             ELSE pg_catalog.pg_blocking_pids(p.pid) END, p.awaited, p.wait_start, p.virtualtransaction, p.marks \
              FROM (SELECT l.pid, pg_catalog.min(",
         );
         out.push_sql(AWAITED);
@@ -136,8 +159,12 @@ impl QueryFragment<Pg> for Processes {
         out.push_sql(WAIT_START);
         out.push_sql(
             ") FILTER (WHERE NOT l.granted) AS wait_start, \
-             pg_catalog.min(l.virtualtransaction) AS virtualtransaction \
-             FROM pg_catalog.pg_locks AS l WHERE l.pid IS NOT NULL GROUP BY l.pid OFFSET 0) AS p \
+             pg_catalog.min(l.virtualtransaction) AS virtualtransaction, \
+             coalesce(pg_catalog.array_agg(l.objid::pg_catalog.int8) FILTER (WHERE ",
+        );
+        out.push_sql(IS_MARK);
+        out.push_sql(
+            "), '{}') AS marks FROM pg_catalog.pg_locks AS l WHERE l.pid IS NOT NULL GROUP BY l.pid OFFSET 0) AS p \
              LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = p.pid \
              AND a.backend_type = 'parallel worker'",
         );

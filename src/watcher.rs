@@ -6,6 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
 use crate::sync_driver::{SyncDriver, ready};
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+use crate::driver::Driver;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::trace;
 use crate::watch::Watch;
 use crate::watch_statement::Us;
@@ -20,7 +25,7 @@ pub(crate) fn watch_over<S: WatcherSource, T>(
     us: Us,
     f: impl FnOnce() -> T,
 ) -> Result<T> {
-    let watch = Watch::new(us, prioritizer.settings().clone());
+    let mut watch = Watch::new(us, prioritizer.settings().clone());
     let mut session = prioritizer.source().connect()?;
     ready(watch.check(&mut SyncDriver(&mut session)))?;
     let (stop, stopping) = channel();
@@ -63,6 +68,10 @@ fn run<S: WatcherSource>(
             break;
         }
     }
+    if let Some(session) = &mut session {
+        // A pool would hand it on with the mark.
+        ready(watch.unmark(&mut SyncDriver(session)));
+    }
     watch.into_report()
 }
 
@@ -78,13 +87,23 @@ fn look<S: WatcherSource>(
         ready(watch.look(&mut SyncDriver(session), &stopped))
     });
     if let Err(error) = looked {
-        *session = None;
+        end(session.take());
         watch.fail(&error);
     }
 }
 
+/// Ends a session that failed: it may hold the mark, and a pool would hand it on.
+fn end<C>(session: Option<C>)
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    if let Some(mut session) = session {
+        ready(SyncDriver(&mut session).end_session());
+    }
+}
+
 fn reconnect<'s, S: WatcherSource>(
-    watch: &Watch,
+    watch: &mut Watch,
     session: &'s mut Option<S::Connection>,
     source: &S,
 ) -> Result<&'s mut S::Connection> {

@@ -164,3 +164,68 @@ async fn without_a_watcher_nothing_is_run() {
     assert!(matches!(error, Error::Watcher(_)), "{error:?}");
     assert!(!format!("{error:?}").contains("sup3rsecret"));
 }
+
+#[tokio::test]
+async fn prioritized_sessions_take_turns_and_spare_each_other() {
+    let db = Database::new();
+    let take_turns = async || {
+        let mut conn = connect(&db).await;
+        let prioritizer = at_once(db.url.clone());
+        let mut blockers = Vec::new();
+        for _ in 0..20 {
+            let locking = "BEGIN; LOCK TABLE users; SELECT pg_sleep(0.05); COMMIT";
+            conn.prioritize(&prioritizer, async |conn| conn.batch_execute(locking).await)
+                .await
+                .expect("it lives");
+            blockers.extend(prioritizer.report().blockers);
+        }
+        blockers
+    };
+    let (one, other) = tokio::join!(take_turns(), take_turns());
+    let blockers = [one, other].concat();
+    assert!(!blockers.is_empty(), "they were in the way of each other");
+    for blocker in blockers {
+        assert!(!blocker.is_victim(), "{blocker}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_marked_while_it_is_prioritized_and_no_longer() {
+    let db = Database::new();
+    let pool = bb8::Pool::builder().max_size(1).build(manager(&db)).await;
+    is_marked_for_the_run(&db, pool.unwrap()).await;
+    let pool = deadpool::Pool::builder(manager(&db)).max_size(1).build();
+    is_marked_for_the_run(&db, pool.unwrap()).await;
+    let pool = mobc::Pool::builder().max_open(1).build(manager(&db));
+    is_marked_for_the_run(&db, pool).await;
+    is_marked_for_the_run(&db, db.url.clone()).await;
+}
+
+async fn is_marked_for_the_run<S: AsyncWatcherSource + 'static>(db: &Database, source: S) {
+    let (mut conn, mut observer) = (connect(db).await, db.connect());
+    let prioritizer = at_once(source);
+    let failed = conn
+        .prioritize(&prioritizer, async |_| {
+            assert_eq!(marks(&mut observer), 1);
+            Err::<(), _>(Error::NotHeld(1.into()))
+        })
+        .await;
+    assert!(matches!(failed, Err(Error::NotHeld(_))), "{failed:?}");
+    assert_eq!(marks(&mut observer), 0);
+    let dropped = conn.prioritize(&prioritizer, async |_| {
+        assert_eq!(marks(&mut observer), 1);
+        std::future::pending::<Result<(), Error>>().await
+    });
+    let limit = Duration::from_millis(200);
+    assert!(tokio::time::timeout(limit, dropped).await.is_err());
+    let unmarked = "the mark goes with the dropped run";
+    crate::async_contract::eventually(unmarked, || marks(&mut observer) == 0).await;
+    // The next one finds a session that marks but once.
+    conn.prioritize(&prioritizer, async |_| {
+        assert_eq!(marks(&mut observer), 1);
+        Ok::<_, Error>(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(marks(&mut observer), 0);
+}

@@ -71,11 +71,7 @@ fn applied(db: &Database) -> i64 {
 }
 
 fn advisory_locks(db: &Database) -> i64 {
-    count(
-        &mut db.connect(),
-        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
-         WHERE locktype = 'advisory' AND d.datname = current_database()",
-    )
+    crate::support::advisory_locks(&mut db.connect())
 }
 
 fn run(db: &Database, migrations: &Migrations, prioritizer: Prioritizer<String>) -> HarnessReport {
@@ -789,5 +785,35 @@ fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
             (first.join().unwrap(), second.join().unwrap()),
             (Ok(1), Ok(0))
         );
+    });
+}
+
+#[test]
+fn tenants_that_migrate_a_shared_table_at_the_same_time_take_turns() {
+    let db = Database::new();
+    db.running("CREATE SCHEMA ta; CREATE SCHEMA tb; CREATE TABLE public.shared (id int)");
+    let migrations = Migrations::new(
+        &db,
+        &["ALTER TABLE public.shared ADD COLUMN IF NOT EXISTS c int; SELECT pg_sleep(0.5)"],
+    );
+    let together = Barrier::new(2);
+    thread::scope(|scope| {
+        let migrate = |tenant: &str| {
+            let mut conn = db.running(&format!("SET search_path = {tenant}, public"));
+            let mut harness = PrioritizedHarness::new(&mut conn, at_once(&db));
+            together.wait();
+            let ran = harness.run_pending_migrations(migrations.source());
+            ran.map(drop).map_err(|error| error.to_string())?;
+            Ok::<_, String>(harness.report())
+        };
+        let tenants = ["ta", "tb"].map(|tenant| scope.spawn(move || migrate(tenant)));
+        let mut blocked = 0;
+        for tenant in tenants {
+            let report = tenant.join().unwrap().expect("it is let live");
+            let migration = &report.migrations[0];
+            assert_eq!((migration.attempts, migration.victims().count()), (1, 0));
+            blocked += migration.blockers.len();
+        }
+        assert!(blocked > 0, "one was in the way of the other");
     });
 }

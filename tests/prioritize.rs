@@ -407,6 +407,7 @@ fn a_watcher_that_is_killed_comes_back() {
         let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                     WHERE application_name = 'the watcher' AND datname = current_database()";
         assert_eq!(count(&mut observer, kill), 1);
+        wait_until("the next watcher marks us", || marks(&mut observer) == 1);
         let _holder = idle_holder(&db);
         alter(conn)
     })
@@ -1009,4 +1010,117 @@ fn a_session_that_commits_at_the_last_moment_and_waits_for_its_standby_is_spared
     assert_eq!(prioritizer.report().victims().count(), 0);
     require_standby(&mut admin, "");
     commit.join().unwrap().unwrap();
+}
+
+#[test]
+fn prioritized_sessions_take_turns_and_spare_each_other() {
+    let db = Database::new();
+    let take_turns = || {
+        let mut conn = db.connect();
+        let prioritizer = at_once(&db);
+        let rounds = || {
+            conn.prioritize(&prioritizer, |conn| {
+                conn.batch_execute("BEGIN; LOCK TABLE users; SELECT pg_sleep(0.05); COMMIT")
+            })?;
+            QueryResult::Ok(prioritizer.report())
+        };
+        let reports = std::iter::repeat_with(rounds).take(20);
+        reports.collect::<QueryResult<Vec<_>>>().expect("it lives")
+    };
+    thread::scope(|scope| {
+        let sessions = [scope.spawn(take_turns), scope.spawn(take_turns)];
+        let reports = sessions.map(|session| session.join().unwrap()).concat();
+        let blockers: Vec<_> = reports.iter().flat_map(|it| &it.blockers).collect();
+        assert!(!blockers.is_empty(), "they were in the way of each other");
+        for blocker in blockers {
+            assert!(!blocker.is_victim(), "{blocker}");
+        }
+    });
+}
+
+#[test]
+fn a_role_without_any_privilege_knows_another_prioritized_session() {
+    let db = Database::new();
+    let (mut conn, mut other) = (db.connect(), db.connect());
+    let hardly_sees = Prioritizer::new(db.role_url())
+        .interval(TICK)
+        .grace(Duration::ZERO)
+        .lock_timeout(Duration::from_millis(500));
+    // The database of the other's watcher means nothing.
+    let elsewhere = Prioritizer::new(server().url());
+    other
+        .prioritize(&elsewhere, |other| {
+            other.batch_execute("BEGIN; LOCK TABLE users")?;
+            assert!(conn.prioritize(&hardly_sees, alter).is_err());
+            other.batch_execute("COMMIT")
+        })
+        .unwrap();
+    let report = hardly_sees.report();
+    let [blocker] = &report.blockers[..] else {
+        panic!("{report}")
+    };
+    assert_eq!(blocker.protection, Some(Protection::Prioritized));
+    assert!(blocker.signals.is_empty(), "{report}");
+    let line = blocker.to_string();
+    assert!(line.contains("another prioritized session"), "{line}");
+}
+
+#[test]
+fn a_session_is_marked_while_it_is_prioritized_and_no_longer() {
+    use diesel::r2d2::{ConnectionManager, Pool};
+    let db = Database::new();
+    let (mut conn, mut observer) = (db.connect(), db.connect());
+    let pool = Pool::builder()
+        .max_size(1)
+        .build(ConnectionManager::<PgConnection>::new(&db.url))
+        .unwrap();
+    let prioritizer = Prioritizer::new(pool.clone()).interval(TICK);
+    conn.prioritize(&prioritizer, |_| {
+        assert_eq!(marks(&mut observer), 1);
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    assert_eq!(marks(&mut observer), 0);
+    let failed = conn.prioritize(&prioritizer, |_| Err::<(), _>(Error::NotHeld(1.into())));
+    assert!(failed.is_err() && marks(&mut observer) == 0);
+    let panics = || conn.prioritize(&prioritizer, |_| -> Result<(), Error> { panic!("in it") });
+    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    assert_eq!(marks(&mut observer), 0);
+    let unlogged = conn.prioritize(&prioritizer.audit(true), |_| Ok::<_, Error>(()));
+    assert!(matches!(unlogged, Err(Error::NoSignalLog)));
+    assert_eq!(marks(&mut observer), 0);
+    let watcher = pid(&mut pool.get().unwrap());
+    assert!(is_alive(&mut observer, watcher));
+}
+
+#[test]
+fn a_watcher_whose_look_is_cancelled_does_not_leave_its_mark_in_a_pool() {
+    use diesel::r2d2::{ConnectionManager, Pool};
+    let db = Database::new();
+    let (mut conn, mut observer) = (db.connect(), db.connect());
+    let pool = Pool::builder()
+        .max_size(1)
+        .build(ConnectionManager::<PgConnection>::new(&db.url))
+        .unwrap();
+    let watcher = pid(&mut pool.get().unwrap());
+    let (tells, told) = std::sync::mpsc::channel();
+    let prioritizer = Prioritizer::new(pool.clone())
+        .interval(Duration::from_millis(1))
+        .on_event(move |event| {
+            if let PrioritizerEvent::WatcherFailed(_) = event {
+                let _ = tells.send(());
+            }
+        });
+    conn.prioritize(&prioritizer, |_| {
+        let cancel = format!("SELECT count(*) FROM (SELECT pg_cancel_backend({watcher})) AS sent");
+        wait_until("a look is cancelled", || {
+            count(&mut observer, &cancel);
+            told.try_recv().is_ok()
+        });
+        wait_until("the next session marks us", || marks(&mut observer) == 1);
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    assert_eq!(marks(&mut observer), 0);
+    assert!(!is_alive(&mut observer, watcher), "it had the mark");
 }

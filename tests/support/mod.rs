@@ -152,13 +152,24 @@ pub fn is_blocked(observer: &mut PgConnection, pid: i32) -> bool {
     count(observer, &waiting) > 0
 }
 
-/// How many advisory locks sessions of this database hold or wait for.
+/// The advisory locks that sessions of this database hold or wait for.
+const ADVISORY_LOCKS: &str = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+     WHERE locktype = 'advisory' AND d.datname = current_database()";
+
+/// The first half of the key by which watchers mark prioritized sessions.
+const MARK_CLASS: u32 = 3_624_561_888;
+
+/// How many advisory locks sessions of this database hold or wait for; not counting the marks
+/// of prioritized sessions, which are the watchers' business and come and go with them.
 pub fn advisory_locks(conn: &mut PgConnection) -> i64 {
-    count(
-        conn,
-        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
-         WHERE locktype = 'advisory' AND d.datname = current_database()",
-    )
+    let others = format!("{ADVISORY_LOCKS} AND (classid, objsubid) <> ({MARK_CLASS}, 2)");
+    count(conn, &others)
+}
+
+/// How many marks of prioritized sessions the watchers in this database hold.
+pub fn marks(conn: &mut PgConnection) -> i64 {
+    let marks = format!("{ADVISORY_LOCKS} AND (classid, objsubid) = ({MARK_CLASS}, 2)");
+    count(conn, &marks)
 }
 
 /// Runs a query that gives one number.
