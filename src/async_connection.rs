@@ -116,7 +116,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     ///
     /// # Cancel safety
     ///
-    /// The watcher goes with the future. A signal that was sent already may still
+    /// The watcher goes with the future, and its session ends; a pool replaces it. A signal that was sent already may still
     /// arrive, if its addressee is in the way then; the report is lost. For the
     /// connection holds what holds for `f`, and for
     /// [`with_lock_timeout`](Self::with_lock_timeout) if the prioritizer has one.

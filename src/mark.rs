@@ -19,7 +19,8 @@ const CLASS: i32 = -670_405_408;
 pub(crate) const IS_MARK: &str = "(l.locktype = 'advisory' AND l.classid = 3624561888::pg_catalog.oid \
     AND l.objsubid = 2 AND l.granted)";
 
-/// Marks the session `pid`, which never waits: `false` if somebody has the key for itself alone.
+/// Marks the session `pid`, which never waits: `false` if another session holds
+/// the key exclusively.
 pub(crate) fn walk_mark<'b>(pid: &'b i32, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
     walk_call("pg_catalog.pg_try_advisory_lock_shared(", pid, out)
 }

@@ -51,7 +51,7 @@ impl Present {
 }
 
 impl Presence {
-    /// Notes who is in the way at a look, and how; those found for the first time.
+    /// Notes the sessions in the way at a look; returns those found for the first time.
     pub(crate) fn note<'r>(&mut self, targets: impl Iterator<Item = &'r Target>) -> Vec<Blocker> {
         for present in &mut self.present {
             present.seen = false;

@@ -7,7 +7,7 @@ use crate::{Policy, PrioritizerEvent, PrioritizerReport};
 /// Moves sessions out of the way of the code that it [prioritizes][run].
 ///
 /// While that code runs, a watcher on a connection of its own looks whether it
-/// waits for a lock, of whatever kind. Who has been in the way of one wait for the
+/// waits for a lock, of whatever kind. A session that has been in the way of one wait for the
 /// [grace period](Self::grace) is [terminated, or what the policy says](Policy).
 /// The watcher has stopped before the run returns.
 ///

@@ -2,7 +2,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::fmt::backquoted;
-use crate::{PgActivity, PgLock, Signal, SignalOutcome};
 use crate::{PgActivity, PgLock, Protection, Signal, SignalOutcome};
 
 /// What a prioritized run found in its way and did about it.
@@ -10,8 +9,8 @@ use crate::{PgActivity, PgLock, Protection, Signal, SignalOutcome};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PrioritizerReport {
-    /// Who was in the way, in the order they were found: an entry per session, however often
-    /// it was.
+    /// The sessions in the way, in the order they were found: an entry per session, however
+    /// often it blocked.
     pub blockers: Vec<Blocker>,
     /// What went wrong with the watcher, once in a row; none of it fails the run.
     pub errors: Vec<String>,
@@ -39,7 +38,10 @@ pub struct Blocker {
     pub lock: PgLock,
     /// How long it was in the way, as the watcher saw it: its longest block in the report,
     /// the present one in an event.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::fmt::seconds::of_std"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::fmt::seconds::of_std")
+    )]
     pub blocked_for: Duration,
     /// Whether it is spared whatever the policy says: whether there is a `protection`.
     pub protected: bool,
@@ -125,7 +127,7 @@ impl fmt::Display for PrioritizerReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PrioritizerEvent {
-    /// Somebody was found in the way, for the first time in this run.
+    /// A session was found in the way, for the first time in this run.
     Blocked(Blocker),
     /// Somebody was sent a signal, or was to be sent one.
     #[non_exhaustive]

@@ -34,7 +34,7 @@ impl Protection {
             Some("walsender") => Some(Self::Walsender),
             Some("autovacuum worker") if !is_ordinary_vacuum(query) => Some(Self::Wraparound),
             Some(_) => waits_for_standby(activity).then_some(Self::SynchronousStandby),
-            // One that this role may not look at: only a session has a user.
+            // This role lacks the privilege to see what it is. Only a session has a user.
             None if activity.user.is_none() => Some(Self::UnknownProcess),
             None => has_standby.then_some(Self::MaybeSynchronousStandby),
         }

@@ -213,13 +213,13 @@ mod tests {
 
     use super::*;
     use crate::driver::Driver;
-    use crate::sync_driver::{SyncDriver, ready};
-    use crate::watch_statement::{BlockingPids, Identify};
     use crate::driver::Driver;
-    use crate::sync_driver::{SyncDriver, ready};
     use crate::mark::Unmark;
+    use crate::sync_driver::{SyncDriver, ready};
+    use crate::sync_driver::{SyncDriver, ready};
     use crate::wait_chain::WaitChain;
     use crate::watch_statement::{BlockingPids, CheckWatcher, Identify, Process, Processes};
+    use crate::watch_statement::{BlockingPids, Identify};
 
     /// What came of a signal to the session of `pid`, if it began at `backend_start`.
     fn send(

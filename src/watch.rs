@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use diesel::prelude::*;
 use diesel::query_builder::Query;
 
-use crate::blocking;
 use crate::block::Block;
+use crate::blocking;
 use crate::driver::{ColumnsOf, Driver};
 use crate::mark::Unmark;
 use crate::policy::Decision;

@@ -109,7 +109,7 @@ pub(crate) const AWAITED: &str = "pg_catalog.format('%s %s %s %s %s %s %s %s %s 
 /// When the wait for the lock `l` began; NULL on PostgreSQL 13.
 pub(crate) const WAIT_START: &str = optional!("l", "waitstart", "timestamptz");
 
-/// Who waits, and for whom: a row for each process that holds or awaits a lock, with the
+/// Reads the locks of the server: a row for each process that holds or awaits one, with the
 /// session that it works for, which alone others wait for.
 ///
 /// Not from `pg_stat_activity`, which shows a role without `pg_read_all_stats`
@@ -123,7 +123,7 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     /// Its own, unless it works for a parallel query.
     pub(crate) session: i32,
-    /// Nobody, unless it waits.
+    /// Empty unless it waits.
     pub(crate) blockers: Vec<i32>,
     /// What it waits for; see [`AWAITED`].
     pub(crate) awaited: Option<String>,

@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
-use crate::sync_driver::{SyncDriver, ready};
-use diesel::Connection;
-use diesel::connection::LoadConnection;
-use diesel::pg::Pg;
 use crate::driver::Driver;
 use crate::sync_driver::{SyncDriver, ready};
 use crate::trace;
 use crate::watch::Watch;
 use crate::watch_statement::Us;
 use crate::{Error, Prioritizer, PrioritizerReport, Result, WatcherSource};
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
 
 /// Runs `f` while a watcher moves out of the way whoever blocks `us`.
 ///

@@ -12,6 +12,10 @@ use crate::{Error, Result};
 /// connection to spare, and should give up connecting after a while: a run that is
 /// over waits for the attempt. The role needs to be the blockers' own, or to be a member of
 /// `pg_signal_backend`; with `pg_read_all_stats` too the report says more.
+///
+/// The session marks the run with an advisory lock and gives it back at the end. Where that is
+/// not certain, since a statement of the watcher failed or an async run was dropped, the
+/// session is ended; a pool replaces it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no source of sync watcher connections",
     note = "a source is a database URL (feature `postgres`), an r2d2 pool (feature `r2d2`), or a closure that returns `ConnectionResult<C>`"
