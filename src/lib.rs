@@ -168,6 +168,8 @@ mod table_statement;
 mod text_enum;
 mod timeout;
 mod trace;
+#[cfg(feature = "migrations")]
+mod uncached;
 mod wait_chain;
 mod wait_diagram;
 mod wait_edges;

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::migration_run::Settings;
 use crate::{Blocker, LockedRelation, PrioritizerEvent, TableLockMode};
 
 /// What a [`PrioritizedHarness`](crate::PrioritizedHarness) did.
@@ -16,6 +17,16 @@ pub struct HarnessReport {
         serde(serialize_with = "crate::fmt::seconds::of_std")
     )]
     pub waited_for_runners: Duration,
+    /// What went wrong beside the migrations, and was no reason for one to fail: locks that
+    /// could not be read, a migration lock that a migration released.
+    pub warnings: Vec<String>,
+}
+
+impl HarnessReport {
+    pub(crate) fn warn(&mut self, settings: &Settings, warning: String) {
+        settings.tell(&MigrationEvent::Warning(warning.clone()));
+        self.warnings.push(warning);
+    }
 }
 
 /// What became of one migration.
@@ -123,6 +134,8 @@ pub enum MigrationEvent {
         /// What failed.
         error: String,
     },
+    /// Something went wrong beside the migrations, and is no reason for one to fail.
+    Warning(String),
     /// A migration is done, or has failed for good.
     Finished(MigrationReport),
 }

@@ -1,16 +1,12 @@
 //! Runs migrations one by one, under the runners' lock.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use diesel::connection::{BoxableConnection, LoadConnection};
-use diesel::migration::{
-    Migration, MigrationMetadata, MigrationName, MigrationSource, MigrationVersion, Result,
-};
+use diesel::connection::LoadConnection;
+use diesel::migration::{Migration, MigrationSource, MigrationVersion, Result};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
@@ -20,10 +16,22 @@ use crate::fmt::with_sources;
 use crate::statement::BackendPid;
 use crate::sync_driver::{SyncDriver, ready};
 use crate::tables::pg_locks;
+use crate::advisory_flow as flow;
+use crate::advisory_hold::may_hold;
+use crate::advisory_statement::AdvisoryTarget;
+use crate::driver::{ColumnsOf, Driver};
+use crate::sync_driver::ready;
+use crate::lock_timeout;
+use crate::runners_lock::{HistoryPlace, RecordMigration};
+use crate::scope::or_undo;
+use crate::timeout::Wait;
+use crate::uncached::uncached;
 use crate::want_of_lock::is_want_of_lock;
+use crate::watch_statement::Us;
+use crate::watcher::watch_over;
 use crate::{
-    Backoff, MIGRATIONS, MigrationEvent, MigrationReport, PgLock, PgLockConnection, Prioritizer,
-    RelationKind, TakenLock, WatcherSource,
+    Backoff, Error, HarnessReport, MIGRATIONS, MigrationEvent, MigrationReport, PgLock,
+    Prioritizer, RelationKind, TakenLock, WatcherSource,
 };
 
 /// How long a statement of a migration waits for a lock, unless said.
@@ -66,9 +74,17 @@ pub(crate) struct MigrationRun<'r, C, S> {
     pub(crate) conn: &'r mut C,
     pub(crate) prioritizer: &'r Prioritizer<S>,
     pub(crate) settings: &'r Settings,
-    pub(crate) reports: &'r mut Vec<MigrationReport>,
+    pub(crate) report: &'r mut HarnessReport,
+    /// The migration lock, which this session holds.
+    pub(crate) lock: AdvisoryTarget,
+    /// The history, once it was found: a migration may lead the `search_path` to another.
+    pub(crate) history: &'r mut Option<HistoryPlace>,
+    /// The versions in the history, the last one first.
+    applied: Vec<MigrationVersion<'static>>,
     /// What is in the history and means nothing to this run.
-    pub(crate) left_out: Vec<MigrationVersion<'static>>,
+    left_out: Vec<MigrationVersion<'static>>,
+    /// Whether a migration has run under the lock, which it may have released.
+    has_run: bool,
 }
 
 /// Which way.
@@ -98,17 +114,58 @@ where
     }
 
     fn applied_migrations(&mut self) -> Result<Vec<MigrationVersion<'static>>> {
-        let mut applied = self.conn.applied_migrations()?;
-        applied.retain(|version| !self.left_out.contains(version));
-        Ok(applied)
+        let applied = self.applied.iter();
+        let applied = applied.filter(|version| !self.left_out.contains(version));
+        Ok(applied.map(MigrationVersion::as_owned).collect())
     }
 }
 
-impl<C, S> MigrationRun<'_, C, S>
+impl<'r, C, S> MigrationRun<'r, C, S>
 where
     C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg> + 'static,
     S: WatcherSource,
 {
+    /// Begins a run under the migration lock, and reads once which migrations are applied.
+    pub(crate) fn begin(
+        conn: &'r mut C,
+        lock: AdvisoryTarget,
+        prioritizer: &'r Prioritizer<S>,
+        settings: &'r Settings,
+        report: &'r mut HarnessReport,
+        history: &'r mut Option<HistoryPlace>,
+    ) -> Result<Self> {
+        let mut run = Self {
+            conn,
+            prioritizer,
+            settings,
+            report,
+            lock,
+            history,
+            applied: Vec::new(),
+            left_out: Vec::new(),
+            has_run: false,
+        };
+        run.read_history()?;
+        Ok(run)
+    }
+
+    fn read_history(&mut self) -> Result<()> {
+        let place = HistoryPlace::find(self.conn, self.history.as_ref())?;
+        self.applied = match place.read(self.conn)? {
+            Some(applied) => applied,
+            None => return self.make_history(),
+        };
+        *self.history = Some(place);
+        Ok(())
+    }
+
+    /// Lets Diesel make the table, where and as it does.
+    fn make_history(&mut self) -> Result<()> {
+        self.applied = self.conn.applied_migrations()?;
+        *self.history = Some(HistoryPlace::find(self.conn, None)?);
+        Ok(())
+    }
+
     /// Leaves the crate's own migrations in peace, unless they are what is to be reverted:
     /// Diesel reverts a source only if that has all that was ever applied.
     pub(crate) fn leave_out_own(&mut self, source: &impl MigrationSource<Pg>) -> Result<()> {
@@ -118,17 +175,67 @@ where
         Ok(())
     }
 
+    /// Whether the migration is applied, or reverted, already: another runner may have been
+    /// faster, if the caller looked before the lock was held.
+    fn is_done(&self, version: &MigrationVersion<'static>, direction: Direction) -> bool {
+        self.applied.contains(version) == (direction == Direction::Up)
+    }
+
     fn migrate(
         &mut self,
         migration: &dyn Migration<Pg>,
         direction: Direction,
     ) -> Result<MigrationVersion<'static>> {
         let version = migration.name().version().as_owned();
-        // Another runner may have been faster, if the caller looked before the lock was held.
-        let is_applied = self.conn.applied_migrations()?.contains(&version);
-        if is_applied == (direction == Direction::Up) {
+        if self.is_done(&version, direction) {
             return Ok(version);
         }
+        self.keep_migration_lock()?;
+        if self.is_done(&version, direction) {
+            return Ok(version);
+        }
+        self.has_run = true;
+        self.run_and_report(migration, direction)?;
+        self.note(&version, direction);
+        Ok(version)
+    }
+
+    /// Takes the migration lock again if a migration has released it, as `DISCARD ALL` and
+    /// `pg_advisory_unlock_all` do.
+    fn keep_migration_lock(&mut self) -> Result<()> {
+        if !self.has_run || ready(may_hold(&mut uncached(self.conn), self.lock)) {
+            return Ok(());
+        }
+        let acquired = ready(flow::acquire(&mut uncached(self.conn), self.lock, Wait::No));
+        acquired.map_err(|error| self.lost_lock(error))?;
+        self.warn("a migration released the migration lock; it was acquired again".to_owned());
+        // Another instance may have come and gone in between.
+        self.read_history()
+    }
+
+    fn lost_lock(&self, mut error: Error) -> Error {
+        if let Error::NotAcquired { lock, .. } = &mut error {
+            *lock = format!("the migration lock, which a migration released ({lock}),");
+        }
+        error
+    }
+
+    fn note(&mut self, version: &MigrationVersion<'static>, direction: Direction) {
+        match direction {
+            Direction::Up => self.applied.insert(0, version.as_owned()),
+            Direction::Down => self.applied.retain(|it| it != version),
+        }
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.report.warn(self.settings, warning);
+    }
+
+    fn run_and_report(
+        &mut self,
+        migration: &dyn Migration<Pg>,
+        direction: Direction,
+    ) -> Result<()> {
         let started = Instant::now();
         let mut report = report_of(migration, direction);
         let result = self.try_repeatedly(migration, direction, &mut report);
@@ -136,8 +243,8 @@ where
         report.duration = started.elapsed();
         self.settings
             .tell(&MigrationEvent::Finished(report.clone()));
-        self.reports.push(report);
-        result.map(|()| version)
+        self.report.migrations.push(report);
+        result
     }
 
     fn try_repeatedly(
@@ -188,27 +295,28 @@ where
             attempt: report.attempts,
         });
         let prioritizer = self.prioritizer();
-        let in_transaction = migration.metadata().run_in_transaction();
-        let lock_timeout = self.lock_timeout();
-        let result = self
-            .conn
-            .prioritize(&prioritizer, |conn| match in_transaction {
-                true => conn.with_lock_timeout(lock_timeout, |conn| {
-                    let migration = LockWitness::<C>::new(migration);
-                    apply(conn, &migration, direction)?;
-                    Ok(migration.locks.into_inner())
-                }),
-                // Not even the session's own: a cancelled index stays behind, invalid.
-                false => conn.with_lock_timeout(None, |conn| {
-                    apply(conn, migration, direction).map(|()| Vec::new())
-                }),
-            });
+        let lock_timeout = match migration.metadata().run_in_transaction() {
+            true => self.lock_timeout(),
+            // Not even the session's own: a cancelled index stays behind, invalid.
+            false => None,
+        };
+        let history = self.history.clone();
+        let (result, restored) = with_lock_timeout(self.conn, lock_timeout, |conn| {
+            let us = ready(Us::identify(&mut uncached(conn)))?;
+            watch_over(&prioritizer, us, || {
+                apply(conn, migration, direction, history.as_ref())
+            })?
+        });
         let watched = prioritizer.report();
         self.prioritizer.set_report(watched.clone());
         report.waited += watched.waited;
         report.blockers.extend(watched.blockers);
         report.watcher_errors.extend(watched.errors);
-        report.locks = result?;
+        let seen = result?;
+        report.locks = seen.locks;
+        for warning in [seen.failure, restored?].into_iter().flatten() {
+            self.warn(format!("{}: {warning}", report.name));
+        }
         Ok(())
     }
 
@@ -255,73 +363,141 @@ fn report_of(migration: &dyn Migration<Pg>, direction: Direction) -> MigrationRe
     }
 }
 
-fn apply(
-    conn: &mut impl MigrationHarness<Pg>,
-    migration: &dyn Migration<Pg>,
-    direction: Direction,
-) -> Result<()> {
-    match direction {
-        Direction::Up => conn.run_migration(migration).map(drop),
-        Direction::Down => conn.revert_migration(migration).map(drop),
-    }
-}
-
-/// A migration that looks at its locks before they go, in the transaction that Diesel
-/// runs it in. One around that would not do: a migration may set its isolation level.
-struct LockWitness<'m, C> {
-    migration: &'m dyn Migration<Pg>,
-    locks: RefCell<Vec<TakenLock>>,
-    connection: PhantomData<fn(C)>,
-}
-
-impl<'m, C> LockWitness<'m, C>
-where
-    C: Connection<Backend = Pg> + LoadConnection + 'static,
-{
-    fn new(migration: &'m dyn Migration<Pg>) -> Self {
-        Self {
-            migration,
-            locks: RefCell::default(),
-            connection: PhantomData,
-        }
-    }
-
-    fn look(&self, conn: &mut dyn BoxableConnection<Pg>) -> Result<()> {
-        if let Some(conn) = conn.downcast_mut::<C>() {
-            *self.locks.borrow_mut() = taken_locks(conn)?;
-        }
-        Ok(())
-    }
-}
-
-impl<C> Migration<Pg> for LockWitness<'_, C>
-where
-    C: Connection<Backend = Pg> + LoadConnection + 'static,
-{
-    fn run(&self, conn: &mut dyn BoxableConnection<Pg>) -> Result<()> {
-        self.migration.run(conn)?;
-        self.look(conn)
-    }
-
-    fn revert(&self, conn: &mut dyn BoxableConnection<Pg>) -> Result<()> {
-        self.migration.revert(conn)?;
-        self.look(conn)
-    }
-
-    fn metadata(&self) -> &dyn MigrationMetadata {
-        self.migration.metadata()
-    }
-
-    fn name(&self) -> &dyn MigrationName {
-        self.migration.name()
-    }
-}
-
-fn taken_locks<C>(conn: &mut C) -> Result<Vec<TakenLock>>
+/// Runs `f` under the timeout; with its result comes what went wrong with restoring the
+/// timeout before, for that does not undo what `f` did.
+fn with_lock_timeout<C, T>(
+    conn: &mut C,
+    timeout: Option<Duration>,
+    f: impl FnOnce(&mut C) -> Result<T>,
+) -> (Result<T>, crate::Result<Option<String>>)
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let mut driver = SyncDriver(conn);
+    let previous = match ready(lock_timeout::set(&mut uncached(conn), timeout)) {
+        Ok(previous) => previous,
+        Err(error) => return (Err(error.into()), Ok(None)),
+    };
+    let (result, previous) = or_undo(conn, previous, f, |conn, previous| {
+        let _ = ready(lock_timeout::abandon(&mut uncached(conn), previous));
+    });
+    let restored = match ready(lock_timeout::restore(&mut uncached(conn), previous)) {
+        Ok(()) => Ok(None),
+        // Behind a pooler nothing that the harness promises holds.
+        Err(error @ Error::SessionChanged { .. }) => Err(error),
+        Err(error) => Ok(Some(format!(
+            "`lock_timeout` could not be restored, and the session was ended: {}",
+            with_sources(&error)
+        ))),
+    };
+    (result, restored)
+}
+
+/// Runs a migration and records that, as Diesel's own harness does.
+fn apply<C>(
+    conn: &mut C,
+    migration: &dyn Migration<Pg>,
+    direction: Direction,
+    history: Option<&HistoryPlace>,
+) -> Result<Seen>
+where
+    C: Connection<Backend = Pg> + LoadConnection + 'static,
+{
+    let apply = |conn: &mut C| -> Result<Seen> {
+        match direction {
+            Direction::Up => migration.run(conn)?,
+            Direction::Down => migration.revert(conn)?,
+        }
+        let seen = Seen::after_migration(conn, history);
+        ready(uncached(conn).execute(RecordMigration {
+            schema: seen.history.clone(),
+            version: migration.name().version().to_string(),
+            reverted: direction == Direction::Down,
+        }))?;
+        Ok(seen)
+    };
+    match migration.metadata().run_in_transaction() {
+        true => conn.transaction(apply),
+        false => apply(conn),
+    }
+}
+
+/// What there is to see when a migration has run, before its transaction ends.
+#[derive(Default)]
+struct Seen {
+    locks: Vec<TakenLock>,
+    /// The schema of the history.
+    history: Option<String>,
+    /// Why there is nothing to see.
+    failure: Option<String>,
+}
+
+/// Apart from what the migration may have set, and from its transaction, which
+/// a failure in here must not abort.
+const BEGIN_LOOK: &str = "SAVEPOINT diesel_pglock; SET LOCAL statement_timeout = 0; \
+    SET LOCAL client_encoding = 'UTF8'";
+const END_LOOK: &str = "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock";
+
+impl Seen {
+    /// Looks; a failure to see something decides nothing.
+    fn after_migration<C>(conn: &mut C, history: Option<&HistoryPlace>) -> Self
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        Self::look(conn, history).unwrap_or_else(|error| {
+            let error = with_sources(&error);
+            let failure = Some(format!("its locks could not be read: {error}"));
+            Self {
+                failure,
+                ..Self::default()
+            }
+        })
+    }
+
+    fn look<C>(conn: &mut C, history: Option<&HistoryPlace>) -> crate::Result<Self>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        // After a migration outside a transaction, or one that has ended its own.
+        if uncached(conn).depth()? == 0 {
+            let history = history_now(conn, history)?;
+            return Ok(Self {
+                history,
+                ..Self::default()
+            });
+        }
+        conn.batch_execute(BEGIN_LOOK)?;
+        let seen = Self::look_in_savepoint(conn, history);
+        conn.batch_execute(END_LOOK)?;
+        seen
+    }
+
+    fn look_in_savepoint<C>(conn: &mut C, history: Option<&HistoryPlace>) -> crate::Result<Self>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        Ok(Self {
+            locks: taken_locks(conn)?,
+            history: history_now(conn, history)?,
+            failure: None,
+        })
+    }
+}
+
+fn history_now<C>(conn: &mut C, history: Option<&HistoryPlace>) -> crate::Result<Option<String>>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let now = history.map(|history| history.now(conn)).transpose()?;
+    Ok(now
+        .flatten()
+        .and_then(|now| now.schema().map(str::to_owned)))
+}
+
+fn taken_locks<C>(conn: &mut C) -> crate::Result<Vec<TakenLock>>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let mut driver = uncached(conn);
     let us = ready(driver.ask(BackendPid))?;
     let query = PgLock::query().filter(pg_locks::pid.eq(us));
     let locks = ready(driver.load::<_, ColumnsOf<PgLock>, PgLock>(query))?;

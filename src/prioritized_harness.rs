@@ -10,16 +10,21 @@ use diesel::pg::Pg;
 use diesel_migrations::MigrationHarness;
 
 use crate::advisory_flow as flow;
+use crate::advisory_hold::AdvisoryHold;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::backoff::fraction;
 use crate::driver::Driver;
 use crate::migration_run::{MigrationRun, Settings};
 use crate::runners_lock::History;
 use crate::sync_driver::{SyncDriver, ready};
+use crate::sync_driver::{SyncDriver, ready};
+use crate::fmt::with_sources;
+use crate::runners_lock::HistoryPlace;
+use crate::scope::or_undo;
 use crate::timeout::Wait;
+use crate::uncached::uncached;
 use crate::{
-    AdvisoryGuard, AdvisoryKey, Backoff, Error, HarnessReport, MigrationEvent, PgLockConnection,
-    Prioritizer, WatcherSource,
+    AdvisoryKey, Backoff, Error, HarnessReport, MigrationEvent, Prioritizer, WatcherSource,
 };
 
 /// How often a runner asks whether another one has finished, on average.
@@ -34,6 +39,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// * Each migration is [prioritized](Prioritizer): who is in its way is moved.
 /// * Each runs under a `lock_timeout` and is tried again when it failed for want of a
 ///   lock, so that it does not hold up the application's queries behind itself.
+///
+/// What Diesel's own harness applies it applies, with the same history: the one that was found
+/// first, even if a migration changes the `search_path`, the role or other things of the session.
 ///
 /// A migration with `run_in_transaction = false` is prioritized too, but has no
 /// `lock_timeout` and is tried once: a `CREATE INDEX CONCURRENTLY` that is cancelled
@@ -62,6 +70,8 @@ pub struct PrioritizedHarness<'c, C, S> {
     lock_key: Option<AdvisoryKey>,
     patience: Option<Duration>,
     report: HarnessReport,
+    /// The history, once it was found.
+    history: Option<HistoryPlace>,
 }
 
 impl<'c, C, S> PrioritizedHarness<'c, C, S> {
@@ -74,6 +84,7 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
             lock_key: None,
             patience: None,
             report: HarnessReport::default(),
+            history: None,
         }
     }
 
@@ -148,22 +159,43 @@ where
     /// Does something while no other runner does.
     fn alone<T>(&mut self, f: impl FnOnce(&mut MigrationRun<'_, C, S>) -> Result<T>) -> Result<T> {
         SyncDriver(self.conn).refuse_transaction()?;
-        let key = match self.lock_key {
-            Some(key) => key,
-            None => ready(SyncDriver(self.conn).ask(History))?.key(),
-        };
+        let lock = AdvisoryTarget::new(self.key()?);
         let started = Instant::now();
-        let mut guard = take_turn(self.conn, key, self.patience, &self.settings)?;
+        let hold = take_turn(self.conn, lock, self.patience, &self.settings)?;
         self.report.waited_for_runners += started.elapsed();
-        let result = f(&mut MigrationRun {
-            conn: &mut guard,
-            prioritizer: &self.prioritizer,
-            settings: &self.settings,
-            reports: &mut self.report.migrations,
-            left_out: Vec::new(),
+        let begin_and_run = |conn: &mut C| {
+            let (report, history) = (&mut self.report, &mut self.history);
+            let (prioritizer, settings) = (&self.prioritizer, &self.settings);
+            let run = MigrationRun::begin(conn, lock, prioritizer, settings, report, history);
+            f(&mut run?)
+        };
+        let (result, hold) = or_undo(self.conn, hold, begin_and_run, |conn, hold| {
+            let _ = ready(hold.abandon(&mut uncached(conn)));
         });
-        let released = guard.release();
+        let released = self.release(hold);
         result.and_then(|value| Ok(released.map(|()| value)?))
+    }
+
+    fn key(&mut self) -> crate::Result<AdvisoryKey> {
+        match self.lock_key {
+            Some(key) => Ok(key),
+            None => Ok(HistoryPlace::find(self.conn, self.history.as_ref())?.key()),
+        }
+    }
+
+    /// Releases the migration lock; that it is gone, or goes with its session, undoes no migration.
+    fn release(&mut self, hold: AdvisoryHold) -> crate::Result<()> {
+        let released = ready(hold.release(&mut uncached(self.conn)));
+        let warning = match released {
+            Ok(()) | Err(Error::SessionChanged { .. }) => return released,
+            Err(Error::NotHeld(_)) => "a migration released the migration lock".to_owned(),
+            Err(error) => format!(
+                "the migration lock could not be released, and the session was ended: {}",
+                with_sources(&error)
+            ),
+        };
+        self.report.warn(&self.settings, warning);
+        Ok(())
     }
 }
 
@@ -171,24 +203,24 @@ where
 ///
 /// A session that waits inside `pg_advisory_lock` holds a snapshot all the while, and
 /// a `CREATE INDEX CONCURRENTLY` of the runner before it would wait for that: a deadlock.
-fn take_turn<'c, C>(
-    conn: &'c mut C,
-    key: AdvisoryKey,
+fn take_turn<C>(
+    conn: &mut C,
+    lock: AdvisoryTarget,
     patience: Option<Duration>,
     settings: &Settings,
-) -> Result<AdvisoryGuard<'c, C>>
+) -> Result<AdvisoryHold>
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let (started, target) = (Instant::now(), AdvisoryTarget::new(key));
+    let started = Instant::now();
     let mut told = false;
     loop {
         let is_last = patience.is_some_and(|patience| started.elapsed() >= patience);
-        match ready(flow::try_acquire(&mut SyncDriver(conn), target, Wait::No))? {
-            Some(hold) => return Ok(AdvisoryGuard::new(conn, hold)),
+        match ready(flow::try_acquire(&mut uncached(conn), lock, Wait::No))? {
+            Some(hold) => return Ok(hold),
             // Asked once more, for the error that names the other runner.
             None if is_last => {
-                let mut refused = conn.advisory(key).nowait().acquire();
+                let mut refused = ready(flow::acquire(&mut uncached(conn), lock, Wait::No));
                 if let Err(Error::NotAcquired { waited, .. }) = &mut refused {
                     *waited = started.elapsed();
                 }
@@ -267,9 +299,13 @@ where
 
     fn applied_migrations(&mut self) -> Result<Vec<MigrationVersion<'static>>> {
         // Two runners that make the table of the history at once get in each other's way.
-        match ready(SyncDriver(self.conn).ask(History)) {
-            Ok(history) if history.exists() => self.conn.applied_migrations(),
-            _ => self.alone(|run| run.applied_migrations()),
+        let place = HistoryPlace::find(self.conn, self.history.as_ref())?;
+        match place.read(self.conn)? {
+            Some(applied) => {
+                self.history = Some(place);
+                Ok(applied)
+            }
+            None => self.alone(|run| run.applied_migrations()),
         }
     }
 }

@@ -62,6 +62,9 @@ pub(crate) fn migration(event: &crate::MigrationEvent) {
         crate::MigrationEvent::Retrying { name, after, error } => {
             tracing::warn!(%name, ?after, %error, "a migration failed for want of a lock; trying it again");
         }
+        crate::MigrationEvent::Warning(warning) => {
+            tracing::warn!(%warning, "something went wrong beside the migrations");
+        }
         crate::MigrationEvent::Finished(report) => {
             tracing::info!(name = %report.name, succeeded = report.succeeded, %report, "a migration has ended");
         }

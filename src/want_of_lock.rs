@@ -17,6 +17,9 @@ use crate::driver::Driver;
 use crate::fmt::with_sources;
 use crate::statement::{OUTCOME, TakeOutcome, command, push_do, query};
 use crate::sync_driver::{SyncDriver, ready};
+use crate::sync_driver::{SyncDriver, ready};
+use crate::statement::{BackendPid, OUTCOME, TakeOutcome, command, push_do, query};
+use crate::uncached::uncached;
 use crate::watch_statement::BlockingPids;
 use crate::{AdvisoryKey, PgLockConnection, Result, WatcherSource};
 
@@ -35,7 +38,7 @@ where
 {
     let error = with_sources(error);
     let says = |text: String| !text.is_empty() && error.contains(&text);
-    let deadlock_text = |conn: &mut C| match ready(SyncDriver(conn).ask(DeadlockTimeout))? {
+    let deadlock_text = |conn: &mut C| match ready(uncached(conn).ask(DeadlockTimeout))? {
         millis if took < Duration::from_millis(u64::from(millis.unsigned_abs())) => {
             Ok(String::new())
         }
@@ -46,7 +49,7 @@ where
 
 /// A lock of two sessions that nobody else asks for.
 fn key<C: PgLockConnection>(conn: &mut C, name: &str) -> Result<AdvisoryKey> {
-    let pid = conn.backend_pid()?;
+    let pid = ready(uncached(conn).ask(BackendPid))?;
     Ok(AdvisoryKey::named(&format!("diesel_pglock::{name}::{pid}")))
 }
 
@@ -134,7 +137,7 @@ fn wait_in_vain<C>(conn: &mut C, key: AdvisoryKey, millis: u32) -> Result<String
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let mut driver = SyncDriver(conn);
+    let mut driver = uncached(conn);
     ready(async {
         driver.execute(WaitInVain { key, millis }).await?;
         let (text, _) = driver.ask(TakeOutcome { local: false }).await?;

@@ -788,32 +788,255 @@ fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
     });
 }
 
-#[test]
-fn tenants_that_migrate_a_shared_table_at_the_same_time_take_turns() {
-    let db = Database::new();
-    db.running("CREATE SCHEMA ta; CREATE SCHEMA tb; CREATE TABLE public.shared (id int)");
-    let migrations = Migrations::new(
-        &db,
-        &["ALTER TABLE public.shared ADD COLUMN IF NOT EXISTS c int; SELECT pg_sleep(0.5)"],
-    );
-    let together = Barrier::new(2);
-    thread::scope(|scope| {
-        let migrate = |tenant: &str| {
-            let mut conn = db.running(&format!("SET search_path = {tenant}, public"));
-            let mut harness = PrioritizedHarness::new(&mut conn, at_once(&db));
-            together.wait();
-            let ran = harness.run_pending_migrations(migrations.source());
-            ran.map(drop).map_err(|error| error.to_string())?;
-            Ok::<_, String>(harness.report())
-        };
-        let tenants = ["ta", "tb"].map(|tenant| scope.spawn(move || migrate(tenant)));
-        let mut blocked = 0;
-        for tenant in tenants {
-            let report = tenant.join().unwrap().expect("it is let live");
-            let migration = &report.migrations[0];
-            assert_eq!((migration.attempts, migration.victims().count()), (1, 0));
-            blocked += migration.blockers.len();
+/// What a directory of migrations leaves: tables by schema, and versions by history.
+fn left_behind(db: &Database) -> Vec<String> {
+    let mut conn = db.connect();
+    let names = |conn: &mut PgConnection, query: &str| {
+        let names = diesel::dsl::sql::<diesel::sql_types::Array<diesel::sql_types::Text>>(query);
+        diesel::select(names)
+            .get_result::<Vec<String>>(conn)
+            .unwrap()
+    };
+    let tables =
+        "(SELECT coalesce(array_agg(oid::regclass::text ORDER BY oid::regclass::text), '{}') FROM
+        (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+         WHERE relkind = 'r' AND nspname !~ '^pg_|^information_schema') AS c)";
+    conn.batch_execute("SET search_path = ''").unwrap();
+    let mut left = names(&mut conn, tables);
+    for history in left.clone() {
+        if history.ends_with("__diesel_schema_migrations") {
+            let query =
+                format!("(SELECT array_agg(version::text ORDER BY version) FROM {history})");
+            left.extend(names(&mut conn, &query));
+        } else {
+            let rows = count(&mut conn, &format!("SELECT count(*) FROM {history}"));
+            left.push(format!("{rows} rows in {history}"));
         }
-        assert!(blocked > 0, "one was in the way of the other");
-    });
+    }
+    left
+}
+
+/// Runs the migrations with Diesel's own harness, and with ours on another database: what is
+/// left is the same, and what the session was told to be, and a fresh session has nothing to run.
+fn does_as_diesel_does(ups: &[&str]) {
+    let (dbs, settings) = ([Database::new(), Database::new()], ["role", "search_path"]);
+    let migrations = Migrations::new(&dbs[0], ups);
+    let [mut diesels, mut ours] = dbs
+        .each_ref()
+        .map(|db| db.running("CREATE TABLE ledger (i int)"));
+    let expected = diesels.run_pending_migrations(migrations.source());
+    let expected = expected.map(|versions| versions.len());
+    let mut harness = PrioritizedHarness::new(&mut ours, patient(&dbs[1]));
+    let done = harness.run_pending_migrations(migrations.source());
+    let done = done.map(|versions| versions.len());
+    assert_eq!(done.unwrap(), expected.unwrap(), "{ups:?}");
+    assert_eq!(
+        harness
+            .run_pending_migrations(migrations.source())
+            .unwrap()
+            .len(),
+        0,
+        "{ups:?}"
+    );
+    assert_eq!(left_behind(&dbs[1]), left_behind(&dbs[0]), "{ups:?}");
+    for name in settings {
+        assert_eq!(
+            setting(&mut ours, name),
+            setting(&mut diesels, name),
+            "{ups:?}"
+        );
+    }
+    assert_eq!(
+        run(&dbs[1], &migrations, patient(&dbs[1])).migrations.len(),
+        0,
+        "{ups:?}"
+    );
+    assert_eq!(left_behind(&dbs[1]), left_behind(&dbs[0]), "{ups:?}");
+}
+
+const RECORD: &str = "INSERT INTO public.ledger VALUES (1)";
+
+#[test]
+fn a_migration_may_change_the_search_path() {
+    let billing =
+        "CREATE SCHEMA billing; SET search_path = billing, public; CREATE TABLE fees (amount int)";
+    does_as_diesel_does(&[billing, "INSERT INTO billing.fees VALUES (100)", RECORD]);
+}
+
+#[test]
+fn a_history_is_found_where_a_migration_leaves_it() {
+    let db = Database::new();
+    let billing = "CREATE SCHEMA billing";
+    db.running(billing)
+        .run_pending_migrations(MIGRATIONS)
+        .unwrap();
+    db.running("CREATE TABLE billing.__diesel_schema_migrations (LIKE __diesel_schema_migrations)");
+    let ups = [
+        "SET search_path = billing, public",
+        "ALTER SCHEMA public RENAME TO early",
+        "SELECT pg_catalog.set_config('search_path', '', false)",
+        "CREATE TABLE early.late ()",
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    let mut run = || {
+        harness
+            .run_pending_migrations(migrations.source())
+            .unwrap()
+            .len()
+    };
+    assert_eq!((run(), run()), (4, 0));
+    let in_history = |schema: &str| {
+        let history = format!("SELECT count(*) FROM {schema}.__diesel_schema_migrations");
+        count(&mut db.connect(), &history)
+    };
+    assert_eq!((in_history("early"), in_history("billing")), (5, 0));
+}
+
+#[test]
+fn a_migration_may_change_what_the_session_is() {
+    for up in [
+        "RESET ALL",
+        "SET session_replication_role = replica",
+        "SET client_encoding = 'LATIN1'; CREATE TABLE \"price\" (i int)",
+        "SET lock_timeout = '3s'",
+        "SET default_transaction_isolation = 'serializable'",
+        "-- concurrently\nDISCARD ALL",
+        "-- concurrently\nDEALLOCATE ALL",
+        "DEALLOCATE ALL",
+        "SELECT pg_advisory_unlock_all()",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+    ] {
+        does_as_diesel_does(&[up, RECORD, RECORD]);
+    }
+}
+
+#[test]
+fn what_a_migration_takes_from_the_cache_of_statements_is_not_missed() {
+    let db = Database::new();
+    let ups = [
+        "CREATE TABLE ledger (i int)",
+        "-- concurrently\nDISCARD ALL",
+        RECORD,
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    assert_eq!(harness.applied_migrations().unwrap().len(), 3);
+    assert_eq!(
+        harness.report().warnings.len(),
+        1,
+        "{:?}",
+        harness.report().warnings
+    );
+    harness.revert_all_migrations(migrations.source()).unwrap();
+    assert_eq!((applied(&db), advisory_locks(&db)), (0, 0));
+}
+
+#[test]
+fn a_migration_may_keep_another_role() {
+    let db = Database::new();
+    let role = format!("{}_owner", db.name);
+    db.running(&format!(
+        "CREATE ROLE {role}; CREATE TABLE ledger (i int); GRANT ALL ON ledger TO {role}"
+    ));
+    db.connect().run_pending_migrations(MIGRATIONS).unwrap();
+    db.running(&format!(
+        "GRANT SELECT, INSERT ON __diesel_schema_migrations TO {role}"
+    ));
+    let ups = [&*format!("SET ROLE {role}"), RECORD, RECORD];
+    assert_eq!(
+        run(&db, &Migrations::new(&db, &ups), patient(&db))
+            .migrations
+            .len(),
+        3
+    );
+    assert_eq!(applied(&db), 4);
+}
+
+#[test]
+fn a_schema_named_as_the_user_takes_no_migration_twice() {
+    let db = Database::new();
+    let ups = [
+        "CREATE TABLE ledger (i int); CREATE SCHEMA postgres",
+        RECORD,
+        RECORD,
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    assert_eq!(
+        harness
+            .run_pending_migrations(migrations.source())
+            .unwrap()
+            .len(),
+        3
+    );
+    assert!(
+        harness
+            .run_pending_migrations(migrations.source())
+            .unwrap()
+            .is_empty()
+    );
+    let histories = "SELECT count(*) FROM pg_class WHERE relname = '__diesel_schema_migrations'";
+    assert_eq!(count(&mut db.connect(), histories), 1);
+}
+
+#[test]
+fn a_table_that_the_clients_encoding_cannot_name_is_in_the_report() {
+    let db = Database::new();
+    let ups = [
+        "CREATE TABLE \"цены\" (i int)",
+        "DO $$ BEGIN EXECUTE (SELECT 'LOCK ' || quote_ident(relname) FROM pg_class
+         WHERE relkind = 'r' AND relname > 'z'); END $$; SET client_encoding = 'LATIN1'",
+    ];
+    let report = run(&db, &Migrations::new(&db, &ups), patient(&db));
+    assert_eq!(report.migrations[1].locks[0].relation.name, "цены");
+    assert_eq!((applied(&db), report.warnings.len()), (2, 0));
+}
+
+#[test]
+fn an_instance_that_lost_the_migration_lock_to_another_runs_nothing_more() {
+    let db = Database::new();
+    let ups = [
+        "CREATE TABLE ledger (i int); SELECT pg_advisory_unlock_all()",
+        RECORD,
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let other = Mutex::new(db.connect());
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
+        .lock_key(7)
+        .on_event(move |event| {
+            if let MigrationEvent::Finished(_) = event {
+                let mut other = other.lock().unwrap();
+                other.batch_execute("SELECT pg_advisory_lock(7)").unwrap();
+            }
+        });
+    let error = harness
+        .run_pending_migrations(migrations.source())
+        .unwrap_err();
+    let error = error.downcast::<Error>().unwrap();
+    assert!(
+        error.is_not_acquired() && error.to_string().contains("released"),
+        "{error}"
+    );
+    assert_eq!(applied(&db), 1);
+}
+
+#[test]
+fn what_another_instance_applied_in_the_meantime_is_skipped() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    let pending = harness.pending_migrations(migrations.source()).unwrap();
+    db.connect()
+        .run_pending_migrations(migrations.source())
+        .unwrap();
+    harness.run_migrations(&pending).unwrap();
+    harness.run_migration(&pending[0]).unwrap();
+    assert!(harness.report().migrations.is_empty());
 }

@@ -138,6 +138,7 @@ fn line(event: &MigrationEvent) -> Option<String> {
                 after.as_millis()
             )
         }
+        MigrationEvent::Warning(warning) => format!("  warning: {warning}"),
         MigrationEvent::Finished(report) => report.to_string(),
         _ => return None,
     })
