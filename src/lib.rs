@@ -98,6 +98,8 @@ mod async_table_lock;
 mod async_watcher;
 #[cfg(feature = "async")]
 mod async_watcher_source;
+#[cfg(feature = "migrations")]
+mod attempt_extent;
 mod backend_state;
 #[cfg(feature = "migrations")]
 mod backoff;

@@ -53,6 +53,9 @@ pub struct MigrationReport {
     /// The strongest lock that it has on each table when its SQL has run; empty for a
     /// migration outside a transaction.
     pub locks: Vec<TakenLock>,
+    /// Why it was not tried again although a lock was not available: only what was exactly one
+    /// transaction leaves nothing behind when it fails.
+    pub not_retried: Option<String>,
     /// What went wrong with the watcher on the way.
     pub watcher_errors: Vec<String>,
     /// How long it took, with all attempts and the pauses between them.
@@ -95,7 +98,11 @@ impl fmt::Display for MigrationReport {
         write!(
             f,
             "{name}: {done} in {duration} ms ({waited} ms waiting, attempts: {attempts}, victims: {victims})"
-        )
+        )?;
+        match &self.not_retried {
+            Some(why) => write!(f, "; not tried again: {why}"),
+            None => Ok(()),
+        }
     }
 }
 

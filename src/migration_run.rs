@@ -21,6 +21,8 @@ use crate::advisory_hold::may_hold;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::driver::{ColumnsOf, Driver};
 use crate::sync_driver::ready;
+use crate::attempt_extent::Extent;
+use crate::driver::{ColumnsOf, Driver};
 use crate::lock_timeout;
 use crate::runners_lock::{HistoryPlace, RecordMigration};
 use crate::scope::or_undo;
@@ -261,12 +263,17 @@ where
         };
         loop {
             report.attempts += 1;
-            let started = Instant::now();
-            let Err(error) = self.try_once(migration, direction, report) else {
+            let (started, is_last) = (Instant::now(), report.attempts >= attempts);
+            let mut extent = Extent::Nothing;
+            let measured = (!is_last).then_some(&mut extent);
+            let Err(error) = self.try_once(migration, direction, measured, report) else {
                 return Ok(());
             };
-            if report.attempts >= attempts || !self.wanted_a_lock(error.as_ref(), started.elapsed())
-            {
+            if is_last || !self.wanted_a_lock(error.as_ref(), started.elapsed()) {
+                return Err(error);
+            }
+            report.not_retried = extent.refusal();
+            if report.not_retried.is_some() {
                 return Err(error);
             }
             let after = self.settings.backoff.pause_after(report.attempts);
@@ -288,6 +295,7 @@ where
         &mut self,
         migration: &dyn Migration<Pg>,
         direction: Direction,
+        extent: Option<&mut Extent>,
         report: &mut MigrationReport,
     ) -> Result<()> {
         self.settings.tell(&MigrationEvent::Running {
@@ -300,11 +308,13 @@ where
             // Not even the session's own: a cancelled index stays behind, invalid.
             false => None,
         };
-        let history = self.history.clone();
+        let history = self.history.as_ref();
+        let apply = |conn: &mut C| apply(conn, migration, direction, history);
         let (result, restored) = with_lock_timeout(self.conn, lock_timeout, |conn| {
             let us = ready(Us::identify(&mut uncached(conn)))?;
-            watch_over(&prioritizer, us, || {
-                apply(conn, migration, direction, history.as_ref())
+            watch_over(&prioritizer, us, || match extent {
+                Some(extent) => extent.measure(conn, apply),
+                None => apply(conn),
             })?
         });
         let watched = prioritizer.report();
@@ -358,6 +368,7 @@ fn report_of(migration: &dyn Migration<Pg>, direction: Direction) -> MigrationRe
         waited: Duration::ZERO,
         blockers: Vec::new(),
         locks: Vec::new(),
+        not_retried: None,
         watcher_errors: Vec::new(),
         duration: Duration::ZERO,
     }

@@ -38,7 +38,8 @@ const POLL: Duration = Duration::from_millis(100);
 ///   migrations are looked for and run. Each migration is applied once.
 /// * Each migration is [prioritized](Prioritizer): who is in its way is moved.
 /// * Each runs under a `lock_timeout` and is tried again when it failed for want of a
-///   lock, so that it does not hold up the application's queries behind itself.
+///   lock, so that it does not hold up the application's queries behind itself. One that has
+///   ended its transaction, and may have committed a part of itself, is not tried again.
 ///
 /// What Diesel's own harness applies it applies, with the same history: the one that was found
 /// first, even if a migration changes the `search_path`, the role or other things of the session.

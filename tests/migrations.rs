@@ -6,14 +6,16 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection;
+use diesel::connection::{BoxableConnection, SimpleConnection};
+use diesel::migration::{Migration, MigrationMetadata, MigrationName, MigrationSource};
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationError, MigrationHarness};
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::signal_log;
 use diesel_pglock::{
-    Backoff, Error, HarnessReport, MIGRATIONS, MigrationEvent, PrioritizedHarness, Prioritizer,
-    TableLockMode,
+    Backoff, Error, HarnessReport, MIGRATIONS, MigrationEvent, MigrationReport, PrioritizedHarness,
+    Prioritizer, TableLockMode,
 };
 
 use crate::support::*;
@@ -1039,4 +1041,95 @@ fn what_another_instance_applied_in_the_meantime_is_skipped() {
     harness.run_migrations(&pending).unwrap();
     harness.run_migration(&pending[0]).unwrap();
     assert!(harness.report().migrations.is_empty());
+}
+
+/// Runs a migration that is blocked at its end, and says how many rows its parts left in the
+/// table `ledger`, and what is reported.
+fn run_blocked(up: &str) -> (i64, MigrationReport) {
+    let db = Database::new();
+    let _holder = db.running("CREATE TABLE ledger (i int); COMMIT; BEGIN; SELECT FROM users");
+    let migrations = Migrations::new(&db, &[up]);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db).interval(LONG))
+        .lock_timeout(Duration::from_millis(50))
+        .backoff(Backoff::none());
+    let ran = harness.run_pending_migrations(migrations.source());
+    assert!(ran.is_err());
+    let report = harness.report().migrations.remove(0);
+    let rows = "SELECT count(*) FROM ledger";
+    (count(&mut db.connect(), rows), report)
+}
+
+#[test]
+fn a_migration_that_commits_a_part_of_itself_is_not_tried_again() {
+    for up in [
+        "INSERT INTO ledger VALUES (1); COMMIT; BEGIN; ALTER TABLE users ADD COLUMN q int",
+        "ROLLBACK; BEGIN; INSERT INTO ledger VALUES (1); COMMIT; BEGIN; ALTER TABLE users ADD COLUMN q int",
+        "INSERT INTO ledger VALUES (1); COMMIT AND CHAIN; ALTER TABLE users ADD COLUMN q int",
+    ] {
+        let (rows, report) = run_blocked(up);
+        assert_eq!((rows, report.attempts), (1, 1), "{up}");
+        let why = report.not_retried.as_deref().unwrap_or_default();
+        assert!(why.contains("more than one transaction"), "{report}");
+    }
+}
+
+#[test]
+fn a_migration_that_is_one_transaction_is_tried_again_whatever_it_does_in_there() {
+    for up in [
+        "INSERT INTO ledger VALUES (1); ALTER TABLE users ADD COLUMN q int",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; ALTER TABLE users ADD COLUMN q int",
+        "SAVEPOINT a; INSERT INTO ledger VALUES (1); RELEASE a; SAVEPOINT b; ALTER TABLE users ADD COLUMN q int",
+        "RESET ALL; SET lock_timeout = '50ms'; ALTER TABLE users ADD COLUMN q int",
+    ] {
+        let (rows, report) = run_blocked(up);
+        assert_eq!(
+            (rows, report.attempts, report.not_retried),
+            (0, 3, None),
+            "{up}"
+        );
+    }
+}
+
+/// A migration in Rust that ends the transaction that Diesel opened for it.
+struct InRust(Box<dyn Migration<Pg>>);
+
+impl Migration<Pg> for InRust {
+    fn run(&self, conn: &mut dyn BoxableConnection<Pg>) -> diesel::migration::Result<()> {
+        for statement in ["COMMIT", "INSERT INTO ledger VALUES (1)", "BEGIN"] {
+            conn.batch_execute(statement)?;
+        }
+        self.0.run(conn)
+    }
+
+    fn revert(&self, conn: &mut dyn BoxableConnection<Pg>) -> diesel::migration::Result<()> {
+        self.0.revert(conn)
+    }
+
+    fn metadata(&self) -> &dyn MigrationMetadata {
+        self.0.metadata()
+    }
+
+    fn name(&self) -> &dyn MigrationName {
+        self.0.name()
+    }
+}
+
+#[test]
+fn a_migration_in_rust_that_commits_a_part_of_itself_is_not_tried_again() {
+    let db = Database::new();
+    let _holder = db.running("CREATE TABLE ledger (i int); COMMIT; BEGIN; SELECT FROM users");
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN q int"]);
+    let mut migrations: Vec<Box<dyn Migration<Pg>>> = migrations.source().migrations().unwrap();
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db).interval(LONG))
+        .lock_timeout(Duration::from_millis(50))
+        .backoff(Backoff::none());
+    assert!(
+        harness
+            .run_migration(&InRust(migrations.remove(0)))
+            .is_err()
+    );
+    assert_eq!(harness.report().migrations[0].attempts, 1);
+    assert_eq!(count(&mut db.connect(), "SELECT count(*) FROM ledger"), 1);
 }
