@@ -93,6 +93,16 @@ pub enum Error {
     #[error("the connection could not be opened")]
     Connection(#[from] diesel::ConnectionError),
 
+    /// The history of migrations could not be read, or made; no migration was run.
+    #[error("the history of migrations could not be read{}", HeldBy(.holders))]
+    #[non_exhaustive]
+    History {
+        /// The locks that keep it from being read.
+        holders: Vec<PgLock>,
+        /// What the server says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// A migration failed, or could not be read.
     ///
     /// Harnesses return boxed errors; `?` turns one into this, or into the [`Error`] in it.

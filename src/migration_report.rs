@@ -17,6 +17,8 @@ pub struct HarnessReport {
         serde(serialize_with = "crate::fmt::seconds::of_std")
     )]
     pub waited_for_runners: Duration,
+    /// The sessions that blocked the reading of the history, and what was done about them.
+    pub history_blockers: Vec<Blocker>,
     /// What went wrong beside the migrations, and was no reason for one to fail: locks that
     /// could not be read, a migration lock that a migration released.
     pub warnings: Vec<String>,
@@ -121,6 +123,13 @@ impl fmt::Display for HarnessReport {
 pub enum MigrationEvent {
     /// Another runner holds the runners' lock.
     WaitingForRunner,
+    /// The history of migrations cannot be read at once; sessions that lock it are dealt
+    /// with as if they blocked a migration.
+    #[non_exhaustive]
+    ReadingHistory {
+        /// Which try it is, counted from 1.
+        attempt: u32,
+    },
     /// A migration begins.
     #[non_exhaustive]
     Running {
@@ -131,10 +140,10 @@ pub enum MigrationEvent {
     },
     /// Somebody is in the way, was signalled, or the watcher failed.
     Prioritizer(PrioritizerEvent),
-    /// A migration failed for want of a lock, and is tried again.
+    /// A migration, or the reading of the history, failed for want of a lock, and is tried again.
     #[non_exhaustive]
     Retrying {
-        /// Its name.
+        /// Its name, or that of the history.
         name: String,
         /// After how long.
         after: Duration,

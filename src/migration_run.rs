@@ -25,6 +25,8 @@ use crate::attempt_extent::Extent;
 use crate::driver::{ColumnsOf, Driver};
 use crate::lock_timeout;
 use crate::runners_lock::{HistoryPlace, RecordMigration};
+use crate::held_by;
+use crate::runners_lock::{HISTORY, HistoryPlace, RecordMigration};
 use crate::scope::or_undo;
 use crate::timeout::Wait;
 use crate::uncached::uncached;
@@ -33,11 +35,14 @@ use crate::watch_statement::Us;
 use crate::watcher::watch_over;
 use crate::{
     Backoff, Error, HarnessReport, MIGRATIONS, MigrationEvent, MigrationReport, PgLock,
-    Prioritizer, RelationKind, TakenLock, WatcherSource,
+    Prioritizer, PrioritizerReport, RelationKind, TakenLock, WatcherSource,
 };
 
 /// How long a statement of a migration waits for a lock, unless said.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the history may take to read before a watcher is called.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How each migration is run.
 #[derive(Clone)]
@@ -48,6 +53,11 @@ pub(crate) struct Settings {
     pub(crate) backoff: Backoff,
     pub(crate) on_event: Option<OnEvent>,
 }
+
+/// Where the history is, and the versions in it.
+type ReadHistory = (HistoryPlace, Vec<MigrationVersion<'static>>);
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 type OnEvent = Arc<dyn Fn(&MigrationEvent) + Send + Sync>;
 
@@ -63,6 +73,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How long a statement may wait for a lock, under this prioritizer.
+    pub(crate) fn lock_timeout<S>(&self, prioritizer: &Prioritizer<S>) -> Option<Duration> {
+        let of_prioritizer = prioritizer.settings().lock_timeout;
+        let unsaid = of_prioritizer.or(Some(LOCK_TIMEOUT));
+        self.lock_timeout.unwrap_or(unsaid)
+    }
+
     pub(crate) fn tell(&self, event: &MigrationEvent) {
         crate::trace::migration(event);
         if let Some(on_event) = &self.on_event {
@@ -151,21 +168,60 @@ where
         Ok(run)
     }
 
+    /// Reads the history, and lets Diesel make it if there is none.
     fn read_history(&mut self) -> Result<()> {
-        let place = HistoryPlace::find(self.conn, self.history.as_ref())?;
-        self.applied = match place.read(self.conn)? {
-            Some(applied) => applied,
-            None => return self.make_history(),
-        };
-        *self.history = Some(place);
+        // The watcher takes a connection of its own, which a history that is free does not need.
+        let timeout = self.settings.lock_timeout(self.prioritizer);
+        let at_once = timeout.map_or(AT_ONCE, |timeout| timeout.min(AT_ONCE));
+        let known = self.history.clone();
+        let read = with_lock_timeout(
+            self.conn,
+            Some(at_once),
+            self.report,
+            self.settings,
+            |conn| read_or_make(conn, known.as_ref()),
+        );
+        match read {
+            Ok(read) => self.use_history(read),
+            Err(_) => {
+                let read = self.wait_for_history(timeout)?;
+                self.use_history(read);
+            }
+        }
         Ok(())
     }
 
-    /// Lets Diesel make the table, where and as it does.
-    fn make_history(&mut self) -> Result<()> {
-        self.applied = self.conn.applied_migrations()?;
-        *self.history = Some(HistoryPlace::find(self.conn, None)?);
-        Ok(())
+    fn use_history(&mut self, (place, applied): ReadHistory) {
+        (*self.history, self.applied) = (Some(place), applied);
+    }
+
+    /// Reads the history as a migration is run: prioritized, and again if a lock was not available.
+    fn wait_for_history(&mut self, timeout: Option<Duration>) -> Result<ReadHistory> {
+        let known = self.history.clone();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            self.settings
+                .tell(&MigrationEvent::ReadingHistory { attempt });
+            let started = Instant::now();
+            let (read, watched) = self.watched(timeout, |conn| read_or_make(conn, known.as_ref()));
+            self.report.history_blockers.extend(watched.blockers);
+            self.report.warnings.extend(watched.errors);
+            let error = match read {
+                Ok(read) => return Ok(read),
+                Err(error) => error,
+            };
+            let is_last = attempt >= self.settings.attempts;
+            if is_last || !self.wanted_a_lock(error.as_ref(), started.elapsed()) {
+                return Err(self.unreadable(error));
+            }
+            self.pause(HISTORY, attempt, error.as_ref());
+        }
+    }
+
+    fn unreadable(&mut self, error: BoxedError) -> BoxedError {
+        let (report, known) = (&mut *self.report, self.history.as_ref());
+        unreadable(self.conn, known, report, self.settings, error)
     }
 
     /// Leaves the crate's own migrations in peace, unless they are what is to be reverted:
@@ -205,7 +261,7 @@ where
     /// Takes the migration lock again if a migration has released it, as `DISCARD ALL` and
     /// `pg_advisory_unlock_all` do.
     fn keep_migration_lock(&mut self) -> Result<()> {
-        if !self.has_run || ready(may_hold(&mut uncached(self.conn), self.lock)) {
+        if !self.has_run || self.holds_lock() {
             return Ok(());
         }
         let acquired = ready(flow::acquire(&mut uncached(self.conn), self.lock, Wait::No));
@@ -213,6 +269,15 @@ where
         self.warn("a migration released the migration lock; it was acquired again".to_owned());
         // Another instance may have come and gone in between.
         self.read_history()
+    }
+
+    /// Whether the migration lock is held, or cannot be looked for.
+    fn holds_lock(&mut self) -> bool {
+        let (report, lock) = (&mut *self.report, self.lock);
+        let held = with_lock_timeout(self.conn, Some(AT_ONCE), report, self.settings, |conn| {
+            Ok(ready(may_hold(&mut uncached(conn), lock)))
+        });
+        held.unwrap_or(true)
     }
 
     fn lost_lock(&self, mut error: Error) -> Error {
@@ -276,14 +341,19 @@ where
             if report.not_retried.is_some() {
                 return Err(error);
             }
-            let after = self.settings.backoff.pause_after(report.attempts);
-            self.settings.tell(&MigrationEvent::Retrying {
-                name: report.name.clone(),
-                after,
-                error: with_sources(error.as_ref()),
-            });
-            thread::sleep(after);
+            self.pause(&report.name, report.attempts, error.as_ref());
         }
+    }
+
+    /// Pauses before the next attempt.
+    fn pause(&self, name: &str, attempts: u32, error: &(dyn std::error::Error + 'static)) {
+        let after = self.settings.backoff.pause_after(attempts);
+        self.settings.tell(&MigrationEvent::Retrying {
+            name: name.to_owned(),
+            after,
+            error: with_sources(error),
+        });
+        thread::sleep(after);
     }
 
     /// Whether an attempt that took so long failed for want of a lock.
@@ -302,38 +372,43 @@ where
             name: report.name.clone(),
             attempt: report.attempts,
         });
-        let prioritizer = self.prioritizer();
         let lock_timeout = match migration.metadata().run_in_transaction() {
-            true => self.lock_timeout(),
+            true => self.settings.lock_timeout(self.prioritizer),
             // Not even the session's own: a cancelled index stays behind, invalid.
             false => None,
         };
-        let history = self.history.as_ref();
-        let apply = |conn: &mut C| apply(conn, migration, direction, history);
-        let (result, restored) = with_lock_timeout(self.conn, lock_timeout, |conn| {
-            let us = ready(Us::identify(&mut uncached(conn)))?;
-            watch_over(&prioritizer, us, || match extent {
-                Some(extent) => extent.measure(conn, apply),
-                None => apply(conn),
-            })?
+        let history = self.history.clone();
+        let apply = |conn: &mut C| apply(conn, migration, direction, history.as_ref());
+        let (result, watched) = self.watched(lock_timeout, |conn| match extent {
+            Some(extent) => extent.measure(conn, apply),
+            None => apply(conn),
         });
-        let watched = prioritizer.report();
-        self.prioritizer.set_report(watched.clone());
         report.waited += watched.waited;
         report.blockers.extend(watched.blockers);
         report.watcher_errors.extend(watched.errors);
         let seen = result?;
         report.locks = seen.locks;
-        for warning in [seen.failure, restored?].into_iter().flatten() {
-            self.warn(format!("{}: {warning}", report.name));
+        if let Some(failure) = seen.failure {
+            self.warn(format!("{}: {failure}", report.name));
         }
         Ok(())
     }
 
-    fn lock_timeout(&self) -> Option<Duration> {
-        let of_prioritizer = self.prioritizer.settings().lock_timeout;
-        let unsaid = of_prioritizer.or(Some(LOCK_TIMEOUT));
-        self.settings.lock_timeout.unwrap_or(unsaid)
+    /// Runs `f` under the timeout, and prioritized; with what the watcher reports.
+    fn watched<T>(
+        &mut self,
+        lock_timeout: Option<Duration>,
+        f: impl FnOnce(&mut C) -> Result<T>,
+    ) -> (Result<T>, PrioritizerReport) {
+        let prioritizer = self.prioritizer();
+        let (report, settings) = (&mut *self.report, self.settings);
+        let result = with_lock_timeout(self.conn, lock_timeout, report, settings, |conn| {
+            let us = ready(Us::identify(&mut uncached(conn)))?;
+            watch_over(&prioritizer, us, || f(conn))?
+        });
+        let watched = prioritizer.report();
+        self.prioritizer.set_report(watched.clone());
+        (result, watched)
     }
 
     /// The prioritizer, telling the harness's listener too; without a lock timeout,
@@ -374,33 +449,84 @@ fn report_of(migration: &dyn Migration<Pg>, direction: Direction) -> MigrationRe
     }
 }
 
-/// Runs `f` under the timeout; with its result comes what went wrong with restoring the
-/// timeout before, for that does not undo what `f` did.
-fn with_lock_timeout<C, T>(
+/// Runs `f` under the timeout. That the timeout before cannot be restored does not undo what
+/// `f` did, and is a warning.
+pub(crate) fn with_lock_timeout<C, T>(
     conn: &mut C,
     timeout: Option<Duration>,
+    report: &mut HarnessReport,
+    settings: &Settings,
     f: impl FnOnce(&mut C) -> Result<T>,
-) -> (Result<T>, crate::Result<Option<String>>)
+) -> Result<T>
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let previous = match ready(lock_timeout::set(&mut uncached(conn), timeout)) {
-        Ok(previous) => previous,
-        Err(error) => return (Err(error.into()), Ok(None)),
-    };
+    let previous = ready(lock_timeout::set(&mut uncached(conn), timeout))?;
     let (result, previous) = or_undo(conn, previous, f, |conn, previous| {
         let _ = ready(lock_timeout::abandon(&mut uncached(conn), previous));
     });
-    let restored = match ready(lock_timeout::restore(&mut uncached(conn), previous)) {
-        Ok(()) => Ok(None),
-        // Behind a pooler nothing that the harness promises holds.
-        Err(error @ Error::SessionChanged { .. }) => Err(error),
-        Err(error) => Ok(Some(format!(
-            "`lock_timeout` could not be restored, and the session was ended: {}",
-            with_sources(&error)
-        ))),
+    let restored = ready(lock_timeout::restore(&mut uncached(conn), previous));
+    match (result, restored) {
+        (Ok(_), Err(error @ Error::SessionChanged { .. })) => Err(error.into()),
+        (result, restored) => {
+            if let Err(error) = restored {
+                report.warn(settings, not_restored(&error));
+            }
+            result
+        }
+    }
+}
+
+fn not_restored(error: &Error) -> String {
+    format!(
+        "`lock_timeout` could not be restored, and the session was ended: {}",
+        with_sources(error)
+    )
+}
+
+/// Reads the history; if there is none, Diesel makes it, where and as it does.
+fn read_or_make<C>(conn: &mut C, known: Option<&HistoryPlace>) -> Result<ReadHistory>
+where
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
+{
+    let place = HistoryPlace::find(conn, known)?;
+    if let Some(applied) = place.read(conn)? {
+        return Ok((place, applied));
+    }
+    let made = conn.applied_migrations();
+    let place = HistoryPlace::find(conn, None)?;
+    match (made, place.read(conn)?) {
+        // Diesel's own harness, which takes no lock, may have been faster.
+        (_, Some(applied)) | (Ok(applied), None) => Ok((place, applied)),
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// The error of a history that could not be read, with the sessions that lock it.
+pub(crate) fn unreadable<C>(
+    conn: &mut C,
+    known: Option<&HistoryPlace>,
+    report: &mut HarnessReport,
+    settings: &Settings,
+    error: BoxedError,
+) -> BoxedError
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let source: BoxedError = match error.downcast().map(|own| *own) {
+        Ok(Error::Query(error)) => error.into(),
+        // It has nothing to do with the history.
+        Ok(other) => return other.into(),
+        Err(error) => error,
     };
-    (result, restored)
+    let holders = with_lock_timeout(conn, Some(AT_ONCE), report, settings, |conn| {
+        let place = HistoryPlace::find(conn, known)?;
+        let table = place.oid().ok_or(diesel::result::Error::NotFound)?;
+        Ok(ready(obstacle::to_reading(&mut uncached(conn), table)))
+    });
+    // That it could not be read stays the news.
+    let holders = holders.unwrap_or_default();
+    Box::new(Error::History { holders, source })
 }
 
 /// Runs a migration and records that, as Diesel's own harness does.
@@ -445,7 +571,7 @@ struct Seen {
 /// Apart from what the migration may have set, and from its transaction, which
 /// a failure in here must not abort.
 const BEGIN_LOOK: &str = "SAVEPOINT diesel_pglock; SET LOCAL statement_timeout = 0; \
-    SET LOCAL client_encoding = 'UTF8'";
+    SET LOCAL lock_timeout = '1s'; SET LOCAL client_encoding = 'UTF8'";
 const END_LOOK: &str = "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock";
 
 impl Seen {

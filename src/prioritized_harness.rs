@@ -17,8 +17,9 @@ use crate::driver::Driver;
 use crate::migration_run::{MigrationRun, Settings};
 use crate::runners_lock::History;
 use crate::sync_driver::{SyncDriver, ready};
-use crate::sync_driver::{SyncDriver, ready};
 use crate::fmt::with_sources;
+use crate::sync_driver::{SyncDriver, ready};
+use crate::migration_run::{MigrationRun, Settings, unreadable, with_lock_timeout};
 use crate::runners_lock::HistoryPlace;
 use crate::scope::or_undo;
 use crate::timeout::Wait;
@@ -40,6 +41,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// * Each runs under a `lock_timeout` and is tried again when it failed for want of a
 ///   lock, so that it does not hold up the application's queries behind itself. One that has
 ///   ended its transaction, and may have committed a part of itself, is not tried again.
+///
+/// The history of migrations is read as a migration is run: prioritized, under the
+/// `lock_timeout`, and again if it is locked. Questions such as
+/// [`pending_migrations`](MigrationHarness::pending_migrations) signal no session, and write nothing.
 ///
 /// What Diesel's own harness applies it applies, with the same history: the one that was found
 /// first, even if a migration changes the `search_path`, the role or other things of the session.
@@ -89,9 +94,9 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
         }
     }
 
-    /// How long a statement of a migration may wait for a lock, 1 ms to `i32::MAX` ms,
-    /// or `None` for as long as it takes; unless said it is the prioritizer's
-    /// [`lock_timeout`](Prioritizer::lock_timeout), or else 5 s.
+    /// How long a statement of a migration, or one that reads the history, may wait for a lock,
+    /// 1 ms to `i32::MAX` ms, or `None` for as long as it takes; unless said it is the
+    /// prioritizer's [`lock_timeout`](Prioritizer::lock_timeout), or else 5 s.
     ///
     /// Neither is for migrations outside a transaction.
     pub fn lock_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -177,11 +182,24 @@ where
         result.and_then(|value| Ok(released.map(|()| value)?))
     }
 
-    fn key(&mut self) -> crate::Result<AdvisoryKey> {
+    fn key(&mut self) -> Result<AdvisoryKey> {
         match self.lock_key {
             Some(key) => Ok(key),
-            None => Ok(HistoryPlace::find(self.conn, self.history.as_ref())?.key()),
+            None => Ok(self.ask_history(HistoryPlace::find)?.key()),
         }
+    }
+
+    /// Asks something of the history, without a watcher, which is not for questions.
+    fn ask_history<T>(
+        &mut self,
+        ask: impl FnOnce(&mut C, Option<&HistoryPlace>) -> crate::Result<T>,
+    ) -> Result<T> {
+        let timeout = self.settings.lock_timeout(&self.prioritizer);
+        let (report, known) = (&mut self.report, self.history.as_ref());
+        let asked = with_lock_timeout(self.conn, timeout, report, &self.settings, |conn| {
+            Ok(ask(conn, known)?)
+        });
+        asked.map_err(|error| unreadable(self.conn, known, report, &self.settings, error))
     }
 
     /// Releases the migration lock; that it is gone, or goes with its session, undoes no migration.
@@ -298,16 +316,21 @@ where
         self.alone(|run| run.revert_migration(migration))
     }
 
+    /// Reads the history, and does not make it: it writes nothing, takes no lock but on the
+    /// history, and signals no session. It waits for the
+    /// [lock timeout](PrioritizedHarness::lock_timeout) at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::History`] when the history cannot be read.
     fn applied_migrations(&mut self) -> Result<Vec<MigrationVersion<'static>>> {
-        // Two runners that make the table of the history at once get in each other's way.
-        let place = HistoryPlace::find(self.conn, self.history.as_ref())?;
-        match place.read(self.conn)? {
-            Some(applied) => {
-                self.history = Some(place);
-                Ok(applied)
-            }
-            None => self.alone(|run| run.applied_migrations()),
-        }
+        let (place, applied) = self.ask_history(|conn, known| {
+            let place = HistoryPlace::find(conn, known)?;
+            let applied = place.read(conn)?;
+            Ok((place, applied))
+        })?;
+        self.history = applied.is_some().then_some(place);
+        Ok(applied.unwrap_or_default())
     }
 }
 

@@ -157,6 +157,10 @@ impl HistoryPlace {
         Ok(Some(versions.into_iter().map(Into::into).collect()))
     }
 
+    pub(crate) fn oid(&self) -> Option<u32> {
+        self.oid
+    }
+
     pub(crate) fn schema(&self) -> Option<&str> {
         self.schema.as_deref()
     }

@@ -55,6 +55,12 @@ pub(crate) fn migration(event: &crate::MigrationEvent) {
         crate::MigrationEvent::WaitingForRunner => {
             tracing::info!("another runner is at the migrations; waiting for it");
         }
+        crate::MigrationEvent::ReadingHistory { attempt } => {
+            tracing::info!(
+                attempt,
+                "the history of migrations is locked; waiting for it"
+            );
+        }
         crate::MigrationEvent::Running { name, attempt } => {
             tracing::info!(%name, attempt, "running a migration");
         }

@@ -1,15 +1,18 @@
 //! `pglock migrate`.
 
-use std::io::Read;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
 
+use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
+use diesel::migration::MigrationConnection;
+use diesel_pglock::AdvisoryKey;
 use diesel_pglock::prelude::*;
 use serde_json::Value;
 
 use super::terminal::Terminal;
 use super::{Folder, Ran, named, ran};
-use crate::support::{Database, count, server, wait_until};
+use crate::support::{Database, advisory_locks, count, server, wait_until};
 
 /// A folder with two migrations: of `users`, and of `posts`.
 fn folder() -> Folder {
@@ -290,4 +293,112 @@ fn the_line_that_moves_is_erased_at_the_end() {
     let screen = terminal.screen();
     assert!(!screen.contains('…'), "{screen}");
     assert!(screen.trim_end().ends_with("\n2 run"), "{screen}");
+}
+
+/// A folder with migrations, a database with a history, and a session that locks it.
+fn locked_history() -> (Folder, Database, PgConnection) {
+    let database = Database::new();
+    let mut holder = named(&database, "holder");
+    holder.setup().unwrap();
+    holder
+        .batch_execute("BEGIN; LOCK TABLE __diesel_schema_migrations")
+        .unwrap();
+    (folder(), database, holder)
+}
+
+#[test]
+fn a_locked_history_is_an_error_that_names_its_holder() {
+    let (folder, database, mut holder) = locked_history();
+    for action in ["run", "revert", "pending", "status"] {
+        let args = [
+            action,
+            "--observe",
+            "--lock-timeout",
+            "100ms",
+            "--attempts",
+            "1",
+        ];
+        let refused = migrate(&folder, &database, &args);
+        assert_eq!(refused.code, 5, "{refused:?}");
+        let said = "pglock: the history of migrations could not be read; held by pid ";
+        assert!(refused.err.starts_with(said), "{}", refused.err);
+        assert!(
+            refused.err.contains("application `holder`"),
+            "{}",
+            refused.err
+        );
+        let waits = action == "run" || action == "revert";
+        assert_eq!(
+            refused
+                .out
+                .contains("waiting for the history of migrations\n"),
+            waits
+        );
+    }
+    holder
+        .batch_execute("COMMIT")
+        .expect("it was not signalled");
+}
+
+#[test]
+fn a_session_that_locks_the_history_is_terminated() {
+    let (folder, database, mut holder) = locked_history();
+    let run = migrate(&folder, &database, &["--grace", "0s"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(
+        run.out.contains("\n2 run, 1 moved out of the way"),
+        "{}",
+        run.out
+    );
+    assert!(holder.batch_execute("SELECT 1").is_err());
+}
+
+#[test]
+fn a_termination_leaves_no_session_waiting_for_the_history() {
+    let (folder, database, _holder) = locked_history();
+    let mut observer = database.connect();
+    for action in ["run", "status"] {
+        let mut command =
+            folder.command(&["migrate", action, "--observe", "--lock-timeout", "none"]);
+        command.env("DATABASE_URL", &database.url);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted
+                       AND relation = '__diesel_schema_migrations'::regclass";
+        wait_until("it waits", || count(&mut observer, blocked) > 0);
+        terminate(&child);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        wait_until("nothing is left on the server", || {
+            count(&mut observer, blocked) + advisory_locks(&mut observer) == 0
+        });
+    }
+}
+
+#[test]
+fn a_termination_ends_the_wait_for_another_runner() {
+    let (folder, database) = (folder(), Database::new());
+    let mut other = database.connect();
+    let key = AdvisoryKey::named("diesel_pglock::migrations::public");
+    let _held = other.advisory(key).acquire().unwrap();
+    let mut command = folder.command(&["migrate"]);
+    command
+        .env("DATABASE_URL", &database.url)
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut first_line = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut first_line).unwrap();
+    assert_eq!(first_line, "waiting for another runner\n");
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+fn terminate(child: &Child) {
+    let kill = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
 }

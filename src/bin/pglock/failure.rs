@@ -81,10 +81,23 @@ impl From<DieselError> for Failure {
     }
 }
 
+fn is_closed(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(DieselError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection,
+            _
+        ))
+    )
+}
+
 impl From<diesel_pglock::Error> for Failure {
     fn from(error: diesel_pglock::Error) -> Self {
         match error {
             diesel_pglock::Error::Query(error) => error.into(),
+            diesel_pglock::Error::History { ref source, .. } if is_closed(source.as_ref()) => {
+                Self::Connection(with_sources(&error))
+            }
             diesel_pglock::Error::Watcher(_) => Self::Connection(with_sources(&error)),
             other => Self::Failed(with_sources(&other)),
         }

@@ -1,6 +1,6 @@
-//! Ctrl-C while a migration runs.
+//! Ctrl-C, or SIGTERM, while migrations are run or listed.
 //!
-//! To end the process is not enough: on the server the migration would go on to wait
+//! To end the process is not enough: on the server the statement would go on to wait
 //! for its lock, and everybody behind it.
 
 use std::process::exit;
@@ -24,7 +24,8 @@ const CODE: i32 = 130;
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     happened: Arc<AtomicBool>,
-    runs: Arc<AtomicBool>,
+    /// Whether the session waits for nothing on the server.
+    idles: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -33,8 +34,7 @@ impl Interrupt {
         let interrupt = Self::default();
         let (state, database) = (interrupt.clone(), database.clone());
         let handler = move || {
-            // Before the first migration there is nothing to be cancelled.
-            if state.happened.swap(true, Ordering::SeqCst) || !state.runs.load(Ordering::SeqCst) {
+            if state.happened.swap(true, Ordering::SeqCst) || state.idles.load(Ordering::SeqCst) {
                 // Below the line that says what goes on.
                 let _ = note("\n");
                 exit(CODE);
@@ -47,8 +47,9 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    pub fn begins_to_run(&self) {
-        self.runs.store(true, Ordering::SeqCst);
+    /// Notes whether there is nothing to be cancelled on the server.
+    pub fn idles(&self, idles: bool) {
+        self.idles.store(idles, Ordering::SeqCst);
     }
 
     pub fn happened(&self) -> bool {
@@ -56,17 +57,30 @@ impl Interrupt {
     }
 }
 
+const POLL: Duration = Duration::from_millis(100);
+
+/// How many polls find the session idle before it is taken to stay so.
+const IDLE_POLLS: u32 = 10;
+
 /// Cancels whatever the session runs, until the process ends for it.
+///
+/// A session that stays idle, in a pause between two attempts, has nothing to be cancelled:
+/// it ends with the process.
 fn cancel(pid: i32, database: &Database) {
-    let mut conn = None;
-    loop {
+    let (mut conn, mut idle_polls) = (None, 0);
+    while idle_polls < IDLE_POLLS {
         // There may be no room for one more at first.
         conn = conn.or_else(|| database.connect().ok());
         let active = PgActivity::query()
             .filter(pg_stat_activity::pid.eq(pid))
             .filter(pg_stat_activity::state.eq(BackendState::Active));
         let cancelled = conn.as_mut().map(|conn| active.cancel_activity(conn));
+        idle_polls = match &cancelled {
+            Some(Ok(signals)) if signals.is_empty() => idle_polls + 1,
+            _ => 0,
+        };
         conn = conn.filter(|_| matches!(cancelled, Some(Ok(_))));
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(POLL);
     }
+    exit(CODE);
 }

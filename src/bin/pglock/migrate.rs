@@ -102,9 +102,7 @@ impl MigrateArgs {
         let running = interrupt.clone();
         let prioritizer = self.priority.prioritizer(database.source());
         let harness = PrioritizedHarness::new(conn, prioritizer).on_event(move |event| {
-            if let MigrationEvent::Running { .. } = event {
-                running.begins_to_run();
-            }
+            running.idles(matches!(event, MigrationEvent::WaitingForRunner));
             if let Some(teller) = &teller {
                 teller.tell(event);
             }
@@ -142,10 +140,14 @@ impl MigrateArgs {
         database: &Database,
         source: &FileBasedMigrations,
     ) -> Result<Outcome, Failure> {
-        // Waits for its turn where the history has yet to be made.
+        let interrupt = Interrupt::catch(conn.backend_pid()?, database)?;
         let prioritizer = self.priority.prioritizer(database.source());
-        let mut harness = PrioritizedHarness::new(conn, prioritizer);
-        let applied = harness.applied_migrations().map_err(failure)?;
+        let harness = PrioritizedHarness::new(conn, prioritizer);
+        let applied = self.priority.harness(harness).applied_migrations();
+        let applied = applied.map_err(|error| match interrupt.happened() {
+            true => Failure::Interrupted,
+            false => failure(error),
+        })?;
         let mut migrations: Migrations = source.migrations().map_err(failure)?;
         migrations.sort_by(|a, b| a.name().version().cmp(&b.name().version()));
         let listed = migrations.iter().map(|migration| Listed {

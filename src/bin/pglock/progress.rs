@@ -77,6 +77,9 @@ impl Teller {
     pub fn tell(&self, event: &MigrationEvent) {
         match event {
             MigrationEvent::WaitingForRunner => self.now_is(Some("another runner".to_owned())),
+            MigrationEvent::ReadingHistory { .. } => {
+                self.now_is(Some("the history of migrations".to_owned()));
+            }
             MigrationEvent::Running { name, .. } => self.now_is(Some(clean(name))),
             MigrationEvent::Finished(_) => self.now_is(None),
             _ => {}
@@ -114,6 +117,12 @@ impl Teller {
 fn line(event: &MigrationEvent) -> Option<String> {
     Some(match event {
         MigrationEvent::WaitingForRunner => "waiting for another runner".to_owned(),
+        MigrationEvent::ReadingHistory { attempt: 1, .. } => {
+            "waiting for the history of migrations".to_owned()
+        }
+        MigrationEvent::ReadingHistory { attempt, .. } => {
+            format!("waiting for the history of migrations, attempt {attempt}")
+        }
         MigrationEvent::Running {
             name, attempt: 1, ..
         } => format!("running {name}"),
@@ -163,7 +172,9 @@ pub fn summary(report: &HarnessReport, reverted: bool) -> String {
             text += &format!("{name} locked {relation} in {} mode\n", lock.mode);
         }
     }
-    let victims: usize = all.iter().map(|it| it.victims().count()).sum();
+    let of_history = report.history_blockers.iter().filter(|it| it.is_victim());
+    let victims = all.iter().flat_map(MigrationReport::victims);
+    let victims = victims.chain(of_history).count();
     let waited: Duration = all.iter().map(|it| it.waited).sum();
     let what = if reverted { "reverted" } else { "run" };
     text += &match (count, all.len() - count) {
