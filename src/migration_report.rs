@@ -123,8 +123,8 @@ impl fmt::Display for HarnessReport {
 pub enum MigrationEvent {
     /// Another runner holds the runners' lock.
     WaitingForRunner,
-    /// The history of migrations cannot be read at once; sessions that lock it are dealt
-    /// with as if they blocked a migration.
+    /// The history of migrations cannot be read at once. In a run, sessions that lock it are
+    /// dealt with as if they blocked a migration; a question waits for them.
     #[non_exhaustive]
     ReadingHistory {
         /// Which try it is, counted from 1.

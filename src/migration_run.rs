@@ -41,8 +41,8 @@ use crate::{
 /// How long a statement of a migration waits for a lock, unless said.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the history may take to read before a watcher is called.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// How long the history may take to read before that is reported, and watched in a run.
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How each migration is run.
 #[derive(Clone)]

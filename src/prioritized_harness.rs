@@ -18,8 +18,9 @@ use crate::migration_run::{MigrationRun, Settings};
 use crate::runners_lock::History;
 use crate::sync_driver::{SyncDriver, ready};
 use crate::fmt::with_sources;
-use crate::sync_driver::{SyncDriver, ready};
 use crate::migration_run::{MigrationRun, Settings, unreadable, with_lock_timeout};
+use crate::sync_driver::{SyncDriver, ready};
+use crate::migration_run::{AT_ONCE, MigrationRun, Settings, unreadable, with_lock_timeout};
 use crate::runners_lock::HistoryPlace;
 use crate::scope::or_undo;
 use crate::timeout::Wait;
@@ -190,16 +191,28 @@ where
     }
 
     /// Asks something of the history, without a watcher, which is not for questions.
-    fn ask_history<T>(
-        &mut self,
-        ask: impl FnOnce(&mut C, Option<&HistoryPlace>) -> crate::Result<T>,
-    ) -> Result<T> {
+    fn ask_history<T>(&mut self, ask: AskHistory<C, T>) -> Result<T> {
         let timeout = self.settings.lock_timeout(&self.prioritizer);
+        let is_short = timeout.is_some_and(|timeout| timeout <= AT_ONCE);
+        // In a transaction, which a failed attempt would abort, there is but one.
+        if !is_short && SyncDriver(&mut *self.conn).depth()? == 0 {
+            if let Ok(answer) = self.ask_within(Some(AT_ONCE), ask) {
+                return Ok(answer);
+            }
+            self.settings
+                .tell(&MigrationEvent::ReadingHistory { attempt: 1 });
+        }
+        self.ask_within(timeout, ask).map_err(|error| {
+            let (report, known) = (&mut self.report, self.history.as_ref());
+            unreadable(self.conn, known, report, &self.settings, error)
+        })
+    }
+
+    fn ask_within<T>(&mut self, timeout: Option<Duration>, ask: AskHistory<C, T>) -> Result<T> {
         let (report, known) = (&mut self.report, self.history.as_ref());
-        let asked = with_lock_timeout(self.conn, timeout, report, &self.settings, |conn| {
+        with_lock_timeout(self.conn, timeout, report, &self.settings, |conn| {
             Ok(ask(conn, known)?)
-        });
-        asked.map_err(|error| unreadable(self.conn, known, report, &self.settings, error))
+        })
     }
 
     /// Releases the migration lock; that it is gone, or goes with its session, undoes no migration.
@@ -217,6 +230,8 @@ where
         Ok(())
     }
 }
+
+type AskHistory<C, T> = fn(&mut C, Option<&HistoryPlace>) -> crate::Result<T>;
 
 /// Polls for the runners' lock.
 ///

@@ -17,7 +17,7 @@ use crate::connection::{ConnectionArgs, Database, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::json::show_json;
-use crate::output::{Screen, show};
+use crate::output::{Screen, note, show};
 use crate::priority::PriorityArgs;
 use crate::progress::{Progress, summary};
 use crate::settings::Settings;
@@ -142,7 +142,12 @@ impl MigrateArgs {
     ) -> Result<Outcome, Failure> {
         let interrupt = Interrupt::catch(conn.backend_pid()?, database)?;
         let prioritizer = self.priority.prioritizer(database.source());
-        let harness = PrioritizedHarness::new(conn, prioritizer);
+        let harness = PrioritizedHarness::new(conn, prioritizer).on_event(|event| {
+            if let MigrationEvent::ReadingHistory { .. } = event {
+                // The list goes on without it.
+                let _ = note("waiting for the history of migrations\n");
+            }
+        });
         let applied = self.priority.harness(harness).applied_migrations();
         let applied = applied.map_err(|error| match interrupt.happened() {
             true => Failure::Interrupted,
