@@ -11,9 +11,10 @@ use diesel::sql_types::{Nullable, Text};
 use diesel::{Connection, QueryResult};
 
 use crate::Result;
-use crate::driver::{Driver, ready};
-use crate::error_chain::with_sources;
+use crate::driver::Driver;
+use crate::fmt::with_sources;
 use crate::statement::query;
+use crate::sync_driver::ready;
 use crate::uncached::uncached;
 
 /// Notes in a setting which transaction it is itself, behind what `$before` has; as a text

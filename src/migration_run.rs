@@ -11,23 +11,18 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 
-use crate::driver::{ColumnsOf, Driver};
-use crate::fmt::with_sources;
-use crate::statement::BackendPid;
-use crate::sync_driver::{SyncDriver, ready};
-use crate::tables::pg_locks;
 use crate::advisory_flow as flow;
 use crate::advisory_hold::may_hold;
 use crate::advisory_statement::AdvisoryTarget;
-use crate::driver::{ColumnsOf, Driver};
-use crate::sync_driver::ready;
 use crate::attempt_extent::Extent;
 use crate::driver::{ColumnsOf, Driver};
+use crate::fmt::with_sources;
 use crate::lock_timeout;
-use crate::runners_lock::{HistoryPlace, RecordMigration};
-use crate::held_by;
-use crate::runners_lock::{HISTORY, HistoryPlace, RecordMigration};
+use crate::runners_lock::{HISTORY, HistoryPlace, RecordMigration, blockers_of_reading};
 use crate::scope::or_undo;
+use crate::statement::BackendPid;
+use crate::sync_driver::ready;
+use crate::tables::pg_locks;
 use crate::timeout::Wait;
 use crate::uncached::uncached;
 use crate::want_of_lock::is_want_of_lock;
@@ -102,6 +97,8 @@ pub(crate) struct MigrationRun<'r, C, S> {
     applied: Vec<MigrationVersion<'static>>,
     /// What is in the history and means nothing to this run.
     left_out: Vec<MigrationVersion<'static>>,
+    /// This session, once it was asked: a migration may leave it unable to answer in time.
+    us: Option<Us>,
     /// Whether a migration has run under the lock, which it may have released.
     has_run: bool,
 }
@@ -162,6 +159,7 @@ where
             history,
             applied: Vec::new(),
             left_out: Vec::new(),
+            us: None,
             has_run: false,
         };
         run.read_history()?;
@@ -401,9 +399,12 @@ where
         f: impl FnOnce(&mut C) -> Result<T>,
     ) -> (Result<T>, PrioritizerReport) {
         let prioritizer = self.prioritizer();
-        let (report, settings) = (&mut *self.report, self.settings);
-        let result = with_lock_timeout(self.conn, lock_timeout, report, settings, |conn| {
-            let us = ready(Us::identify(&mut uncached(conn)))?;
+        let (report, known) = (&mut *self.report, &mut self.us);
+        let result = with_lock_timeout(self.conn, lock_timeout, report, self.settings, |conn| {
+            let us = match *known {
+                Some(us) => us,
+                None => *known.insert(ready(Us::identify(&mut uncached(conn)))?),
+            };
             watch_over(&prioritizer, us, || f(conn))?
         });
         let watched = prioritizer.report();
@@ -463,7 +464,7 @@ where
 {
     let previous = ready(lock_timeout::set(&mut uncached(conn), timeout))?;
     let (result, previous) = or_undo(conn, previous, f, |conn, previous| {
-        let _ = ready(lock_timeout::abandon(&mut uncached(conn), previous));
+        let _ = ready(lock_timeout::restore(&mut uncached(conn), previous));
     });
     let restored = ready(lock_timeout::restore(&mut uncached(conn), previous));
     match (result, restored) {
@@ -522,7 +523,7 @@ where
     let holders = with_lock_timeout(conn, Some(AT_ONCE), report, settings, |conn| {
         let place = HistoryPlace::find(conn, known)?;
         let table = place.oid().ok_or(diesel::result::Error::NotFound)?;
-        Ok(ready(obstacle::to_reading(&mut uncached(conn), table)))
+        Ok(ready(blockers_of_reading(&mut uncached(conn), table)))
     });
     // That it could not be read stays the news.
     let holders = holders.unwrap_or_default();

@@ -14,15 +14,11 @@ use crate::advisory_hold::AdvisoryHold;
 use crate::advisory_statement::AdvisoryTarget;
 use crate::backoff::fraction;
 use crate::driver::Driver;
-use crate::migration_run::{MigrationRun, Settings};
-use crate::runners_lock::History;
-use crate::sync_driver::{SyncDriver, ready};
 use crate::fmt::with_sources;
-use crate::migration_run::{MigrationRun, Settings, unreadable, with_lock_timeout};
-use crate::sync_driver::{SyncDriver, ready};
 use crate::migration_run::{AT_ONCE, MigrationRun, Settings, unreadable, with_lock_timeout};
 use crate::runners_lock::HistoryPlace;
 use crate::scope::or_undo;
+use crate::sync_driver::{SyncDriver, ready};
 use crate::timeout::Wait;
 use crate::uncached::uncached;
 use crate::{
@@ -177,7 +173,7 @@ where
             f(&mut run?)
         };
         let (result, hold) = or_undo(self.conn, hold, begin_and_run, |conn, hold| {
-            let _ = ready(hold.abandon(&mut uncached(conn)));
+            let _ = ready(hold.leave(&mut uncached(conn), false));
         });
         let released = self.release(hold);
         result.and_then(|value| Ok(released.map(|()| value)?))

@@ -6,12 +6,15 @@ use diesel::migration::MigrationVersion;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment};
 use diesel::sql_types::{Nullable, Oid, Text};
-use diesel::{Connection, QueryResult};
+use diesel::{Connection, ExpressionMethods, PgExpressionMethods, QueryDsl, QueryResult};
 
-use crate::driver::{Driver, ready};
+use crate::driver::{ColumnsOf, Driver};
+use crate::predicate::own_pid;
 use crate::statement::{command, query};
+use crate::sync_driver::ready;
+use crate::tables::pg_locks;
 use crate::uncached::uncached;
-use crate::{AdvisoryKey, Result};
+use crate::{AdvisoryKey, LockMode, PgLock, PgLockDsl, Result};
 
 /// The name that Diesel gives the table.
 pub(crate) const HISTORY: &str = "__diesel_schema_migrations";
@@ -170,4 +173,16 @@ impl HistoryPlace {
         let schema = self.schema.as_deref().unwrap_or_default();
         AdvisoryKey::named(&format!("diesel_pglock::migrations::{schema}"))
     }
+}
+
+/// Returns the locks that keep a table of this database from being read; none if they cannot be read.
+pub(crate) async fn blockers_of_reading(driver: &mut impl Driver, table: u32) -> Vec<PgLock> {
+    let locks = PgLock::query()
+        .current_database()
+        .filter(pg_locks::relation.eq(table))
+        .filter(pg_locks::mode.eq(LockMode::AccessExclusive))
+        .filter(pg_locks::pid.is_distinct_from(own_pid()))
+        .order_by(pg_locks::granted.desc());
+    let locks = driver.load_aside::<_, ColumnsOf<PgLock>, PgLock>(locks);
+    locks.await.and_then(|locks| Ok(locks?)).unwrap_or_default()
 }

@@ -4,6 +4,7 @@
 //! a cached statement fails from then on.
 
 use std::future::Future;
+use std::time::Duration;
 
 use diesel::connection::{LoadConnection, TransactionManagerStatus};
 use diesel::deserialize::FromSqlRow;
@@ -12,7 +13,8 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::{Connection, QueryResult};
 
-use crate::driver::{Driver, SyncDriver};
+use crate::driver::Driver;
+use crate::sync_driver::SyncDriver;
 
 /// Sends each statement over another driver, prepared afresh.
 pub(crate) struct Uncached<D>(D);
@@ -59,12 +61,20 @@ impl<D: Driver> Driver for Uncached<D> {
         self.0.status()
     }
 
-    fn batch_execute(&mut self, sql: &'static str) -> impl Future<Output = QueryResult<()>> + Send {
+    fn batch_execute(&mut self, sql: &str) -> impl Future<Output = QueryResult<()>> + Send {
         self.0.batch_execute(sql)
+    }
+
+    fn is_interrupted(&mut self) -> bool {
+        self.0.is_interrupted()
     }
 
     fn hang_up(&mut self) {
         self.0.hang_up();
+    }
+
+    fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send {
+        self.0.pause(time)
     }
 }
 

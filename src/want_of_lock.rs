@@ -15,10 +15,8 @@ use diesel::{Connection, QueryResult};
 
 use crate::driver::Driver;
 use crate::fmt::with_sources;
-use crate::statement::{OUTCOME, TakeOutcome, command, push_do, query};
-use crate::sync_driver::{SyncDriver, ready};
-use crate::sync_driver::{SyncDriver, ready};
 use crate::statement::{BackendPid, OUTCOME, TakeOutcome, command, push_do, query};
+use crate::sync_driver::{SyncDriver, ready};
 use crate::uncached::uncached;
 use crate::watch_statement::BlockingPids;
 use crate::{AdvisoryKey, PgLockConnection, Result, WatcherSource};
