@@ -1,4 +1,4 @@
--- Each schema with a history of migrations runs this; the log is one per database.
+-- Each schema with a history of migrations runs this file, but a database has only one log.
 CREATE SCHEMA IF NOT EXISTS pglock;
 
 CREATE TABLE IF NOT EXISTS pglock.signal_log (
