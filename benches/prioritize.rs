@@ -1,9 +1,9 @@
-//! How soon a blocked statement goes on: `cargo xtask bench`.
+//! Measures the wait of a blocked, prioritized statement: `cargo xtask bench`.
 //!
-//! Prints milliseconds from the beginning of the wait to its end, over runs on a
+//! Prints the milliseconds from the start of the wait to its end, over several runs on a
 //! throwaway server.
 
-#![allow(clippy::print_stdout)] // for a person to read
+#![allow(clippy::print_stdout)] // prints its results
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ fn main() {
     );
 }
 
-/// How long a statement waits for an idle transaction, `runs` times.
+/// Measures `runs` times how long a statement waits for an idle transaction.
 fn waits(url: &str, prioritizer: &Prioritizer<String>, runs: usize) -> Vec<Duration> {
     let mut conn = connect(url);
     let once = |_| {
@@ -38,7 +38,8 @@ fn waits(url: &str, prioritizer: &Prioritizer<String>, runs: usize) -> Vec<Durat
         holder
             .batch_execute("BEGIN; LOCK TABLE users")
             .expect("the lock");
-        conn.prioritize(prioritizer, wait).expect("it gets through")
+        conn.prioritize(prioritizer, wait)
+            .expect("the prioritized lock")
     };
     (0..runs).map(once).collect()
 }

@@ -1,9 +1,9 @@
-//! The main job: a migration that is blocked gets through.
+//! Runs a blocked migration: the watcher terminates the session that blocks it.
 //!
-//! `cargo xtask demo` runs it, on a throwaway server, or in a database of its own
-//! on the server of `DATABASE_URL`.
+//! `cargo xtask demo` runs this program on a throwaway server, or on the server of
+//! `DATABASE_URL`, in a database of its own.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // for a person to read
+#![allow(clippy::print_stdout, clippy::print_stderr)] // prints its progress
 
 use std::error::Error;
 use std::iter::successors;
@@ -28,7 +28,7 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 /// The application's migrations: a table rewrite, and an index built concurrently.
 const SHOP: EmbeddedMigrations = embed_migrations!("examples/shop");
 
-/// How long to wait for what has to happen.
+/// The time limit for each step.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
@@ -54,7 +54,7 @@ fn demo(url: &str) -> Result<()> {
     let mut observer = connect(url)?;
     set_up(&mut observer)?;
 
-    // A session forgot to end its transaction, and another one waits for it.
+    // A session forgot to end its transaction, and another session waits for it.
     let mut idler = session(url, "forgotten console")?;
     idler.batch_execute("BEGIN; UPDATE orders SET state = 'packed' WHERE id = 1")?;
     let mut worker = session(url, "innocent worker")?;
@@ -70,14 +70,14 @@ fn demo(url: &str) -> Result<()> {
     });
     waiting
         .recv_timeout(LIMIT)
-        .map_err(|_| "no runner waited for the other")?;
+        .map_err(|_| "no instance waited for the other")?;
     show_what_waits(&mut observer)?;
 
     let reports = runners.map(|runner| runner.join().expect("no panic"));
     worker
         .join()
         .expect("no panic")
-        .map_err(|_| "the innocent worker was killed")?;
+        .map_err(|_| "the innocent worker was terminated")?;
     let [first, second] = reports;
     show_reports(&[first?, second?])?;
     show_signal_log(&mut observer)?;
@@ -96,32 +96,32 @@ fn set_up(conn: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// One instance: runs the migrations, and says what happens.
+/// Runs the migrations as one instance, and prints the events.
 fn runner(number: u32, url: &str, waits: Sender<()>) -> Result<HarnessReport> {
-    let mut conn = session(url, &format!("runner {number}"))?;
+    let mut conn = session(url, &format!("instance {number}"))?;
     let prioritizer = Prioritizer::new(url.to_owned()).audit(true);
     let mut harness = PrioritizedHarness::new(&mut conn, prioritizer).on_event(move |event| {
-        println!("  runner {number}: {}", tell(event));
+        println!("  instance {number}: {}", tell(event));
         if let MigrationEvent::WaitingForRunner = event {
             let _ = waits.send(());
         }
     });
     let ran = harness.run_pending_migrations(SHOP)?.len();
     if ran == 0 {
-        println!("  runner {number}: nothing to do");
+        println!("  instance {number}: nothing to do");
     }
     Ok(harness.report())
 }
 
 fn tell(event: &MigrationEvent) -> String {
     match event {
-        MigrationEvent::WaitingForRunner => "waits for the other runner".into(),
+        MigrationEvent::WaitingForRunner => "waits for the other instance".into(),
         MigrationEvent::Running { name, .. } => format!("runs {name}"),
         MigrationEvent::Prioritizer(PrioritizerEvent::Blocked(blocker)) => {
             format!("is blocked by {blocker}")
         }
         MigrationEvent::Prioritizer(PrioritizerEvent::Signalled { blocker, .. }) => {
-            format!("has acted on {blocker}")
+            format!("signals {blocker}")
         }
         MigrationEvent::Retrying { name, after, .. } => format!("tries {name} again in {after:?}"),
         MigrationEvent::Finished(report) => report.to_string(),
@@ -130,7 +130,7 @@ fn tell(event: &MigrationEvent) -> String {
 }
 
 fn show_what_waits(conn: &mut PgConnection) -> Result<()> {
-    // The runner with the turn is at the table rewrite, behind the two others.
+    // The instance with the migration lock waits to rewrite the table, behind the two sessions.
     let mut locks = Vec::new();
     until("a migration waits", || {
         locks = PgLock::query()
@@ -141,7 +141,7 @@ fn show_what_waits(conn: &mut PgConnection) -> Result<()> {
             .iter()
             .any(|lock| lock.lock_type == LockType::Relation))
     })?;
-    heading("Locks that are waited for");
+    heading("Awaited locks");
     for lock in locks {
         let on = lock
             .relation
@@ -152,14 +152,14 @@ fn show_what_waits(conn: &mut PgConnection) -> Result<()> {
             lock.mode
         );
     }
-    heading("Who blocks whom");
+    heading("Waiters and blockers");
     print!("{}", WaitGraph::load(conn)?);
-    heading("What the runners do");
+    heading("Events of the instances");
     Ok(())
 }
 
 fn show_reports(reports: &[HarnessReport]) -> Result<()> {
-    heading("What the migrations did");
+    heading("Migrations");
     let migrations: Vec<_> = reports
         .iter()
         .flat_map(|report| &report.migrations)
@@ -170,18 +170,15 @@ fn show_reports(reports: &[HarnessReport]) -> Result<()> {
             println!("    locked {} in {} mode", lock.relation, lock.mode);
         }
         for victim in migration.victims() {
-            println!("    moved {victim}");
+            println!("    signalled {victim}");
         }
     }
-    check(
-        migrations.len() == 2,
-        "each migration ran once, whichever runner it was",
-    )?;
+    check(migrations.len() == 2, "each migration ran once")?;
     let idle = reports
         .iter()
         .filter(|report| report.migrations.is_empty())
         .count();
-    check(idle == 1, "the second runner found nothing to do")?;
+    check(idle == 1, "the other instance found nothing to do")?;
     let victims = migrations
         .iter()
         .map(|m| m.victims().count())
@@ -221,7 +218,7 @@ fn show_signal_log(conn: &mut PgConnection) -> Result<()> {
 }
 
 fn show_what_is_left(conn: &mut PgConnection) -> Result<()> {
-    heading("Locks afterwards");
+    heading("Remaining locks");
     let us = conn.backend_pid()?;
     let mut left = Vec::new();
     until("no lock is left", || {
@@ -272,7 +269,7 @@ fn session(url: &str, name: &str) -> Result<PgConnection> {
     Ok(conn)
 }
 
-/// A database for the demo, on a server that may be somebody's own.
+/// A database for the demo, on a throwaway server or that of `DATABASE_URL`.
 struct Server {
     admin: PgConnection,
     name: String,
@@ -291,12 +288,13 @@ impl Server {
                 (sandbox.url(), Some(sandbox))
             }
         };
-        let database = with_database(&url, &name).ok_or("`DATABASE_URL` is no postgres:// URL")?;
+        let database =
+            with_database(&url, &name).ok_or("`DATABASE_URL` is not a postgres:// URL")?;
         let mut admin =
             connect(&url).map_err(|error| format!("no connection to the server: {error}"))?;
         admin
             .batch_execute(&format!("CREATE DATABASE {name}"))
-            .map_err(|error| format!("the demo wants a database of its own: {error}"))?;
+            .map_err(|error| format!("the database of the demo could not be created: {error}"))?;
         Ok(Self {
             admin,
             name,

@@ -1,2 +1,2 @@
--- Rewrites the table: nobody may read or write it meanwhile.
+-- Rewrites the table: other sessions can neither read nor write it meanwhile.
 ALTER TABLE orders ALTER COLUMN id TYPE bigint;
