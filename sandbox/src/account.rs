@@ -1,4 +1,4 @@
-//! The account that runs the server when its owner is root.
+//! The account that runs the server if its owner is root.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::SandboxError;
 use crate::error::During;
 
-/// An unprivileged account, for PostgreSQL refuses to run as root.
+/// An unprivileged account: PostgreSQL refuses to run as root.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Account {
     pub(crate) name: String,
@@ -16,9 +16,9 @@ pub(crate) struct Account {
     pub(crate) gid: u32,
 }
 
-/// Tells whether this process runs as root.
+/// Returns `true` if this process runs as root.
 ///
-/// The standard library does not know, so it asks `id -u`.
+/// The standard library has no function for this, so `id -u` is run.
 #[must_use]
 pub fn is_root() -> bool {
     Command::new("id")
@@ -28,7 +28,7 @@ pub fn is_root() -> bool {
 }
 
 impl Account {
-    /// The account to change to: none for an ordinary user.
+    /// Returns the account that runs the server; `None` for an ordinary user.
     pub(crate) fn to_drop_to() -> Result<Option<Self>, SandboxError> {
         if !is_root() {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Account {
         })
     }
 
-    /// Fails with the first folder on the way to `path` that is closed to the account.
+    /// Fails with a folder on the path to `path` that the account cannot enter.
     pub(crate) fn enter(&self, path: &Path) -> Result<(), SandboxError> {
         match path.ancestors().find(|folder| !self.may_search(folder)) {
             Some(closed) => Err(self.shut_out_of(closed.to_owned())),
@@ -64,7 +64,7 @@ impl Account {
         }
     }
 
-    /// Tells whether the account can make, and remove, a folder in `path`.
+    /// Returns `true` if the account can create and remove a folder in `path`.
     pub(crate) fn may_create_in(&self, path: &Path) -> bool {
         self.enter(path).is_ok() && self.permits(path, 0o3)
     }
@@ -78,7 +78,7 @@ impl Account {
             .is_ok_and(|metadata| self.permissions(&metadata) & bits == bits)
     }
 
-    /// The read, write and search bits that apply to the account.
+    /// Returns the mode of a file, shifted so that the last three bits apply to the account.
     fn permissions(&self, file: &Metadata) -> u32 {
         if file.uid() == self.uid {
             file.mode() >> 6

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are.
+//! The folders of PostgreSQL's programs.
 
 use std::env;
 use std::ffi::OsStr;
@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 use crate::SandboxError;
 use crate::error::During;
 
-/// Where distributions put versions beside each other: a parent folder, and what precedes the version.
+/// The folders in which distributions keep versions: a parent folder, and the prefix of a version.
 const VERSIONED: [(&str, &str); 3] = [
     ("/usr/lib/postgresql", ""),
     ("/opt/homebrew/opt", "postgresql@"),
     ("/usr/local/opt", "postgresql@"),
 ];
 
-/// Returns the folder of the server that [`Sandbox::start`](crate::Sandbox::start) would use.
+/// Returns the folder of the server programs that [`Sandbox::start`](crate::Sandbox::start) uses.
 ///
-/// Looks at `$PGLOCK_PG_BINDIR`, which must hold a server if it is set, then on
-/// `PATH`, then where distributions put PostgreSQL, the newest version first.
+/// Searches `$PGLOCK_PG_BINDIR`, which must hold a server if it is set, then `PATH`, then
+/// the folders of distributions, the newest version first.
 ///
 /// # Errors
 ///
-/// [`NotInstalled`](SandboxError::NotInstalled), which says what to install, and
-/// [`NotAServer`](SandboxError::NotAServer) when `$PGLOCK_PG_BINDIR` points elsewhere.
+/// [`NotInstalled`](SandboxError::NotInstalled), which names the packages to install, and
+/// [`NotAServer`](SandboxError::NotAServer) if `$PGLOCK_PG_BINDIR` has no server.
 pub fn find_postgres() -> Result<PathBuf, SandboxError> {
     if let Some(dir) = env::var_os("PGLOCK_PG_BINDIR").filter(|dir| !dir.is_empty()) {
         return require(Path::new(&dir));
@@ -36,7 +36,7 @@ pub fn find_postgres() -> Result<PathBuf, SandboxError> {
         .ok_or(SandboxError::NotInstalled)
 }
 
-/// Makes a folder that somebody asked for absolute, provided that it holds a server.
+/// Returns the absolute path of a folder, and fails if it holds no server.
 pub(crate) fn require(dir: &Path) -> Result<PathBuf, SandboxError> {
     if !holds_a_server(dir) {
         return Err(SandboxError::NotAServer(dir.to_owned()));
@@ -45,7 +45,8 @@ pub(crate) fn require(dir: &Path) -> Result<PathBuf, SandboxError> {
         .during(|| format!("find `{}`", dir.display()))
 }
 
-/// The libraries that come with relocated programs, which do not find them by themselves.
+/// Returns the folder of libraries beside the programs, which relocated programs cannot find
+/// themselves.
 pub(crate) fn library_path(bin_dir: &Path) -> Option<PathBuf> {
     let lib = bin_dir.parent()?.join("lib");
     let is_libpq = |name: &OsStr| name.to_string_lossy().starts_with("libpq.so");

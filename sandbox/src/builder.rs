@@ -1,10 +1,10 @@
-//! Choices before a server starts.
+//! Settings of a server before its start.
 
 use std::path::PathBuf;
 
 use crate::{Sandbox, SandboxError};
 
-/// Chooses how a throwaway server is set up; made by [`Sandbox::builder`].
+/// The settings of a throwaway server; returned by [`Sandbox::builder`].
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until `start` is called"]
 pub struct SandboxBuilder {
@@ -13,23 +13,23 @@ pub struct SandboxBuilder {
 }
 
 impl SandboxBuilder {
-    /// Gives a server setting, as in `postgresql.conf`, a value of its own.
+    /// Sets a server setting, as in `postgresql.conf`.
     ///
-    /// The later one wins. Where the server listens is not up for choice.
+    /// The last value of a setting applies. The address, socket and port cannot be set.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Takes `initdb` and `postgres` from this folder instead of looking for them.
+    /// Uses `initdb` and `postgres` of this folder, without a search.
     pub fn bin_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.bin_dir = Some(dir.into());
         self
     }
 
-    /// Chooses the language of the server's messages; default `C`, which is English.
+    /// Sets the language of the server's messages; default: `C`, which is English.
     ///
-    /// The locale has to exist on the machine.
+    /// The locale must exist on the machine.
     pub fn lc_messages(self, locale: impl Into<String>) -> Self {
         self.setting("lc_messages", locale)
     }
@@ -38,7 +38,7 @@ impl SandboxBuilder {
     ///
     /// # Errors
     ///
-    /// See [`SandboxError`]; when the server itself failed, with the end of its log.
+    /// See [`SandboxError`]; if the server itself failed, the error has the end of its log.
     pub fn start(self) -> Result<Sandbox, SandboxError> {
         Sandbox::launch(self)
     }

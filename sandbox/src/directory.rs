@@ -1,4 +1,4 @@
-//! The temporary directory that holds everything a server has.
+//! The temporary directory with all files of a server.
 
 use std::env;
 use std::fs::{self, DirBuilder, File};
@@ -10,13 +10,13 @@ use crate::SandboxError;
 use crate::account::Account;
 use crate::error::During;
 
-/// A unix socket's path has at most 103 bytes on macOS and 107 on Linux.
+/// The longest base directory: a socket's path has at most 103 bytes on macOS, 107 on Linux.
 const LONGEST_BASE: usize = 103 - "/pglock-0123456789abcdef/.s.PGSQL.65535".len();
 
-/// How many lines of the log an error shows.
+/// The number of log lines in an error.
 const TAIL: usize = 20;
 
-/// A directory of its own with a random name, open to one account only, removed on drop.
+/// A directory with a random name, open to one account only, removed on drop.
 #[derive(Debug)]
 pub(crate) struct Directory(PathBuf);
 
@@ -51,15 +51,15 @@ impl Directory {
         self.give_to(account, &path)
     }
 
-    /// The text of a file that the server may not have written yet.
+    /// Returns the text of a file; empty if the server has not written it yet.
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.0.join(name)).unwrap_or_default()
     }
 
-    /// The last lines of the server's log.
+    /// Returns the last lines of the server's log.
     pub(crate) fn log_tail(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log); // messages come in the server's own encoding
+        let log = String::from_utf8_lossy(&log); // messages have the server's encoding
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
@@ -75,12 +75,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // The supervisor removes it too; whoever comes second finds nothing.
+        // The supervisor removes it too, so it may be gone already.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// `TMPDIR`, or `/tmp` where that is too long for a socket or closed to the account.
+/// Returns `TMPDIR`, or `/tmp` if that is too long for a socket or closed to the account.
 fn base(account: Option<&Account>) -> PathBuf {
     let preferred = env::temp_dir();
     let short = preferred.as_os_str().len() <= LONGEST_BASE;
@@ -92,7 +92,7 @@ fn base(account: Option<&Account>) -> PathBuf {
     }
 }
 
-/// Returns that many random bytes in hexadecimal.
+/// Returns this number of random bytes in hexadecimal.
 pub(crate) fn random_hex(bytes: usize) -> Result<String, SandboxError> {
     let random = read_random(bytes).during(|| "read `/dev/urandom`".to_owned())?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())

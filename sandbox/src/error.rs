@@ -1,4 +1,4 @@
-//! Why a server could not be started.
+//! The errors of starting a server.
 
 use std::error::Error;
 use std::fmt;
@@ -13,39 +13,39 @@ const HOW_TO_INSTALL: &str = "\
     macOS:           brew install postgresql@18\n\
     or set `PGLOCK_PG_BINDIR` to the folder that holds `initdb` and `postgres`";
 
-/// Why a server could not be started or restarted.
+/// The error of a server that could not be started or restarted.
 #[non_exhaustive]
 pub enum SandboxError {
-    /// There is no PostgreSQL server on this machine; says how to install one.
+    /// This machine has no PostgreSQL server; the message names the packages to install.
     NotInstalled,
-    /// The folder that was asked for has no `initdb` and `postgres`.
+    /// The chosen folder does not hold `initdb` and `postgres`.
     NotAServer(PathBuf),
-    /// There is no PgBouncer on this machine.
+    /// This machine has no PgBouncer.
     NoPgBouncer,
-    /// PostgreSQL refuses to run as root, and there is no other account to run it.
+    /// PostgreSQL refuses to run as root, and no other account was found.
     NoAccount,
-    /// The account that runs the server for root cannot get at its programs.
+    /// The account that runs the server for root cannot enter the folder of its programs.
     NotAccessible {
-        /// The folder that is closed.
+        /// The folder that the account cannot enter.
         path: PathBuf,
-        /// The account that needs it.
+        /// The account.
         account: String,
     },
-    /// The server, or `initdb` before it, ended instead of getting ready.
+    /// The server, or `initdb` before it, ended before it was ready.
     Ended {
         /// The last lines of the server's log.
         log: String,
     },
     /// The server was not ready in time.
     NotReady {
-        /// How long it was given.
+        /// The time limit.
         limit: Duration,
         /// The last lines of the server's log.
         log: String,
     },
-    /// The operating system refused something.
+    /// The operating system refused an action.
     Io {
-        /// What was being done, such as ``create `/tmp/x` ``.
+        /// The action, such as ``create `/tmp/x` ``.
         action: String,
         /// The reason.
         source: io::Error,
@@ -80,7 +80,7 @@ impl fmt::Display for SandboxError {
             ),
             Self::Ended { log } => write!(
                 f,
-                "the PostgreSQL server ended instead of getting ready; its log ends with:\n{log}"
+                "the PostgreSQL server ended before it was ready; its log ends with:\n{log}"
             ),
             Self::NotReady { limit, log } => {
                 write!(
@@ -93,7 +93,7 @@ impl fmt::Display for SandboxError {
     }
 }
 
-/// The message and its cause, for that is what `unwrap` and `main` show, and a log has lines.
+/// Writes the message and its cause: `unwrap` and `main` show this, and a log has several lines.
 impl fmt::Debug for SandboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
@@ -111,7 +111,7 @@ impl Error for SandboxError {
     }
 }
 
-/// Says what was being done when the operating system refused.
+/// Adds the action to an error of the operating system.
 pub(crate) trait During<T> {
     fn during(self, action: impl FnOnce() -> String) -> Result<T, SandboxError>;
 }

@@ -1,9 +1,8 @@
 //! Throwaway PostgreSQL servers for the demo, the tests and the benches.
 //!
-//! A [`Sandbox`] is a server of its own: data in a temporary directory, a unix
-//! socket and a loopback port. It ends with the value, or with the process that
-//! owns it, also when that is killed with `SIGKILL`. Nothing is kept and nothing
-//! is synced to disk, so never put anything into it that should last.
+//! A [`Sandbox`] is a server with data in a temporary directory, a unix socket and a
+//! loopback port. It ends with the value, or with the process that owns it, even if that
+//! is killed with `SIGKILL`. Its data is neither kept nor synced to disk.
 //!
 //! ```
 //! use pglock_sandbox::Sandbox;

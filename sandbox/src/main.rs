@@ -1,11 +1,11 @@
-//! Runs a throwaway server by itself: prints its URL, and ends with its standard input.
+//! Runs a throwaway server: prints its URL, and ends when standard input ends.
 
 use std::error::Error;
 use std::io;
 
 use pglock_sandbox::Sandbox;
 
-#[expect(clippy::print_stdout, reason = "the URL is what this program is for")]
+#[expect(clippy::print_stdout, reason = "the URL is the output of this program")]
 fn main() -> Result<(), Box<dyn Error>> {
     let server = Sandbox::start()?;
     println!("{}", server.url());

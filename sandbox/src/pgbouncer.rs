@@ -13,16 +13,16 @@ use crate::{Sandbox, SandboxError, port, supervisor, url};
 
 const SCRIPT: &str = include_str!("pgbouncer.sh");
 
-/// Only a hopelessly overloaded machine takes as long.
+/// The time limit of a start; only an overloaded machine needs that long.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where distributions put it, beside what is on `PATH`.
+/// The folders of distributions, in addition to `PATH`.
 const PLACES: [&str; 2] = ["/usr/sbin", "/usr/bin"];
 
 /// A PgBouncer in transaction mode; it ends with this value, or with its owner.
 ///
-/// It keeps two backends per database and gives each transaction the one that was used
-/// last. Whoever connects becomes the superuser. Drop it before its server.
+/// It keeps two backends per database and gives each transaction the backend that was used
+/// last. Every client becomes the superuser. Drop it before its server.
 #[derive(Debug)]
 pub struct PgBouncer {
     process: Child,
@@ -41,11 +41,11 @@ pub fn find_pgbouncer() -> Option<PathBuf> {
 }
 
 impl PgBouncer {
-    /// Starts one for a server, and waits until it listens.
+    /// Starts a PgBouncer for a server, and waits until it listens.
     ///
     /// # Errors
     ///
-    /// [`SandboxError::NoPgBouncer`], and those of starting a server.
+    /// [`SandboxError::NoPgBouncer`], and the errors of [`Sandbox::start`].
     pub fn start(server: &Sandbox) -> Result<Self, SandboxError> {
         let program = find_pgbouncer().ok_or(SandboxError::NoPgBouncer)?;
         let account = Account::to_drop_to()?;
@@ -90,7 +90,7 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        // Closes the pipe first, which is what the script waits for.
+        // `wait` closes the pipe first, and the script ends with that.
         let _ = self.process.wait();
     }
 }

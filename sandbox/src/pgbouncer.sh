@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs one PgBouncer for as long as its owner holds the other end of standard
-# input, then removes this directory.
+# Runs one PgBouncer while its owner holds the other end of standard input, then
+# removes this directory.
 #
 # usage: pgbouncer.sh PROGRAM, in the directory that holds `pgbouncer.ini`
 

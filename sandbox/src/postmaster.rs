@@ -1,8 +1,8 @@
-//! What the files of a server say about it.
+//! The state of a server, read from its files.
 
 use crate::directory::Directory;
 
-/// How far a server has got.
+/// The state of a server.
 #[derive(Debug, PartialEq)]
 pub(crate) enum State {
     Starting,
@@ -10,10 +10,10 @@ pub(crate) enum State {
     Ended,
 }
 
-/// Looks at the server that follows the one with process id `previous`.
+/// Returns the state of the server that follows the one with process id `previous`.
 ///
-/// Needs no connection: PostgreSQL writes `ready` into the eighth line of
-/// `postmaster.pid`, and the supervisor writes `exited` when a server ends.
+/// This needs no connection: PostgreSQL writes `ready` into the eighth line of
+/// `postmaster.pid`, and the supervisor writes the file `exited` when a server ends.
 pub(crate) fn state(directory: &Directory, previous: Option<&str>) -> State {
     let is_new = |pid: &Option<String>| pid.is_some() && pid.as_deref() != previous;
     let status = directory.read("data/postmaster.pid");
@@ -27,7 +27,7 @@ pub(crate) fn state(directory: &Directory, previous: Option<&str>) -> State {
     }
 }
 
-/// The process id of the server that runs, or ran last.
+/// Returns the process id of the server that runs, or ran last.
 pub(crate) fn pid(directory: &Directory) -> Option<String> {
     first_line(&directory.read("data/postmaster.pid")).or_else(|| ended(directory))
 }

@@ -1,4 +1,4 @@
-//! One throwaway server.
+//! A throwaway server.
 
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -10,17 +10,16 @@ use crate::directory::{Directory, random_hex};
 use crate::postmaster::{self, State};
 use crate::{SandboxBuilder, SandboxError, binaries, port, settings, supervisor, url};
 
-/// Only a hopelessly overloaded machine takes as long.
+/// The time limit of a start; only an overloaded machine needs that long.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often a port that somebody else took first is replaced.
+/// The number of ports that are tried, should another process take each of them first.
 const PORTS: usize = 5;
 
 /// A throwaway PostgreSQL server that ends with this value, or with its owner.
 ///
-/// The superuser is `postgres`, everything is UTF-8 with the locale `C`, and
-/// there is room for 200 sessions and 20 prepared transactions. Several can run
-/// at once.
+/// The superuser is `postgres`, the encoding is UTF-8 and the locale is `C`. The server
+/// allows 200 sessions and 20 prepared transactions. Several servers can run at once.
 #[derive(Debug)]
 pub struct Sandbox {
     supervisor: Child,
@@ -43,7 +42,7 @@ impl Sandbox {
         Self::builder().start()
     }
 
-    /// Lets settings and programs be chosen before the server starts.
+    /// Returns a builder for the settings and programs of a server.
     pub fn builder() -> SandboxBuilder {
         SandboxBuilder::default()
     }
@@ -78,7 +77,7 @@ impl Sandbox {
         self.directory.path()
     }
 
-    /// Returns the file that the server logs to; it goes with the server.
+    /// Returns the server's log file, which is removed with the server.
     #[must_use]
     pub fn log_file(&self) -> &Path {
         &self.log_file
@@ -92,20 +91,20 @@ impl Sandbox {
 
     /// Stops the server at once and starts it again, on the same data and port.
     ///
-    /// Every session is lost, as in a crash; what was committed is still there.
+    /// Every session is lost, as in a crash. Committed data remains.
     ///
     /// # Errors
     ///
-    /// When the server does not come back.
+    /// See [`SandboxError`]: the server did not start again.
     pub fn restart(&self) -> Result<(), SandboxError> {
         let previous = postmaster::pid(&self.directory);
         supervisor::restart(&self.supervisor)?;
         self.await_ready(previous.as_deref())
     }
 
-    /// Stops the server at once, and returns when it and its data are gone.
+    /// Stops the server at once, and returns when its process and data are gone.
     ///
-    /// Dropping it does the same.
+    /// Dropping the value does the same.
     pub fn stop(self) {
         drop(self);
     }
@@ -155,7 +154,7 @@ impl Sandbox {
         })
     }
 
-    /// Waits for the first start; takes another port when somebody was quicker.
+    /// Waits for the first start, and tries another port if a process has taken this one.
     fn await_start(&mut self) -> Result<(), SandboxError> {
         let mut result = self.await_ready(None);
         for _ in 1..PORTS {
@@ -201,7 +200,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // Closes the pipe to the supervisor first, which is what it waits for.
+        // `wait` closes the pipe to the supervisor first, which then stops the server.
         let _ = self.supervisor.wait();
     }
 }

@@ -1,12 +1,12 @@
-//! What the server is told in its configuration file.
+//! The configuration file of the server.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Small, quick, and safe to lose; the numbers leave room for tests that run at once.
+/// The default settings: a small and fast server with room for concurrent tests.
 ///
-/// `synchronous_commit` stays on: without `fsync` it costs next to nothing, and
-/// without it a restart, which is a crash, would forget the latest commits.
+/// `synchronous_commit` stays on: without `fsync` it costs little, and without it a
+/// restart, which is a crash, would lose the latest commits.
 const DEFAULTS: [(&str, &str); 5] = [
     ("fsync", "off"),
     ("full_page_writes", "off"),
@@ -15,7 +15,7 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("max_prepared_transactions", "20"),
 ];
 
-/// Renders the configuration file; of a setting that occurs twice PostgreSQL takes the last.
+/// Renders the configuration file; PostgreSQL uses the last value of a setting.
 pub(crate) fn render(chosen: &[(String, String)], socket_dir: &Path, port: u16) -> String {
     let mut file = String::new();
     for (name, value) in DEFAULTS {
@@ -36,7 +36,7 @@ pub(crate) fn render(chosen: &[(String, String)], socket_dir: &Path, port: u16) 
 
 fn push(file: &mut String, name: &str, value: &str) {
     let quoted = value.replace('\\', r"\\").replace('\'', "''");
-    let _ = writeln!(file, "{name} = '{quoted}'"); // a String takes everything
+    let _ = writeln!(file, "{name} = '{quoted}'"); // writing to a `String` cannot fail
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The shell script that ties a server to the process that owns it.
+//! The shell script that ends a server with the process that owns it.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::{SandboxError, binaries};
 
 pub(crate) const SCRIPT: &str = include_str!("supervisor.sh");
 
-/// Starts the script, which is in the directory already, and the server with it.
+/// Starts the script, which the directory already holds, and with it the server.
 pub(crate) fn start(
     bin_dir: &Path,
     directory: &Directory,
@@ -22,7 +22,7 @@ pub(crate) fn start(
     shell("supervisor.sh", bin_dir, directory, account)
 }
 
-/// Starts a script that lies in the directory, with one argument.
+/// Starts a script of the directory, with one argument.
 pub(crate) fn shell(
     script: &str,
     argument: &Path,
@@ -37,7 +37,7 @@ pub(crate) fn shell(
         .arg(script)
         .arg(argument)
         .current_dir(directory.path());
-    // Ctrl-C in the terminal goes to the owner's group only; the supervisor sees it end.
+    // Ctrl-C in the terminal reaches the owner's group only; the supervisor notices its end.
     command.process_group(0);
     command.stdin(Stdio::piped()).stdout(log).stderr(errors);
     set_environment(&mut command, argument);
@@ -47,7 +47,7 @@ pub(crate) fn shell(
     command.spawn().during(|| "start `/bin/sh`".to_owned())
 }
 
-/// Nothing of the owner's: `PGDATA`, `LANGUAGE` and the like would change the server.
+/// Sets a fixed environment: `PGDATA` or `LANGUAGE` of the owner would change the server.
 fn set_environment(command: &mut Command, bin_dir: &Path) {
     command
         .env_clear()
@@ -59,7 +59,7 @@ fn set_environment(command: &mut Command, bin_dir: &Path) {
     }
 }
 
-/// Asks for an immediate stop and another start.
+/// Requests an immediate stop and another start.
 pub(crate) fn restart(supervisor: &Child) -> Result<(), SandboxError> {
     let mut orders = supervisor
         .stdin

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs one PostgreSQL server for as long as its owner holds the other end of
-# standard input. The owner may be killed in any way: its end is closed then,
-# and the server goes, and this directory with it.
+# Runs one PostgreSQL server while its owner holds the other end of standard input.
+# However the owner ends, its end of the pipe is closed. The server is then stopped,
+# and this directory is removed.
 #
-# A line on standard input asks for a restart on the same data.
+# A line on standard input requests a restart on the same data.
 #
 # usage: supervisor.sh BINDIR, in the directory that holds `sandbox.conf` and `password`
 
@@ -18,14 +18,15 @@ create_cluster() {
 }
 
 # Waits for the owner, then stops the server at once, whatever its sessions do.
-# Fails when the owner is gone.
+# Fails if the owner has ended.
 stop_when_asked() {
     read -r _ <&3
     order=$?
     tries=0
-    # Without the directory nobody can say that it has exited, and its pid may be another's.
+    # The file `exited` is the reliable sign, since another process may get the pid. If the
+    # directory was removed, only the pid can be checked.
     until [ -e exited ] || ! kill -0 "$1" 2>/dev/null; do
-        # More than once: a process that was forked just now ignores the signal.
+        # The signal is repeated: a process that was forked just now ignores it.
         signal=QUIT
         [ "$tries" -lt 500 ] || signal=KILL
         kill "-$signal" "$1" 2>/dev/null
@@ -50,6 +51,6 @@ if create_cluster; then
     while serve; do :; done
 else
     echo initdb >exited
-    while read -r _ <&3; do :; done # the owner may want to read the log
+    while read -r _ <&3; do :; done # the owner may read the log
 fi
 cd / && rm -rf "$dir"

@@ -1,14 +1,14 @@
-//! Connection URLs that libpq and tokio-postgres both read.
+//! Connection URLs that both libpq and tokio-postgres read.
 
 use std::path::Path;
 
-/// A URL through the unix socket in `socket_dir`.
+/// Returns a URL through the unix socket in `socket_dir`.
 pub(crate) fn socket(socket_dir: &Path, port: u16, database: &str) -> String {
     let host = encode(&socket_dir.to_string_lossy());
     format!("postgres://postgres@{host}:{port}/{}", encode(database))
 }
 
-/// A URL through the loopback port.
+/// Returns a URL through the loopback port.
 pub(crate) fn tcp(password: &str, port: u16, database: &str) -> String {
     format!(
         "postgres://postgres:{password}@127.0.0.1:{port}/{}",
@@ -16,7 +16,7 @@ pub(crate) fn tcp(password: &str, port: u16, database: &str) -> String {
     )
 }
 
-/// Returns the URL with another database in its path, or `None` where it is no URL.
+/// Returns the URL with another database in its path, or `None` if the text is not a URL.
 ///
 /// ```
 /// use pglock_sandbox::with_database;
@@ -29,7 +29,7 @@ pub fn with_database(url: &str, database: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     let parameters = rest.split_once('?').map_or("", |(_, it)| it).split('&');
-    // libpq prefers one that names a database to the path.
+    // In libpq the parameter `dbname` precedes the path.
     let parameters = parameters.filter(|it| !it.is_empty() && !it.starts_with("dbname="));
     let query = match parameters.collect::<Vec<_>>().join("&") {
         query if query.is_empty() => query,
@@ -39,7 +39,7 @@ pub fn with_database(url: &str, database: &str) -> Option<String> {
     Some(format!("{scheme}://{authority}/{database}{query}"))
 }
 
-/// Percent-encodes everything but the characters that no part of a URL gives a meaning.
+/// Percent-encodes all characters except the unreserved characters of URLs.
 fn encode(text: &str) -> String {
     text.bytes().map(encode_byte).collect()
 }
