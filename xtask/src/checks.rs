@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that has to pass, what is quick to fail first.
+//! `cargo xtask test`: all checks, the quick checks first.
 
 use pglock_sandbox::Sandbox;
 
@@ -34,7 +34,7 @@ fn style(features: &str) -> Result<()> {
     command::run(cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Features are additive, and none leans on another without saying so.
+/// Checks each feature alone: none may need a feature that it does not declare.
 fn each_feature_alone() -> Result<()> {
     let check = ["check", "--lib", "--no-default-features"];
     command::run(&mut cargo(&check))?;
@@ -44,7 +44,7 @@ fn each_feature_alone() -> Result<()> {
     Ok(())
 }
 
-/// On servers of their own, whatever the developer may have set.
+/// Runs each example on a server of its own, whatever `DATABASE_URL` the developer has set.
 fn examples(features: &str) -> Result<()> {
     for example in package::examples()? {
         let args = ["run", "--features", features, "--example", &example];
@@ -65,7 +65,7 @@ fn tests(features: &str) -> Result<()> {
     ]))
 }
 
-/// Each is a program that would start a server; they share one.
+/// Runs the doctests on one server; otherwise each of them would start one.
 fn doctests(features: &str) -> Result<()> {
     let server = Sandbox::start()?;
     let args = ["test", "--workspace", "--doc", "--features", features];

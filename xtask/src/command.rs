@@ -1,4 +1,4 @@
-//! Other programs, shown as they are run.
+//! Commands that are printed before they run.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,25 +6,25 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 
-/// The top folder of the repository, where every command runs.
+/// Returns the top folder of the repository, in which every command runs.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask lies in a folder of the repository")
 }
 
-/// A cargo command, by the cargo that runs this.
+/// Returns a command of the same cargo that runs this program.
 pub fn cargo(args: &[&str]) -> Command {
     let program = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut command = Command::new(program);
     command.args(args).current_dir(root());
     if env::var_os("CI").is_some() {
-        command.env("CARGO_INCREMENTAL", "0"); // nothing is built twice there
+        command.env("CARGO_INCREMENTAL", "0"); // CI builds everything once
     }
     command
 }
 
-/// Runs a command to its end, after showing it; fails if it fails.
+/// Prints a command and runs it; fails if the command fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
     eprintln!("\n$ {shown}");
@@ -39,7 +39,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// Tells whether a quiet command succeeds; not if it does not exist.
+/// Returns `true` if a command succeeds, without its output; `false` if it does not exist.
 pub fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -47,7 +47,7 @@ pub fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// The command as one would type it, with what it is given in the environment.
+/// Returns the command as typed in a shell, with its environment variables.
 fn show(command: &Command) -> String {
     let settings = command.get_envs().filter_map(|(name, value)| {
         Some(format!(

@@ -1,4 +1,4 @@
-//! Packages of Debian and its like, installed where that is ours to do: as root.
+//! Packages of Debian and related distributions, which only root installs.
 
 use std::fs;
 use std::process::Command;
@@ -8,15 +8,15 @@ use pglock_sandbox::is_root;
 use crate::Result;
 use crate::command::run;
 
-/// Tells whether packages can be installed here.
+/// Returns `true` if this process can install packages.
 pub fn may_install() -> bool {
     is_root() && is_debian()
 }
 
-/// Installs packages with as little as possible beside them.
+/// Installs packages without the packages that they recommend.
 pub fn install(packages: &[&str]) -> Result<()> {
     run(&mut apt_get(&["update"]))?;
-    // Container images leave out what programs say in other languages.
+    // Container images exclude the translations of messages.
     let mut install = apt_get(&[
         "install",
         "-y",

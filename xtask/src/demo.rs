@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the main job, for a person to watch.
+//! `cargo xtask demo`: a blocked migration, step by step.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -9,7 +9,7 @@ use crate::{Result, package, postgres};
 
 const EXAMPLE: &str = "prioritized_migration";
 
-/// Builds the example and becomes it.
+/// Builds the example and replaces this process with it.
 pub fn run(args: &[String]) -> Result<()> {
     if env::var_os("DATABASE_URL").is_none_or(|url| url.is_empty()) {
         postgres::ensure()?;
@@ -21,7 +21,7 @@ pub fn run(args: &[String]) -> Result<()> {
         "--features",
         &package::all_features()?,
     ]))?;
-    // Takes the place of this process: whoever kills the demo hits the owner of the server.
+    // The example replaces this process, so that a signal to the demo reaches the server's owner.
     let program = env::current_exe()?.with_file_name("examples").join(EXAMPLE);
     let error = Command::new(&program).args(args).current_dir(root()).exec();
     Err(format!("could not run `{}`: {error}", program.display()).into())

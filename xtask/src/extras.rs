@@ -1,6 +1,6 @@
-//! What some of the tests need beside PostgreSQL: a pooler, and German.
+//! Requirements of some tests beside PostgreSQL: PgBouncer and a German locale.
 //!
-//! Without them those tests say that they did not run.
+//! Without them, these tests print that they were skipped.
 
 use std::process::Command;
 
@@ -9,9 +9,9 @@ use pglock_sandbox::find_pgbouncer;
 use crate::command::{run, succeeds};
 use crate::{Result, debian};
 
-/// Installs what is missing, as root on Debian and its like.
+/// Installs missing requirements, as root on Debian and related distributions.
 ///
-/// The other tests need none of it: a failure is shown and changes nothing.
+/// The other tests do not need them: a failure is printed and changes nothing.
 pub fn provide() {
     if !debian::may_install() {
         return;
@@ -28,7 +28,7 @@ fn speaks_german() -> bool {
     succeeds(Command::new("sh").args(["-c", "locale -a | grep -qi '^de_DE.utf-\\?8$'"]))
 }
 
-/// One locale, compiled from its source: a second, where all of them take 200 MB.
+/// Compiles one locale, which takes a second; the package of all locales takes 200 MB.
 fn learn_german() -> Result<()> {
     debian::install(&["locales"])?;
     let mut compile = Command::new("localedef");

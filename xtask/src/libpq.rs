@@ -1,4 +1,4 @@
-//! Whether there is a libpq to link with.
+//! The search for a libpq of the system.
 
 use std::env;
 use std::path::Path;
@@ -6,14 +6,16 @@ use std::process::Command;
 
 use crate::command::succeeds;
 
-/// Tells whether the machine has libpq with what linking needs, as `pq-sys` looks for it.
+/// Returns `true` if the machine has a libpq to link with, found as `pq-sys` finds it.
 pub fn is_installed() -> bool {
     env::var_os("PQ_LIB_DIR").is_some()
         || succeeds(Command::new("pkg-config").args(["--exists", "libpq"]))
         || reported_by_pg_config()
 }
 
-/// `pg_config` also comes without libpq's development files, so the file has to be there.
+/// Returns `true` if `pg_config` names a folder with libpq's library file.
+///
+/// `pg_config` is also installed without libpq's development files.
 fn reported_by_pg_config() -> bool {
     let Ok(output) = Command::new("pg_config").arg("--libdir").output() else {
         return false;

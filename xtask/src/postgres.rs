@@ -1,12 +1,13 @@
-//! PostgreSQL itself: found, or installed where that is ours to do.
+//! The PostgreSQL server: found, or installed by root.
 
 use pglock_sandbox::{SandboxError, find_postgres};
 
 use crate::{Result, debian};
 
-/// Makes sure that there is a PostgreSQL server to run.
+/// Ensures that a PostgreSQL server is installed.
 ///
-/// Installs it as root on Debian and its like; says what to install elsewhere.
+/// Installs it as root on Debian and related distributions. Elsewhere the error names the
+/// packages to install.
 pub fn ensure() -> Result<()> {
     match find_postgres() {
         Ok(_) => Ok(()),
