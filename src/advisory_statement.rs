@@ -6,7 +6,7 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{BigInt, Bool, Integer};
 
 use crate::advisory_key::Repr;
-use crate::do_block::LockBlock;
+use crate::lock_block::LockBlock;
 use crate::statement::query;
 use crate::{AdvisoryKey, LockMode};
 

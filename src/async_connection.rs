@@ -15,9 +15,9 @@ use crate::async_scope::{AsyncClosure, end};
 use crate::async_watcher::watch_over;
 use crate::driver::Driver;
 use crate::end_on_drop::Unsettled;
+use crate::identity::Us;
 use crate::lock_timeout;
 use crate::statement::BackendPid;
-use crate::watch_statement::Us;
 use crate::{
     AdvisoryKey, AsyncAdvisoryLock, AsyncTableLock, AsyncWatcherSource, Error, LockableTable,
     Prioritizer, PrioritizerReport, Result, TableLockMode,

@@ -16,8 +16,8 @@ use tokio::time::{sleep, timeout};
 use crate::async_driver::AsyncDriver;
 use crate::async_scope::{Ended, end};
 use crate::driver::Driver;
+use crate::identity::Us;
 use crate::watch::Watch;
-use crate::watch_statement::Us;
 use crate::{AsyncWatcherSource, Error, Prioritizer, Result};
 
 /// Tells the watcher that the run is over.

@@ -6,7 +6,14 @@ use diesel::pg::Pg;
 use diesel::query_builder::AstPass;
 use diesel::sql_types::{Integer, Text, Timestamptz};
 
-use crate::watch_statement::{AWAITED, WAIT_START};
+use crate::expression::optional;
+
+/// Tells an awaited lock from others: its mode, and all that names the thing.
+pub(crate) const AWAITED: &str = "pg_catalog.format('%s %s %s %s %s %s %s %s %s %s %s', l.mode, l.locktype, \
+    l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)";
+
+/// When the wait for the lock `l` began; NULL on PostgreSQL 13.
+pub(crate) const WAIT_START: &str = optional!("l", "waitstart", "timestamptz");
 
 /// What tells one block of a session from its next: our wait.
 ///

@@ -5,11 +5,11 @@ use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
 use crate::driver::Driver;
+use crate::identity::Us;
 use crate::lock_timeout;
 use crate::scope::or_undo;
 use crate::statement::BackendPid;
 use crate::sync_driver::{SyncDriver, ready};
-use crate::watch_statement::Us;
 use crate::watcher::watch_over;
 use crate::{
     AdvisoryKey, AdvisoryLock, Error, LockableTable, Prioritizer, PrioritizerReport, Result,

@@ -73,6 +73,19 @@ pub trait Driver: Send {
         }
     }
 
+    /// Makes the next read of `pg_stat_activity` show the present.
+    ///
+    /// Within a transaction it would show again what the first read showed.
+    fn clear_stat_snapshot(&mut self) -> impl Future<Output = QueryResult<()>> + Send {
+        async move {
+            if self.depth()? > 0 {
+                let clear = "SELECT pg_catalog.pg_stat_clear_snapshot()";
+                self.batch_execute(clear).await?;
+            }
+            Ok(())
+        }
+    }
+
     /// Sends a statement that has no rows.
     fn execute<Q>(&mut self, query: Q) -> impl Future<Output = QueryResult<()>> + Send
     where

@@ -123,6 +123,8 @@ pub mod expression;
 mod fmt;
 pub mod guide;
 mod held_by;
+mod identity;
+mod lock_block;
 mod lock_mode;
 mod lock_options;
 mod lock_query;
@@ -132,6 +134,8 @@ mod lock_timeout;
 mod lock_type;
 mod lockable_table;
 mod mark;
+#[cfg(feature = "migrations")]
+mod migration_event;
 #[cfg(feature = "migrations")]
 mod migration_report;
 #[cfg(feature = "migrations")]
@@ -147,6 +151,7 @@ mod presence;
 #[cfg(feature = "migrations")]
 mod prioritized_harness;
 mod prioritizer;
+mod prioritizer_event;
 mod prioritizer_report;
 mod protection;
 mod relation_kind;
@@ -159,6 +164,7 @@ mod secret;
 mod signal;
 mod signal_log;
 mod signal_plan;
+mod signal_statement;
 mod sql_value;
 mod statement;
 mod sync_driver;
@@ -217,7 +223,9 @@ pub use lock_target::LockTarget;
 pub use lock_type::LockType;
 pub use lockable_table::LockableTable;
 #[cfg(feature = "migrations")]
-pub use migration_report::{HarnessReport, MigrationEvent, MigrationReport, TakenLock};
+pub use migration_event::MigrationEvent;
+#[cfg(feature = "migrations")]
+pub use migration_report::{HarnessReport, MigrationReport, TakenLock};
 pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
 pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
 pub use pg_lock_dsl::PgLockDsl;
@@ -227,7 +235,8 @@ pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 #[cfg(feature = "migrations")]
 pub use prioritized_harness::PrioritizedHarness;
 pub use prioritizer::{Prioritizer, Victims};
-pub use prioritizer_report::{Blocker, PrioritizerEvent, PrioritizerReport};
+pub use prioritizer_event::PrioritizerEvent;
+pub use prioritizer_report::{Blocker, PrioritizerReport};
 pub use protection::Protection;
 pub use relation_kind::RelationKind;
 pub use signal::{Signal, SignalKind, SignalOutcome};

@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::migration_run::Settings;
-use crate::{Blocker, LockedRelation, PrioritizerEvent, TableLockMode};
+use crate::{Blocker, LockedRelation, MigrationEvent, TableLockMode};
 
 /// What a [`PrioritizedHarness`](crate::PrioritizedHarness) did.
 #[derive(Clone, Debug, Default)]
@@ -114,44 +114,4 @@ impl fmt::Display for HarnessReport {
         let mut migrations = self.migrations.iter();
         migrations.try_for_each(|migration| writeln!(f, "{migration}"))
     }
-}
-
-/// What a [`PrioritizedHarness`](crate::PrioritizedHarness) tells while it runs.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // few, and passed by reference
-#[non_exhaustive]
-pub enum MigrationEvent {
-    /// Another runner holds the runners' lock.
-    WaitingForRunner,
-    /// The history of migrations cannot be read at once. In a run, sessions that lock it are
-    /// dealt with as if they blocked a migration; a question waits for them.
-    #[non_exhaustive]
-    ReadingHistory {
-        /// Which try it is, counted from 1.
-        attempt: u32,
-    },
-    /// A migration begins.
-    #[non_exhaustive]
-    Running {
-        /// Its name.
-        name: String,
-        /// Which try it is, counted from 1.
-        attempt: u32,
-    },
-    /// Somebody is in the way, was signalled, or the watcher failed.
-    Prioritizer(PrioritizerEvent),
-    /// A migration, or the reading of the history, failed for want of a lock, and is tried again.
-    #[non_exhaustive]
-    Retrying {
-        /// Its name, or that of the history.
-        name: String,
-        /// After how long.
-        after: Duration,
-        /// What failed.
-        error: String,
-    },
-    /// Something went wrong beside the migrations, and is no reason for one to fail.
-    Warning(String),
-    /// A migration is done, or has failed for good.
-    Finished(MigrationReport),
 }

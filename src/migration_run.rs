@@ -17,6 +17,7 @@ use crate::advisory_statement::AdvisoryTarget;
 use crate::attempt_extent::Extent;
 use crate::driver::{ColumnsOf, Driver};
 use crate::fmt::with_sources;
+use crate::identity::Us;
 use crate::lock_timeout;
 use crate::runners_lock::{HISTORY, HistoryPlace, RecordMigration, blockers_of_reading};
 use crate::scope::or_undo;
@@ -26,7 +27,6 @@ use crate::tables::pg_locks;
 use crate::timeout::Wait;
 use crate::uncached::uncached;
 use crate::want_of_lock::is_want_of_lock;
-use crate::watch_statement::Us;
 use crate::watcher::watch_over;
 use crate::{
     Backoff, Error, HarnessReport, MIGRATIONS, MigrationEvent, MigrationReport, PgLock,
@@ -76,7 +76,7 @@ impl Settings {
     }
 
     pub(crate) fn tell(&self, event: &MigrationEvent) {
-        crate::trace::migration(event);
+        event.trace();
         if let Some(on_event) = &self.on_event {
             on_event(event);
         }

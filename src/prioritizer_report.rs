@@ -122,21 +122,3 @@ impl fmt::Display for PrioritizerReport {
         Ok(())
     }
 }
-
-/// What a [`Prioritizer`](crate::Prioritizer) tells while it runs.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum PrioritizerEvent {
-    /// A session was found in the way, for the first time in this run.
-    Blocked(Blocker),
-    /// Somebody was sent a signal, or was to be sent one.
-    #[non_exhaustive]
-    Signalled {
-        /// Who it is.
-        blocker: Blocker,
-        /// What was sent, and what came of it.
-        signal: Signal,
-    },
-    /// The watcher lost its connection or could not look; it tries again.
-    WatcherFailed(String),
-}

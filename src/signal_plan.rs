@@ -12,7 +12,7 @@ use diesel::sql_types::{self, Bool, Integer, Timestamptz};
 
 use crate::action::Plan;
 use crate::driver::Driver;
-use crate::signal::{MaySignal, Provided, SendSignal};
+use crate::signal_statement::{MaySignal, Provided, SendSignal};
 use crate::tables::{BlockingActivity, blocking_activity, pg_locks, pg_stat_activity};
 use crate::{Result, Signal, SignalKind, SignalOutcome};
 
@@ -21,10 +21,6 @@ extern "SQL" {
     /// The session that asks.
     #[sql_name = "pg_catalog.pg_backend_pid"]
     fn own_pid() -> Integer;
-
-    /// Forgets what this transaction has seen of `pg_stat_activity`.
-    #[sql_name = "pg_catalog.pg_stat_clear_snapshot"]
-    fn pg_stat_clear_snapshot() -> Integer; // void; nobody reads it
 }
 
 /// A session, since when it is that one, whom it keeps waiting, and the session that asks.
@@ -111,7 +107,7 @@ impl<Q: SessionQuery> Plan for SignalSessions<Q> {
     type Output = Vec<Signal>;
 
     async fn run(self, driver: &mut impl Driver) -> Result<Vec<Signal>> {
-        look_afresh(driver).await?;
+        driver.clear_stat_snapshot().await?;
         let rows: Vec<Row> = driver.load::<_, ColumnTypes, _>(self.sessions).await?;
         let own = rows.first().map(|row| row.3);
         let mut signals = Vec::new();
@@ -175,14 +171,4 @@ async fn denied(driver: &mut impl Driver, pid: i32, error: DieselError) -> Resul
         return Err(error.into());
     }
     Ok(SignalOutcome::Denied(refusal.message().to_owned()))
-}
-
-/// Makes the next look at `pg_stat_activity` show what is there now; in a
-/// transaction it would show again what the first one did.
-pub async fn look_afresh(driver: &mut impl Driver) -> Result<()> {
-    if driver.depth()? > 0 {
-        let forget = diesel::select(pg_stat_clear_snapshot());
-        driver.execute(forget).await?;
-    }
-    Ok(())
 }

@@ -72,13 +72,6 @@ impl QueryFragment<Pg> for TakeOutcome {
     }
 }
 
-/// Adds a PL/pgSQL body as a `DO` statement.
-pub(crate) fn push_do(out: &mut AstPass<'_, '_, Pg>, body: &str) {
-    out.push_sql(&crate::do_block::quote(body));
-    // Its text holds the key and the timeout: no two need be alike.
-    out.unsafe_to_cache_prepared();
-}
-
 /// The process id of the session's backend.
 #[derive(Debug)]
 pub(crate) struct BackendPid;

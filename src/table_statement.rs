@@ -1,6 +1,6 @@
 //! The statement that locks tables.
 
-use crate::do_block::LockBlock;
+use crate::lock_block::LockBlock;
 use crate::timeout::Patience;
 use crate::{LockMode, TableLockMode};
 

@@ -2,7 +2,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::action::{Plan, Session};
 use crate::driver::Driver;
-use crate::signal_plan::look_afresh;
 use crate::wait_edges::{blockers, by_thing};
 use crate::wait_graph_query::{Columns, ContestedLock, ContestedLocks};
 use crate::wait_node::WaitId;
@@ -44,7 +43,7 @@ impl Plan for LoadWaitGraph {
     type Output = WaitGraph;
 
     async fn run(self, driver: &mut impl Driver) -> Result<WaitGraph> {
-        look_afresh(driver).await?;
+        driver.clear_stat_snapshot().await?;
         let rows = driver.load::<_, Columns, _>(ContestedLocks).await?;
         Ok(WaitGraph::from_rows(rows))
     }

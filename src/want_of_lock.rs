@@ -13,9 +13,10 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::Integer;
 use diesel::{Connection, QueryResult};
 
+use crate::do_block::push_do;
 use crate::driver::Driver;
 use crate::fmt::with_sources;
-use crate::statement::{BackendPid, OUTCOME, TakeOutcome, command, push_do, query};
+use crate::statement::{BackendPid, OUTCOME, TakeOutcome, command, query};
 use crate::sync_driver::{SyncDriver, ready};
 use crate::uncached::uncached;
 use crate::watch_statement::BlockingPids;

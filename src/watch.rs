@@ -9,17 +9,17 @@ use diesel::query_builder::Query;
 use crate::block::Block;
 use crate::blocking;
 use crate::driver::{ColumnsOf, Driver};
+use crate::identity::Us;
 use crate::mark::Unmark;
 use crate::policy::Decision;
 use crate::presence::Presence;
 use crate::prioritizer::{Settings, Victims};
-use crate::signal::{Provided, SendSignal};
 use crate::signal_plan;
+use crate::signal_statement::{Provided, SendSignal};
 use crate::tables::pg_locks;
-use crate::trace;
 use crate::wait_chain::WaitChain;
 use crate::watch_statement::{
-    BlockingPids, CheckWatcher, HasSynchronousStandby, HeldBy, Processes, Us,
+    BlockingPids, CheckWatcher, HasSynchronousStandby, HeldBy, Processes,
 };
 use crate::{
     BlockedPgLock, Error, PrioritizerEvent, PrioritizerReport, Protection, Result, Signal,
@@ -295,7 +295,7 @@ impl Watch {
 
     /// A handler that panics is the caller's, and must not take the run with it.
     fn tell(&mut self, event: PrioritizerEvent) {
-        trace::prioritizer(&event);
+        event.trace();
         let Some(on_event) = self.settings.on_event.clone() else {
             return;
         };

@@ -6,54 +6,11 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 
-use crate::Result;
-use crate::driver::Driver;
-use crate::expression::optional;
+use crate::block::{AWAITED, WAIT_START};
+use crate::identity::Us;
 use crate::mark::{IS_MARK, walk_mark};
+use crate::signal_statement::HAS_SYNCHRONOUS_STANDBY;
 use crate::statement::query;
-
-/// Who we are: the pid alone could have been given to another by the time it is looked for.
-#[derive(Debug)]
-pub(crate) struct Identify;
-
-query!(Identify => (Integer, Nullable<Timestamptz>), (i32, Option<DateTime<Utc>>));
-
-impl QueryFragment<Pg> for Identify {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "SELECT pg_catalog.pg_backend_pid(), (SELECT a.backend_start \
-             FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_catalog.pg_backend_pid())",
-        );
-        Ok(())
-    }
-}
-
-/// The session that is let through.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Us {
-    pub(crate) pid: i32,
-    pub(crate) backend_start: Option<DateTime<Utc>>,
-}
-
-impl Us {
-    pub(crate) async fn identify(driver: &mut impl Driver) -> Result<Self> {
-        let (pid, backend_start) = driver.ask(Identify).await?;
-        Ok(Self { pid, backend_start })
-    }
-}
-
-/// Whether it is there, as far as this role may look.
-impl QueryFragment<Pg> for Us {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS us WHERE us.pid = ");
-        out.push_bind_param::<Integer, _>(&self.pid)?;
-        // A role that may not look sees NULL there.
-        out.push_sql(" AND (us.backend_start IS NULL OR us.backend_start = coalesce(");
-        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
-        out.push_sql(", us.backend_start)))");
-        Ok(())
-    }
-}
 
 /// What the watcher has to know of its own session before it may signal anybody: whether
 /// it sees us, on our server, and whether it may write to the signal log.
@@ -101,13 +58,6 @@ impl QueryFragment<Pg> for BlockingPids {
         Ok(())
     }
 }
-
-/// Tells an awaited lock from others: its mode, and all that names the thing.
-pub(crate) const AWAITED: &str = "pg_catalog.format('%s %s %s %s %s %s %s %s %s %s %s', l.mode, l.locktype, \
-    l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)";
-
-/// When the wait for the lock `l` began; NULL on PostgreSQL 13.
-pub(crate) const WAIT_START: &str = optional!("l", "waitstart", "timestamptz");
 
 /// Reads the locks of the server: a row for each process that holds or awaits one, with the
 /// session that it works for, which alone others wait for.
@@ -187,10 +137,6 @@ impl QueryFragment<Pg> for HasSynchronousStandby {
     }
 }
 
-/// Every role may read this setting.
-pub(crate) const HAS_SYNCHRONOUS_STANDBY: &str =
-    "pg_catalog.current_setting('synchronous_standby_names') <> ''";
-
 /// What a session holds, for the signal log: one `mode on thing` each, in alphabetical order.
 #[derive(Debug)]
 pub(crate) struct HeldBy(pub(crate) i32);
@@ -216,5 +162,191 @@ impl QueryFragment<Pg> for HeldBy {
         out.push_bind_param::<Integer, _>(&self.0)?;
         out.push_sql(") AS h");
         Ok(())
+    }
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use chrono::TimeDelta;
+    use diesel::{Connection, PgConnection, RunQueryDsl};
+    use pglock_sandbox::Sandbox;
+
+    use super::*;
+    use crate::SignalKind;
+    use crate::block::Block;
+    use crate::driver::Driver;
+    use crate::identity::Identify;
+    use crate::mark::Unmark;
+    use crate::signal_statement::{Provided, SendSignal};
+    use crate::sync_driver::{SyncDriver, ready};
+    use crate::wait_chain::WaitChain;
+
+    /// What came of a signal to the session of `pid`, if it began at `backend_start`.
+    fn send(
+        conn: &mut PgConnection,
+        (pid, backend_start): (i32, Option<DateTime<Utc>>),
+        provided: Provided,
+    ) -> Vec<bool> {
+        let signal = SendSignal {
+            kind: SignalKind::Terminate,
+            pid,
+            backend_start,
+            provided,
+        };
+        ready(SyncDriver(conn).load::<_, Bool, bool>(signal)).unwrap()
+    }
+
+    #[test]
+    fn a_pid_that_was_given_to_another_session_is_not_signalled() {
+        let server = Sandbox::start().unwrap();
+        let connect = || PgConnection::establish(&server.url()).unwrap();
+        let (mut conn, mut other) = (connect(), connect());
+        let (pid, began) = ready(SyncDriver(&mut other).ask(Identify)).unwrap();
+        let predecessor = (pid, began.map(|began| began - TimeDelta::microseconds(1)));
+        assert!(send(&mut conn, predecessor, Provided::Always).is_empty());
+        let us = Us {
+            pid,
+            backend_start: began,
+        };
+        let way = Provided::Leads {
+            us,
+            waiters: vec![1],
+            blockers: vec![pid],
+            block: block_by(&mut conn, pid, 1),
+        };
+        assert!(
+            send(&mut conn, (pid, began), way).is_empty(),
+            "not in the way"
+        );
+        diesel::sql_query("SELECT 1").execute(&mut other).unwrap();
+        assert_eq!(send(&mut conn, (pid, began), Provided::Always), [true]);
+        assert!(diesel::sql_query("SELECT 1").execute(&mut other).is_err());
+    }
+
+    /// How `pid` keeps the session `us` waiting.
+    fn block_by(conn: &mut PgConnection, pid: i32, us: i32) -> Block {
+        type Columns = <Processes as diesel::query_builder::Query>::SqlType;
+        let mut driver = SyncDriver(conn);
+        let processes = ready(driver.load::<_, Columns, Process>(Processes));
+        WaitChain::walk(us, processes.unwrap()).block_by(pid)
+    }
+
+    /// A session that waits for an advisory lock until its holder ends, and a third that looks.
+    struct Blocked {
+        conn: PgConnection,
+        us: Us,
+        victim: (i32, Option<DateTime<Utc>>),
+        waits: std::thread::JoinHandle<()>,
+        _server: Sandbox,
+    }
+
+    impl Blocked {
+        fn new() -> Self {
+            let server = Sandbox::start().unwrap();
+            let connect = || PgConnection::establish(&server.url()).unwrap();
+            let (mut conn, mut holder, mut waiter) = (connect(), connect(), connect());
+            let lock = "SELECT pg_advisory_lock(1)";
+            diesel::sql_query(lock).execute(&mut holder).unwrap();
+            let victim = ready(SyncDriver(&mut holder).ask(Identify)).unwrap();
+            let us = ready(Us::identify(&mut SyncDriver(&mut waiter))).unwrap();
+            let waits = std::thread::spawn(move || {
+                let _holder = holder;
+                diesel::sql_query(lock).execute(&mut waiter).unwrap();
+            });
+            while ready(SyncDriver(&mut conn).ask(BlockingPids(us.pid))).unwrap() != [victim.0] {
+                std::thread::yield_now();
+            }
+            Self {
+                conn,
+                us,
+                victim,
+                waits,
+                _server: server,
+            }
+        }
+
+        fn block(&mut self) -> Block {
+            block_by(&mut self.conn, self.victim.0, self.us.pid)
+        }
+
+        /// What came of a signal that is meant for this block of this session of ours.
+        fn send(&mut self, us: Us, block: Block) -> Vec<bool> {
+            let way = Provided::Leads {
+                us,
+                waiters: vec![us.pid],
+                blockers: vec![self.victim.0],
+                block,
+            };
+            send(&mut self.conn, self.victim, way)
+        }
+    }
+
+    #[test]
+    fn nobody_is_signalled_for_a_session_whose_pid_was_given_to_another() {
+        let mut blocked = Blocked::new();
+        let (us, block) = (blocked.us, blocked.block());
+        let successor = Us {
+            backend_start: us.backend_start.map(|it| it - TimeDelta::microseconds(1)),
+            ..us
+        };
+        assert!(blocked.send(successor, block.clone()).is_empty());
+        assert_eq!(blocked.send(us, block), [true]);
+        blocked.waits.join().unwrap();
+    }
+
+    #[test]
+    fn a_prioritized_session_is_not_signalled() {
+        let mut blocked = Blocked::new();
+        let (us, block, victim) = (blocked.us, blocked.block(), blocked.victim.0);
+        let mark = CheckWatcher {
+            us: Us {
+                pid: victim,
+                backend_start: None,
+            },
+            audit: false,
+        };
+        let marked = ready(SyncDriver(&mut blocked.conn).ask(mark)).unwrap();
+        assert_eq!(marked.2, Some(true));
+        assert!(blocked.send(us, block.clone()).is_empty());
+        assert!(ready(SyncDriver(&mut blocked.conn).ask(Unmark(victim))).unwrap());
+        assert_eq!(blocked.send(us, block), [true]);
+        blocked.waits.join().unwrap();
+    }
+
+    #[test]
+    fn nobody_is_signalled_for_a_wait_that_is_over() {
+        let mut blocked = Blocked::new();
+        let (us, block) = (blocked.us, blocked.block());
+        let with = |change: fn(&mut Block)| {
+            let mut other = block.clone();
+            change(&mut other);
+            other
+        };
+        let later = |it: DateTime<Utc>| it + TimeDelta::microseconds(1);
+        let begins_later =
+            |block: &mut Block| block.waits[0].start = block.waits[0].start.map(later);
+        let mut others = vec![with(|block| block.waits[0].lock.push('2'))];
+        if block.waits[0].start.is_some() {
+            let mut other = block.clone();
+            begins_later(&mut other);
+            others.push(other);
+        }
+        // As on a server that does not show when a wait began.
+        others.push(with(|block| {
+            block.waits[0].start = None;
+            block.waits[0].transaction.push('2');
+        }));
+        others.push(with(|block| {
+            block.waits[0].start = None;
+            block.blocker_transaction = Some("1/1".to_owned());
+        }));
+        for other in others {
+            assert!(blocked.send(us, other.clone()).is_empty(), "{other:?}");
+        }
+        assert_eq!(
+            blocked.send(us, with(|block| block.waits[0].start = None)),
+            [true]
+        );
+        blocked.waits.join().unwrap();
     }
 }

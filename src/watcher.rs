@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
 use crate::driver::Driver;
+use crate::identity::Us;
 use crate::sync_driver::{SyncDriver, ready};
 use crate::trace;
 use crate::watch::Watch;
-use crate::watch_statement::Us;
 use crate::{Error, Prioritizer, PrioritizerReport, Result, WatcherSource};
 use diesel::Connection;
 use diesel::connection::LoadConnection;
