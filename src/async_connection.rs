@@ -10,18 +10,20 @@ use std::time::Duration;
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
-use crate::async_driver::AsyncDriver;
-use crate::async_scope::{AsyncClosure, end};
-use crate::async_watcher::watch_over;
-use crate::driver::Driver;
-use crate::end_on_drop::Unsettled;
-use crate::identity::Us;
-use crate::lock_timeout;
-use crate::statement::BackendPid;
-use crate::{
-    AdvisoryKey, AsyncAdvisoryLock, AsyncTableLock, AsyncWatcherSource, Error, LockableTable,
-    Prioritizer, PrioritizerReport, Result, TableLockMode,
-};
+use crate::advisory::AsyncAdvisoryLock;
+use crate::error::{Error, Result};
+use crate::prioritize::task::watch_over;
+use crate::prioritize::{Prioritizer, PrioritizerReport};
+use crate::session::AsyncDriver;
+use crate::session::BackendPid;
+use crate::session::Driver;
+use crate::session::Unsettled;
+use crate::session::Us;
+use crate::session::async_scope::{AsyncClosure, end};
+use crate::source::AsyncWatcherSource;
+use crate::table::AsyncTableLock;
+use crate::timeout::scoped_timeout as lock_timeout;
+use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 
 /// Adds locks to every async Diesel connection to PostgreSQL: plain, or pooled
 /// with bb8, deadpool or mobc.

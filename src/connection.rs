@@ -4,17 +4,19 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::driver::Driver;
-use crate::identity::Us;
-use crate::lock_timeout;
-use crate::scope::or_undo;
-use crate::statement::BackendPid;
-use crate::sync_driver::{SyncDriver, ready};
-use crate::watcher::watch_over;
-use crate::{
-    AdvisoryKey, AdvisoryLock, Error, LockableTable, Prioritizer, PrioritizerReport, Result,
-    TableLock, TableLockMode, WatcherSource,
-};
+use crate::advisory::AdvisoryLock;
+use crate::error::{Error, Result};
+use crate::prioritize::thread::watch_over;
+use crate::prioritize::{Prioritizer, PrioritizerReport};
+use crate::session::BackendPid;
+use crate::session::Driver;
+use crate::session::Us;
+use crate::session::or_undo;
+use crate::session::{SyncDriver, ready};
+use crate::source::WatcherSource;
+use crate::table::TableLock;
+use crate::timeout::scoped_timeout as lock_timeout;
+use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 
 /// Adds locks to every sync Diesel connection to PostgreSQL: plain, pooled or wrapped.
 pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {

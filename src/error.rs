@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use crate::held_by::HeldBy;
-use crate::{AdvisoryKey, PgLock};
+use crate::types::AdvisoryKey;
+use crate::views::HeldBy;
+use crate::views::PgLock;
 
 /// A result whose error is this crate's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -71,188 +71,76 @@
 #[path = "../schema.rs"]
 mod tables;
 
-mod action;
-mod advisory_flow;
-mod advisory_guard;
-mod advisory_hold;
-mod advisory_holders;
-mod advisory_key;
-mod advisory_lock;
-mod advisory_statement;
-mod advisory_xact_lock;
-#[cfg(feature = "async")]
-mod async_advisory_lock;
-#[cfg(feature = "async")]
-mod async_advisory_xact_lock;
+mod advisory;
 #[cfg(feature = "async")]
 mod async_connection;
-#[cfg(feature = "async")]
-mod async_driver;
-#[cfg(feature = "async")]
-mod async_lock_request;
-#[cfg(feature = "async")]
-mod async_scope;
-#[cfg(feature = "async")]
-mod async_table_lock;
-#[cfg(feature = "async")]
-mod async_watcher;
-#[cfg(feature = "async")]
-mod async_watcher_source;
-#[cfg(feature = "migrations")]
-mod attempt_extent;
-mod backend_state;
-#[cfg(feature = "migrations")]
-mod backoff;
-mod beside_locks;
-mod block;
-mod blocked_pg_lock;
-mod blocked_pg_lock_dsl;
-pub mod blocking;
 mod connection;
-#[cfg(any(feature = "postgres", feature = "async"))]
-mod conninfo;
-mod context;
-mod do_block;
-mod driver;
-pub mod dsl;
-#[cfg(feature = "migrations")]
-mod embedded;
-mod end_on_drop;
 mod error;
-pub mod expression;
 mod fmt;
 pub mod guide;
-mod held_by;
-mod identity;
-mod lock_block;
-mod lock_mode;
-mod lock_options;
-mod lock_query;
-mod lock_request;
-mod lock_target;
-mod lock_timeout;
-mod lock_type;
-mod lockable_table;
-mod mark;
 #[cfg(feature = "migrations")]
-mod migration_event;
-#[cfg(feature = "migrations")]
-mod migration_report;
-#[cfg(feature = "migrations")]
-mod migration_run;
-mod pg_activity;
-mod pg_lock;
-mod pg_lock_dsl;
-mod policy;
-mod predicate;
+mod migrate;
 pub mod prelude;
-mod prepared_transaction;
-mod presence;
-#[cfg(feature = "migrations")]
-mod prioritized_harness;
-mod prioritizer;
-mod prioritizer_event;
-mod prioritizer_report;
-mod protection;
-mod relation_kind;
-mod relation_oid;
-#[cfg(feature = "migrations")]
-mod runners_lock;
-mod scope;
-#[cfg(any(feature = "postgres", feature = "async"))]
-mod secret;
+mod prioritize;
+mod query_dsl;
+mod session;
 mod signal;
-mod signal_log;
-mod signal_plan;
-mod signal_statement;
-mod sql_value;
-mod statement;
-mod sync_driver;
-mod table_flow;
-mod table_holders;
-mod table_lock;
-mod table_lock_mode;
-mod table_statement;
-mod text_enum;
+mod source;
+mod table;
 mod timeout;
 mod trace;
-#[cfg(feature = "migrations")]
-mod uncached;
-mod wait_chain;
-mod wait_diagram;
-mod wait_edges;
+mod types;
+mod views;
 mod wait_graph;
-mod wait_graph_query;
-mod wait_node;
-mod wait_tree;
-#[cfg(feature = "migrations")]
-mod want_of_lock;
-mod watch;
-mod watch_statement;
-mod watcher;
-mod watcher_source;
 
-pub use action::Session;
-pub use advisory_guard::AdvisoryGuard;
-pub use advisory_key::AdvisoryKey;
-pub use advisory_lock::AdvisoryLock;
-pub use advisory_xact_lock::AdvisoryXactLock;
+pub use advisory::{AdvisoryGuard, AdvisoryLock, AdvisoryXactLock};
 #[cfg(feature = "async")]
-pub use async_advisory_lock::AsyncAdvisoryLock;
-#[cfg(feature = "async")]
-pub use async_advisory_xact_lock::AsyncAdvisoryXactLock;
+pub use advisory::{AsyncAdvisoryLock, AsyncAdvisoryXactLock};
 #[cfg(feature = "async")]
 pub use async_connection::AsyncPgLockConnection;
-#[cfg(feature = "async")]
-pub use async_scope::{AsyncClosure, AsyncFunc};
-#[cfg(feature = "async")]
-pub use async_table_lock::AsyncTableLock;
-#[cfg(feature = "async")]
-pub use async_watcher_source::AsyncWatcherSource;
-pub use backend_state::BackendState;
-#[cfg(feature = "migrations")]
-pub use backoff::Backoff;
-pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
-pub use blocked_pg_lock_dsl::BlockedPgLockDsl;
 pub use connection::PgLockConnection;
+pub use error::Error;
+pub use error::Result;
 #[cfg(feature = "migrations")]
-pub use embedded::MIGRATIONS;
-pub use error::{Error, Result};
-pub use lock_mode::LockMode;
-pub use lock_target::LockTarget;
-pub use lock_type::LockType;
-pub use lockable_table::LockableTable;
-#[cfg(feature = "migrations")]
-pub use migration_event::MigrationEvent;
-#[cfg(feature = "migrations")]
-pub use migration_report::{HarnessReport, MigrationReport, TakenLock};
-pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
-pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
-pub use pg_lock_dsl::PgLockDsl;
-pub use policy::Policy::{Cancel, CancelThenTerminate, Observe, Terminate};
-pub use policy::{Decision, Policy};
-pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
-#[cfg(feature = "migrations")]
-pub use prioritized_harness::PrioritizedHarness;
-pub use prioritizer::{Prioritizer, Victims};
-pub use prioritizer_event::PrioritizerEvent;
-pub use prioritizer_report::{Blocker, PrioritizerReport};
-pub use protection::Protection;
-pub use relation_kind::RelationKind;
+pub use migrate::{
+    Backoff, HarnessReport, MIGRATIONS, MigrationEvent, MigrationReport, PrioritizedHarness,
+    TakenLock,
+};
+pub use prioritize::{
+    Blocker, Cancel, CancelThenTerminate, Decision, Observe, Policy, Prioritizer, PrioritizerEvent,
+    PrioritizerReport, Protection, Terminate, Victims,
+};
+pub use query_dsl::helper_types as dsl;
+pub use query_dsl::{BlockedPgLockDsl, PgLockDsl};
+pub use session::Session;
+#[cfg(feature = "async")]
+pub use session::{AsyncClosure, AsyncFunc};
 pub use signal::{Signal, SignalKind, SignalOutcome};
-pub use table_lock::TableLock;
-pub use table_lock_mode::{ParseTableLockModeError, TableLockMode};
-pub use wait_graph::WaitGraph;
-pub use wait_node::{BlockKind, Wait, WaitBlocker, WaitNode};
-pub use watcher_source::WatcherSource;
+#[cfg(feature = "async")]
+pub use source::AsyncWatcherSource;
+pub use source::WatcherSource;
+#[cfg(feature = "async")]
+pub use table::AsyncTableLock;
+pub use table::TableLock;
+pub use types::{
+    AdvisoryKey, BackendState, LockMode, LockType, LockableTable, ParseTableLockModeError,
+    RelationKind, TableLockMode,
+};
+pub use views::{
+    BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables, BlockingActivityColumns, LockTarget,
+    LockedRelation, PgActivity, PgActivityQuery, PgLock, PgLockQuery, PgLockTables,
+    PreparedTransaction, PreparedTransactionQuery,
+};
+pub use views::{blocking_table as blocking, expression};
+pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode};
 
 /// What the command shares with the library, and no other program should use.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::conninfo::{pairs, url};
     pub use crate::fmt::{format_duration, with_sources};
-    pub use crate::relation_oid::{BEFORE_NAME, BEHIND_NAME};
+    pub use crate::source::{pairs, url};
+    pub use crate::views::{BEFORE_NAME, BEHIND_NAME};
 }
 
 /// The columns of the lock views, for filters, orders and joins.

@@ -2,6 +2,6 @@
 
 #[cfg(feature = "async")]
 pub use crate::async_connection::AsyncPgLockConnection;
-pub use crate::blocked_pg_lock_dsl::BlockedPgLockDsl;
 pub use crate::connection::PgLockConnection;
-pub use crate::pg_lock_dsl::PgLockDsl;
+pub use crate::query_dsl::BlockedPgLockDsl;
+pub use crate::query_dsl::PgLockDsl;

@@ -21,6 +21,7 @@ mod filters;
 mod german;
 #[cfg(feature = "migrations")]
 mod hostile_operators;
+mod layout;
 #[cfg(feature = "migrations")]
 mod migrations;
 mod pgbouncer;

@@ -1,0 +1,233 @@
+//! Taking an advisory lock: the order of statements, and what follows from each reply.
+
+use std::fmt;
+
+use super::hold::{AdvisoryHold, may_hold, session_changed};
+use super::holders::holders;
+use super::statement::{AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock};
+use crate::error::{Error, Result};
+use crate::session::Driver;
+use crate::session::Unsettled;
+use crate::session::{ACQUIRED, TakeOutcome};
+use crate::timeout::{LockRequest, lock_request};
+use crate::timeout::{Patience, Wait};
+use crate::views::PgLock;
+
+/// A session's lock under which a closure runs; in a transaction a savepoint is open once it
+/// is held, which [`AdvisoryHold::leave`] closes.
+pub(crate) struct SessionLock(pub(crate) AdvisoryTarget);
+
+/// A transaction's lock.
+pub(crate) struct XactLock(pub(crate) AdvisoryTarget);
+
+impl fmt::Display for SessionLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for XactLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl LockRequest for SessionLock {
+    type Held = AdvisoryHold;
+
+    async fn take(
+        &self,
+        driver: &mut impl Driver,
+        limit: Patience,
+    ) -> Result<Option<AdvisoryHold>> {
+        take(driver, self.0, limit).await
+    }
+
+    async fn holders(&self, driver: &mut impl Driver) -> Result<Vec<PgLock>> {
+        holders(driver, &self.0).await
+    }
+}
+
+impl LockRequest for XactLock {
+    type Held = ();
+
+    async fn take(&self, driver: &mut impl Driver, limit: Patience) -> Result<Option<()>> {
+        driver.require_transaction()?;
+        let backend = attempt(driver, self.0, limit).await;
+        Ok(backend.map_err(|failed| failed.error)?.map(drop))
+    }
+
+    async fn holders(&self, driver: &mut impl Driver) -> Result<Vec<PgLock>> {
+        holders(driver, &self.0).await
+    }
+}
+
+/// Acquires a session's lock that a guard holds, without a savepoint.
+pub(crate) async fn acquire(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    wait: Wait,
+) -> Result<AdvisoryHold> {
+    let hold = lock_request::acquire(driver, &SessionLock(target), wait).await?;
+    without_savepoint(driver, hold).await
+}
+
+/// Acquires a session's lock that a guard holds; `None` if it is busy.
+pub(crate) async fn try_acquire(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    wait: Wait,
+) -> Result<Option<AdvisoryHold>> {
+    match lock_request::try_acquire(driver, &SessionLock(target), wait).await? {
+        Some(hold) => without_savepoint(driver, hold).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Closes the savepoint that the lock was taken behind; should that fail, the lock goes too.
+async fn without_savepoint(driver: &mut impl Driver, hold: AdvisoryHold) -> Result<AdvisoryHold> {
+    if hold.depth == 0 {
+        return Ok(hold);
+    }
+    let mut session = Unsettled::new(driver);
+    let closed = session.driver().close(hold.depth, true).await;
+    session.settle();
+    match closed {
+        Ok(()) => Ok(hold),
+        Err(error) => {
+            give_back(driver, hold.target, hold.backend).await;
+            Err(error)
+        }
+    }
+}
+
+/// In a transaction a savepoint is opened first: only a session that is not in an aborted
+/// transaction can say whether a statement that failed took the lock.
+///
+/// A future dropped in here may leave the lock behind, so the session then ends.
+async fn take(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    patience: Patience,
+) -> Result<Option<AdvisoryHold>> {
+    let depth = driver.depth()?;
+    let mut session = Unsettled::new(driver);
+    let backend = take_at(session.driver(), target, patience, depth).await;
+    session.settle();
+    let hold = |backend| AdvisoryHold {
+        target,
+        backend,
+        depth,
+    };
+    Ok(backend?.map(hold))
+}
+
+async fn take_at(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    patience: Patience,
+    depth: u32,
+) -> Result<Option<i32>> {
+    if depth > 0 {
+        driver.begin().await?;
+    }
+    match attempt(driver, target, patience).await {
+        Ok(Some(backend)) => Ok(Some(backend)),
+        Ok(None) if depth > 0 => driver.close(depth, true).await.map(|()| None),
+        Ok(None) => Ok(None),
+        Err(Failed { error, refused }) => {
+            after_failure(driver, target, depth, refused).await;
+            Err(error)
+        }
+    }
+}
+
+/// A statement failed that may have taken the lock: a cancel can come at its very end.
+struct Failed {
+    error: Error,
+    /// The backend that had not held the lock before, since its try was refused.
+    refused: Option<i32>,
+}
+
+impl Failed {
+    fn after<E: Into<Error>>(refused: Option<i32>) -> impl FnOnce(E) -> Self {
+        move |error| Self {
+            error: error.into(),
+            refused,
+        }
+    }
+}
+
+/// Leaves the session without the lock, whatever the statement that failed did.
+///
+/// The server does not show how often a lock is held. Where a hold may be an outer one's, it
+/// cannot be given back, and the session ends.
+async fn after_failure(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    depth: u32,
+    refused: Option<i32>,
+) {
+    let answers = driver.unwind(depth).await.is_ok();
+    if answers && !may_hold(driver, target).await {
+        return;
+    }
+    match refused {
+        Some(backend) if answers => give_back(driver, target, backend).await,
+        _ => driver.end_session().await,
+    }
+}
+
+async fn give_back(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
+    if driver
+        .ask(AdvisoryUnlock { target, backend })
+        .await
+        .is_err()
+    {
+        driver.end_session().await;
+    }
+}
+
+/// First a try, in one round trip; a wait only when that said no.
+///
+/// The try never overtakes: it says no while somebody waits in the queue.
+async fn attempt(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    patience: Patience,
+) -> Result<Option<i32>, Failed> {
+    let (granted, backend) = driver
+        .ask(TryAdvisoryLock(target))
+        .await
+        .map_err(Failed::after(None))?;
+    let acquired = granted || wait_for(driver, target, patience, backend).await?;
+    Ok(acquired.then_some(backend))
+}
+
+/// Waits on the server, on the backend whose try said no; whether the lock came.
+async fn wait_for(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    patience: Patience,
+    backend: i32,
+) -> Result<bool, Failed> {
+    if matches!(patience, Patience::None) {
+        return Ok(false);
+    }
+    crate::trace::waiting(&target);
+    let local = driver.depth().map_err(Failed::after(None))? > 0;
+    let wait = target.block(local).message(patience);
+    let waited = driver.batch_execute(&wait).await;
+    waited.map_err(Failed::after(Some(backend)))?;
+    let (outcome, found) = driver
+        .ask(TakeOutcome { local })
+        .await
+        .map_err(Failed::after(Some(backend)))?;
+    match outcome {
+        Some(outcome) if found == backend => Ok(outcome == ACQUIRED),
+        // The lock that the wait may have brought to another backend is of no use.
+        _ => Err(Failed::after(Some(found))(session_changed(
+            target, backend, found,
+        ))),
+    }
+}

@@ -1,0 +1,170 @@
+//! The statements that take and release advisory locks.
+
+use diesel::QueryResult;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{BigInt, Bool, Integer};
+
+use crate::session::query;
+use crate::timeout::LockBlock;
+use crate::types::Repr;
+use crate::types::{AdvisoryKey, LockMode};
+
+/// Which advisory lock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdvisoryTarget {
+    pub(crate) key: AdvisoryKey,
+    pub(crate) shared: bool,
+    /// Held until the transaction ends, rather than the session.
+    pub(crate) xact: bool,
+}
+
+impl AdvisoryTarget {
+    /// The session's exclusive lock; the builder's options change that.
+    pub(crate) fn new(key: AdvisoryKey) -> Self {
+        Self {
+            key,
+            shared: false,
+            xact: false,
+        }
+    }
+
+    /// The name of the function that takes the lock; `verb` is empty or `try_`.
+    fn lock(&self, verb: &str) -> String {
+        let xact = if self.xact { "_xact" } else { "" };
+        format!("pg_catalog.pg_{verb}advisory{xact}_lock{}", self.suffix())
+    }
+
+    /// The name of the function that gives the lock back.
+    fn unlock(&self) -> String {
+        format!("pg_catalog.pg_advisory_unlock{}", self.suffix())
+    }
+
+    fn suffix(&self) -> &'static str {
+        if self.shared { "_shared" } else { "" }
+    }
+
+    /// The modes that keep this lock from being taken.
+    pub(crate) fn conflicts(&self) -> Vec<LockMode> {
+        match self.shared {
+            true => vec![LockMode::Exclusive],
+            false => vec![LockMode::Exclusive, LockMode::Share],
+        }
+    }
+
+    /// The block that waits for the lock.
+    pub(crate) fn block(&self, local: bool) -> LockBlock {
+        let (lock, key) = (self.lock(""), self.key);
+        LockBlock {
+            locks: format!("PERFORM {lock}({key}); "),
+            held: Some(self.held()),
+            local,
+        }
+    }
+
+    /// The condition that this session holds the lock.
+    fn held(&self) -> String {
+        format!(
+            "EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
+             WHERE l.locktype = 'advisory' AND l.granted AND l.pid = pg_catalog.pg_backend_pid() \
+             AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
+             WHERE d.datname = pg_catalog.current_database()) \
+             AND l.classid = {}::pg_catalog.oid AND l.objid = {}::pg_catalog.oid \
+             AND l.objsubid = {} AND l.mode = '{}')",
+            self.key.classid(),
+            self.key.objid(),
+            self.key.objsubid(),
+            self.mode(),
+        )
+    }
+
+    /// The mode as `pg_locks` shows it.
+    fn mode(&self) -> &'static str {
+        if self.shared {
+            "ShareLock"
+        } else {
+            "ExclusiveLock"
+        }
+    }
+}
+
+/// What the lock is called in an error.
+impl std::fmt::Display for AdvisoryTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shared = if self.shared { "shared " } else { "" };
+        write!(f, "{shared}advisory lock `{}`", self.key)
+    }
+}
+
+/// Takes the lock if it is free: whether it was, and the backend that has it.
+#[derive(Debug)]
+pub(crate) struct TryAdvisoryLock(pub(crate) AdvisoryTarget);
+
+query!(TryAdvisoryLock => (Bool, Integer), (bool, i32));
+
+// The backend's pid comes along for nothing, and shows a pooler in between.
+impl QueryFragment<Pg> for TryAdvisoryLock {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ");
+        push_call(&self.0.lock("try_"), &self.0.key, &mut out)?;
+        out.push_sql(", pg_catalog.pg_backend_pid()");
+        Ok(())
+    }
+}
+
+/// Releases the lock: whether it was held, and the backend that was asked.
+///
+/// Behind a pooler another backend may be asked, which holds the same lock for
+/// somebody else: it is left alone.
+#[derive(Debug)]
+pub(crate) struct AdvisoryUnlock {
+    pub(crate) target: AdvisoryTarget,
+    pub(crate) backend: i32,
+}
+
+query!(AdvisoryUnlock => (Bool, Integer), (bool, i32));
+
+impl QueryFragment<Pg> for AdvisoryUnlock {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT CASE WHEN pg_catalog.pg_backend_pid() = ");
+        out.push_bind_param::<Integer, _>(&self.backend)?;
+        out.push_sql(" THEN ");
+        push_call(&self.target.unlock(), &self.target.key, &mut out)?;
+        out.push_sql(" ELSE false END, pg_catalog.pg_backend_pid()");
+        Ok(())
+    }
+}
+
+/// Whether this session holds the lock.
+#[derive(Debug)]
+pub(crate) struct AdvisoryHeld(pub(crate) AdvisoryTarget);
+
+query!(AdvisoryHeld => Bool, bool);
+
+impl QueryFragment<Pg> for AdvisoryHeld {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ");
+        out.push_sql(&self.0.held());
+        out.unsafe_to_cache_prepared();
+        Ok(())
+    }
+}
+
+fn push_call<'b>(
+    function: &str,
+    key: &'b AdvisoryKey,
+    out: &mut AstPass<'_, 'b, Pg>,
+) -> QueryResult<()> {
+    out.push_sql(function);
+    out.push_sql("(");
+    match &key.0 {
+        Repr::Big(key) => out.push_bind_param::<BigInt, _>(key)?,
+        Repr::Pair(first, second) => {
+            out.push_bind_param::<Integer, _>(first)?;
+            out.push_sql(", ");
+            out.push_bind_param::<Integer, _>(second)?;
+        }
+    }
+    out.push_sql(")");
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Whether an attempt at a migration was exactly one transaction, which alone may be repeated.
+//!
+//! The server counts the transactions of a session: the local part of its virtual transaction id
+//! rises by one with each. A statement inside the attempt's own transaction would keep that from
+//! setting its isolation level, so the count is read before and after it.
+
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{Nullable, Text};
+use diesel::{Connection, QueryResult};
+
+use crate::error::Result;
+use crate::fmt::with_sources;
+use crate::session::Driver;
+use crate::session::query;
+use crate::session::ready;
+use crate::session::uncached;
+
+/// Notes in a setting which transaction it is itself, behind what `$before` has; as a text
+/// without parameters it is one transaction, however statements are prepared.
+macro_rules! note_transaction {
+    ($before:literal) => {
+        concat!(
+            "SELECT pg_catalog.set_config('diesel_pglock.transactions', pg_catalog.concat(",
+            $before,
+            ", ' ', (SELECT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
+             WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' \
+             AND l.virtualxid OPERATOR(pg_catalog.=) l.virtualtransaction \
+             AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())), false)"
+        )
+    };
+}
+
+const NOTE_BEFORE: &str = note_transaction!("''");
+const NOTE_AFTER: &str =
+    note_transaction!("pg_catalog.current_setting('diesel_pglock.transactions', true)");
+
+/// What an attempt was, as far as the server's count tells.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Extent {
+    /// It did not begin.
+    Nothing,
+    OneTransaction,
+    Several,
+    Unknown(String),
+}
+
+impl Extent {
+    /// Runs an attempt, and finds out what it was if it fails.
+    pub(crate) fn measure<C, T, E>(
+        &mut self,
+        conn: &mut C,
+        attempt: impl FnOnce(&mut C) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        // Nothing else may be sent in between.
+        let noted = conn.batch_execute(NOTE_BEFORE);
+        let result = attempt(conn);
+        if result.is_err() {
+            let extent = noted.map_err(Into::into).and_then(|()| Self::read(conn));
+            *self = extent.unwrap_or_else(|error| Self::Unknown(with_sources(&error)));
+        }
+        result
+    }
+
+    fn read<C>(conn: &mut C) -> Result<Self>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        conn.batch_execute(NOTE_AFTER)?;
+        let noted = ready(uncached(conn).ask(NotedTransactions))?;
+        Ok(Self::between(&noted.unwrap_or_default()))
+    }
+
+    /// What lies between two transactions, such as ` 3/17 3/19`.
+    fn between(noted: &str) -> Self {
+        let ids: Option<Vec<_>> = noted.split_whitespace().map(parse).collect();
+        match ids.as_deref() {
+            Some([before, after]) if before.0 != after.0 => {
+                Self::Unknown("another session answered".to_owned())
+            }
+            Some([before, after]) if after.1.checked_sub(before.1) == Some(2) => {
+                Self::OneTransaction
+            }
+            Some([_, _]) => Self::Several,
+            _ => Self::Unknown("the session forgot the count".to_owned()),
+        }
+    }
+
+    /// Why the attempt must not be repeated.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Nothing | Self::OneTransaction => None,
+            Self::Several => Some(
+                "it was more than one transaction, and a part of it may be committed".to_owned(),
+            ),
+            Self::Unknown(why) => Some(format!(
+                "it is not known whether it was one transaction: {why}"
+            )),
+        }
+    }
+}
+
+/// The session's part and the transaction's.
+fn parse(id: &str) -> Option<(&str, u32)> {
+    let (session, transaction) = id.split_once('/')?;
+    Some((session, transaction.parse().ok()?))
+}
+
+#[derive(Debug)]
+struct NotedTransactions;
+
+query!(NotedTransactions => Nullable<Text>, Option<String>);
+
+impl QueryFragment<Pg> for NotedTransactions {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT pg_catalog.current_setting('diesel_pglock.transactions', true)");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_transaction_in_one_session_may_be_repeated() {
+        assert_eq!(Extent::between(" 3/17 3/19"), Extent::OneTransaction);
+        assert_eq!(Extent::between(" 3/17 3/20"), Extent::Several);
+        assert_eq!(Extent::between(" 3/17 3/18"), Extent::Several);
+        for unknown in ["", " 3/17", " 3/17 4/19", " 3/x 3/19", " 3/1 3/2 3/3"] {
+            assert!(matches!(Extent::between(unknown), Extent::Unknown(_)));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use diesel::QueryResult;
+use diesel::connection::TransactionManagerStatus;
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::QueryMetadata;
+use diesel::pg::Pg;
+use diesel::query_builder::{Query, QueryFragment, QueryId};
+use diesel_async::{AsyncConnection, TransactionManager};
+use futures_util::TryStreamExt;
+
+use super::action::{Plan, Session};
+use super::driver::{Driver, build};
+use super::statement::END_SESSION;
+use crate::error::Result;
+
+/// Drives an async connection.
+pub struct AsyncDriver<'c, C>(pub &'c mut C);
+
+impl<C> Driver for AsyncDriver<'_, C>
+where
+    C: AsyncConnection<Backend = Pg>,
+{
+    async fn load<Q, ST, R>(&mut self, query: Q) -> QueryResult<Vec<R>>
+    where
+        Q: Query + QueryFragment<Pg> + QueryId + Send + 'static,
+        Pg: QueryMetadata<Q::SqlType>,
+        R: FromSqlRow<ST, Pg> + Send + 'static,
+        ST: 'static,
+    {
+        let rows = self.0.load(query).await?;
+        rows.and_then(|row| std::future::ready(build::<R, ST>(&row)))
+            .try_collect()
+            .await
+    }
+
+    async fn execute<Q>(&mut self, query: Q) -> QueryResult<()>
+    where
+        Q: QueryFragment<Pg> + QueryId + Send + 'static,
+    {
+        self.0.execute_returning_count(query).await.map(drop)
+    }
+
+    async fn begin(&mut self) -> QueryResult<()> {
+        if self.is_interrupted() {
+            return Err(diesel::result::Error::BrokenTransactionManager);
+        }
+        C::TransactionManager::begin_transaction(self.0).await
+    }
+
+    /// diesel-async takes a savepoint for closed when its release failed, as it does in an
+    /// aborted transaction, which stays aborted until somebody rolls back to the savepoint.
+    async fn commit(&mut self) -> QueryResult<()> {
+        let depth = self.depth()?;
+        let committed = C::TransactionManager::commit_transaction(self.0).await;
+        if committed.is_err() && depth > 1 {
+            let rollback = format!("ROLLBACK TO SAVEPOINT diesel_savepoint_{}", depth - 1);
+            self.0.batch_execute(&rollback).await?;
+        }
+        committed
+    }
+
+    async fn rollback(&mut self) -> QueryResult<()> {
+        C::TransactionManager::rollback_transaction(self.0).await
+    }
+
+    /// diesel-async keeps a flag for that, and shows it mixed with the status: an empty status
+    /// in the place of ours leaves the flag alone to be seen.
+    fn is_interrupted(&mut self) -> bool {
+        let status = std::mem::take(self.status());
+        let interrupted = C::TransactionManager::is_broken_transaction_manager(self.0);
+        *self.status() = status;
+        interrupted
+    }
+
+    fn status(&mut self) -> &mut TransactionManagerStatus {
+        C::TransactionManager::transaction_manager_status_mut(self.0)
+    }
+
+    async fn batch_execute(&mut self, sql: &str) -> QueryResult<()> {
+        self.0.batch_execute(sql).await
+    }
+
+    /// Ends the session as soon as it is done with what it is busy with: a request
+    /// leaves with the first poll, and needs nobody to wait for the answer.
+    ///
+    /// The mark alone would do for bb8 and deadpool. A connection of one's own lives
+    /// on with it, and mobc, as diesel-async 0.9 uses it, hands out again what is marked.
+    fn hang_up(&mut self) {
+        let ending = self.0.batch_execute(END_SESSION);
+        let _ = pin!(ending).poll(&mut Context::from_waker(Waker::noop()));
+        self.status().set_in_error();
+    }
+
+    async fn pause(&mut self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// The [`Session`] is an async connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Async;
+
+impl<C> Session<Async> for C
+where
+    C: AsyncConnection<Backend = Pg>,
+{
+    type Output<'c, T: Send + 'static>
+        = Pin<Box<dyn Future<Output = Result<T>> + Send + 'c>>
+    where
+        C: 'c;
+
+    fn drive<P: Plan>(&mut self, plan: P) -> Self::Output<'_, P::Output> {
+        Box::pin(async move { plan.run(&mut AsyncDriver(self)).await })
+    }
+}

@@ -1,0 +1,239 @@
+//! What a flow needs of a connection, so that it is written once for sync and async.
+//!
+//! A flow is an `async fn` over a [`Driver`]. On a sync connection each of its
+//! futures is ready at once, so [`ready`](crate::sync_driver::ready) runs the flow in a single poll.
+
+use std::future::Future;
+use std::time::Duration;
+
+use diesel::QueryResult;
+use diesel::connection::TransactionManagerStatus;
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::QueryMetadata;
+use diesel::pg::Pg;
+use diesel::query_builder::{Query, QueryFragment, QueryId};
+
+use super::statement::{END_SESSION, Statement};
+use crate::error::{Error, Result};
+
+/// One session, whichever way it is spoken to.
+pub trait Driver: Send {
+    /// Sends a query and reads all of its rows.
+    ///
+    /// `ST` is the SQL type the row is built from; for a `SelectBy` that of its columns.
+    fn load<Q, ST, R>(&mut self, query: Q) -> impl Future<Output = QueryResult<Vec<R>>> + Send
+    where
+        Q: Query + QueryFragment<Pg> + QueryId + Send + 'static,
+        Pg: QueryMetadata<Q::SqlType>,
+        R: FromSqlRow<ST, Pg> + Send + 'static,
+        ST: 'static;
+
+    /// Sends a statement that has one row, and reads it.
+    fn ask<Q>(&mut self, query: Q) -> impl Future<Output = Result<Q::Row>> + Send
+    where
+        Q: Statement,
+        Q::SqlType: 'static,
+        Q::Row: FromSqlRow<Q::SqlType, Pg>,
+        Pg: QueryMetadata<Q::SqlType>,
+    {
+        async move {
+            let rows = self.load::<Q, Q::SqlType, Q::Row>(query).await?;
+            let first = rows.into_iter().next();
+            Ok(first.ok_or(diesel::result::Error::NotFound)?)
+        }
+    }
+
+    /// As [`load`](Self::load), for a query whose failure must not abort an open transaction,
+    /// and which sees the sessions as they are now, not as that transaction saw them first.
+    ///
+    /// The savepoint is none of Diesel's: one that a dropped future leaves behind does no harm.
+    fn load_aside<Q, ST, R>(
+        &mut self,
+        query: Q,
+    ) -> impl Future<Output = Result<QueryResult<Vec<R>>>> + Send
+    where
+        Q: Query + QueryFragment<Pg> + QueryId + Send + 'static,
+        Pg: QueryMetadata<Q::SqlType>,
+        R: FromSqlRow<ST, Pg> + Send + 'static,
+        ST: 'static,
+    {
+        async move {
+            if self.depth()? == 0 {
+                return Ok(self.load::<Q, ST, R>(query).await);
+            }
+            let begin = "SELECT pg_catalog.pg_stat_clear_snapshot(); SAVEPOINT diesel_pglock";
+            self.batch_execute(begin).await?;
+            let rows = self.load::<Q, ST, R>(query).await;
+            self.batch_execute(match rows {
+                Ok(_) => "RELEASE SAVEPOINT diesel_pglock",
+                Err(_) => "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock",
+            })
+            .await?;
+            Ok(rows)
+        }
+    }
+
+    /// Makes the next read of `pg_stat_activity` show the present.
+    ///
+    /// Within a transaction it would show again what the first read showed.
+    fn clear_stat_snapshot(&mut self) -> impl Future<Output = QueryResult<()>> + Send {
+        async move {
+            if self.depth()? > 0 {
+                let clear = "SELECT pg_catalog.pg_stat_clear_snapshot()";
+                self.batch_execute(clear).await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Sends a statement that has no rows.
+    fn execute<Q>(&mut self, query: Q) -> impl Future<Output = QueryResult<()>> + Send
+    where
+        Q: QueryFragment<Pg> + QueryId + Send + 'static;
+
+    /// Opens a transaction, or a savepoint in an open one.
+    fn begin(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Commits the innermost transaction or releases the innermost savepoint.
+    fn commit(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Rolls the innermost transaction or savepoint back.
+    fn rollback(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// What Diesel knows of the session's transaction.
+    fn status(&mut self) -> &mut TransactionManagerStatus;
+
+    /// Whether a future was dropped in the middle of a `BEGIN`, `COMMIT` or `ROLLBACK`: then
+    /// nobody knows how many levels the server has open.
+    fn is_interrupted(&mut self) -> bool {
+        false
+    }
+
+    /// How many transactions and savepoints are open.
+    fn depth(&mut self) -> QueryResult<u32> {
+        let depth = self.status().transaction_depth()?;
+        Ok(depth.map_or(0, |depth| depth.get()))
+    }
+
+    /// Refuses to go on outside a transaction.
+    fn require_transaction(&mut self) -> Result<()> {
+        match self.depth()? {
+            0 => Err(Error::NotInTransaction),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to go on inside a transaction.
+    fn refuse_transaction(&mut self) -> Result<()> {
+        match self.depth()? {
+            0 => Ok(()),
+            _ => Err(Error::InTransaction),
+        }
+    }
+
+    /// Rolls back until no more than `depth` transactions and savepoints are open.
+    ///
+    /// A savepoint that cannot be rolled back to goes with the one around it: what decides is
+    /// the outermost rollback. Where the levels are unknown the session ends.
+    fn unwind(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            if self.is_interrupted() {
+                self.end_session().await;
+                return Err(diesel::result::Error::BrokenTransactionManager.into());
+            }
+            let mut rolled_back = Ok(());
+            let mut open = self.depth()?;
+            while open > depth {
+                rolled_back = self.rollback().await;
+                match self.depth() {
+                    Ok(left) if left < open => open = left,
+                    _ => break,
+                }
+            }
+            Ok(rolled_back?)
+        }
+    }
+
+    /// Ends the transaction or savepoint that was opened at `depth`: commits it after success,
+    /// else rolls it back.
+    ///
+    /// Levels above it were opened and abandoned by somebody else, by a future that was dropped
+    /// or a panic that was caught: they are half done, and always rolled back.
+    fn close(&mut self, depth: u32, succeeded: bool) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            let closed = match succeeded {
+                true => self.commit_level(depth + 1).await,
+                false => Ok(()),
+            };
+            self.unwind(depth).await?;
+            closed
+        }
+    }
+
+    /// Commits the level `level`, after what was abandoned above it is rolled back.
+    fn commit_level(&mut self, level: u32) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            self.unwind(level).await?;
+            if self.depth()? == level {
+                self.commit().await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Sends a text without parameters.
+    fn batch_execute(&mut self, sql: &str) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Ends the session without waiting for an answer, and marks the connection broken.
+    fn hang_up(&mut self);
+
+    /// Lets time pass.
+    fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Ends the session, for nobody knows any more what it holds, and marks the connection broken.
+    ///
+    /// The mark alone would not do: `PgConnection` takes it back when a later
+    /// statement finds the session idle.
+    fn end_session(&mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            for round in 0..END_ROUNDS {
+                let ended = self.batch_execute(END_SESSION).await;
+                if ended.is_err_and(|error| is_lost(&error)) {
+                    break;
+                }
+                // It may have been cancelled, or this role may not end a session: then the
+                // server does so once nothing was sent for a while.
+                if round > 0 {
+                    self.pause(END_PAUSE).await;
+                }
+            }
+            self.status().set_in_error();
+        }
+    }
+}
+
+/// How often a session is asked to end, should each time be cancelled.
+const END_ROUNDS: u32 = 20;
+
+/// How long nothing is sent, for the server to end a session that is idle in its transaction.
+const END_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether the error came from the connection, and not from the server.
+fn is_lost(error: &diesel::result::Error) -> bool {
+    use diesel::result::{DatabaseErrorKind::*, Error::DatabaseError};
+    matches!(
+        error,
+        DatabaseError(ClosedConnection | UnableToSendCommand, _)
+    )
+}
+
+pub(crate) fn build<'r, R, ST>(row: &impl diesel::row::Row<'r, Pg>) -> QueryResult<R>
+where
+    R: FromSqlRow<ST, Pg>,
+{
+    R::build_from_row(row).map_err(diesel::result::Error::DeserializationError)
+}
+
+/// What [`Driver::load`] calls the SQL type of a row that a query selects `as_select`.
+pub(crate) type ColumnsOf<T> =
+    diesel::dsl::SqlTypeOf<<T as diesel::expression::Selectable<Pg>>::SelectExpression>;

@@ -1,0 +1,54 @@
+//! What tells a session from another that gets its pid later.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{Integer, Nullable, Timestamptz};
+
+use super::driver::Driver;
+use super::statement::query;
+use crate::error::Result;
+
+/// Who we are: the pid alone could have been given to another by the time it is looked for.
+#[derive(Debug)]
+pub(crate) struct Identify;
+
+query!(Identify => (Integer, Nullable<Timestamptz>), (i32, Option<DateTime<Utc>>));
+
+impl QueryFragment<Pg> for Identify {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT pg_catalog.pg_backend_pid(), (SELECT a.backend_start \
+             FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_catalog.pg_backend_pid())",
+        );
+        Ok(())
+    }
+}
+
+/// The session that is let through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Us {
+    pub(crate) pid: i32,
+    pub(crate) backend_start: Option<DateTime<Utc>>,
+}
+
+impl Us {
+    pub(crate) async fn identify(driver: &mut impl Driver) -> Result<Self> {
+        let (pid, backend_start) = driver.ask(Identify).await?;
+        Ok(Self { pid, backend_start })
+    }
+}
+
+/// Whether it is there, as far as this role may look.
+impl QueryFragment<Pg> for Us {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS us WHERE us.pid = ");
+        out.push_bind_param::<Integer, _>(&self.pid)?;
+        // A role that may not look sees NULL there.
+        out.push_sql(" AND (us.backend_start IS NULL OR us.backend_start = coalesce(");
+        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
+        out.push_sql(", us.backend_start)))");
+        Ok(())
+    }
+}

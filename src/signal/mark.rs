@@ -1,0 +1,76 @@
+//! The mark by which prioritized sessions know each other: an advisory lock that the watcher
+//! of each holds, shared, on the pair of a constant and the pid of its session.
+//!
+//! `pg_locks` shows it to every role and from every database; the database in which the
+//! watcher happens to be means nothing.
+
+use diesel::QueryResult;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{Bool, Integer};
+
+use crate::session::query;
+
+/// The first half of the key: the first four bytes of the SHA-256 digest of
+/// `diesel_pglock::prioritized`, little endian as in [`AdvisoryKey::named`](crate::AdvisoryKey::named).
+const CLASS: i32 = -670_405_408;
+
+/// Whether the row `l` of `pg_locks` is a mark; its `objid` is the session's pid.
+pub(crate) const IS_MARK: &str = "(l.locktype = 'advisory' AND l.classid = 3624561888::pg_catalog.oid \
+    AND l.objsubid = 2 AND l.granted)";
+
+/// Marks the session `pid`, which never waits: `false` if another session holds
+/// the key exclusively.
+pub(crate) fn walk_mark<'b>(pid: &'b i32, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+    walk_call("pg_catalog.pg_try_advisory_lock_shared(", pid, out)
+}
+
+/// Takes the mark from the session of this pid; `false` if there was none.
+#[derive(Debug)]
+pub(crate) struct Unmark(pub(crate) i32);
+
+query!(Unmark => Bool, bool);
+
+impl QueryFragment<Pg> for Unmark {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ");
+        walk_call("pg_catalog.pg_advisory_unlock_shared(", &self.0, out)
+    }
+}
+
+fn walk_call<'b>(function: &str, pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+    out.push_sql(function);
+    out.push_bind_param::<Integer, _>(&CLASS)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Integer, _>(pid)?;
+    out.push_sql(")");
+    Ok(())
+}
+
+/// Whether no watcher has marked the session `pid`.
+pub(crate) fn walk_unmarked<'b>(pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+    out.push_sql("NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE ");
+    out.push_sql(IS_MARK);
+    out.push_sql(" AND l.objid::pg_catalog.int8 = ");
+    out.push_bind_param::<Integer, _>(pid)?;
+    out.push_sql(")");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::types::AdvisoryKey;
+
+    #[test]
+    fn every_version_of_this_crate_knows_the_mark() {
+        let digest = Sha256::digest("diesel_pglock::prioritized");
+        let mut first = [0; 4];
+        first.copy_from_slice(&digest[..4]);
+        assert_eq!(CLASS, i32::from_le_bytes(first));
+        let classid = AdvisoryKey::pair(CLASS, 1).classid();
+        assert!(IS_MARK.contains(&format!(" l.classid = {classid}::")));
+    }
+}

@@ -1,0 +1,82 @@
+//! The sessions that keep a table lock from being acquired.
+
+use diesel::expression::{Expression, ValidGrouping, is_aggregate};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{Array, Bool, Nullable, Text};
+
+use super::statement::TableTarget;
+use crate::error::Result;
+use crate::session::{ColumnsOf, Driver};
+use crate::tables::pg_locks;
+use crate::types::LockMode;
+use crate::views::PgLock;
+use crate::views::own_pid;
+use crate::views::{BEFORE_NAME, BEHIND_NAME};
+
+/// Returns the locks that conflict with a table lock, held ones first.
+pub(crate) async fn holders(driver: &mut impl Driver, target: TableTarget) -> Result<Vec<PgLock>> {
+    let modes: Vec<LockMode> = target.conflicts();
+    let locks = PgLock::query()
+        .filter(IsOnAny {
+            tables: target.tables,
+            only: target.only,
+        })
+        .filter(pg_locks::mode.eq_any(modes))
+        .filter(pg_locks::pid.is_distinct_from(own_pid()))
+        .order_by(pg_locks::granted.desc());
+    let locks = driver.load_aside::<_, ColumnsOf<PgLock>, PgLock>(locks);
+    // An error here must not replace "not acquired".
+    Ok(locks.await?.unwrap_or_default())
+}
+
+/// Whether the lock is on one of the tables or, unless `only`, on one that inherits from them.
+#[derive(Debug)]
+struct IsOnAny {
+    /// As SQL spells them.
+    tables: Vec<String>,
+    only: bool,
+}
+
+// What it renders depends on its value.
+impl QueryId for IsOnAny {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Expression for IsOnAny {
+    type SqlType = Nullable<Bool>;
+}
+
+impl<QS> AppearsOnTable<QS> for IsOnAny where pg_locks::pid: AppearsOnTable<QS> {}
+
+impl ValidGrouping<()> for IsOnAny {
+    type IsAggregate = is_aggregate::No;
+}
+
+// The array comes from a subquery, so that the tables are looked up once and not per lock.
+impl QueryFragment<Pg> for IsOnAny {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "(\"pg_catalog\".\"pg_locks\".\"locktype\" = 'relation' AND \
+             \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, \
+             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) AND \
+             \"pg_catalog\".\"pg_locks\".\"relation\" = ANY (ARRAY(\
+             WITH RECURSIVE those(id) AS (SELECT ",
+        );
+        out.push_sql(BEFORE_NAME);
+        out.push_sql("names.name");
+        out.push_sql(BEHIND_NAME);
+        out.push_sql(" FROM pg_catalog.unnest(");
+        out.push_bind_param::<Array<Text>, _>(&self.tables)?;
+        out.push_sql(") AS names(name)");
+        if !self.only {
+            out.push_sql(
+                " UNION SELECT i.inhrelid FROM those JOIN pg_catalog.pg_inherits AS i ON i.inhparent = id",
+            );
+        }
+        out.push_sql(") SELECT id FROM those)))");
+        Ok(())
+    }
+}

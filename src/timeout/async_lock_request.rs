@@ -1,0 +1,53 @@
+//! The transactions that async lock kinds open.
+
+use diesel::pg::Pg;
+use diesel_async::AsyncConnection;
+
+use super::lock_request::{LockRequest, acquire, try_acquire};
+use super::wait::Wait;
+use crate::error::{Error, Result};
+use crate::session::AsyncDriver;
+use crate::session::async_scope::{AsyncClosure, in_new_transaction};
+
+/// Opens a transaction, acquires the lock, and runs `f`.
+pub(crate) async fn run_in_transaction<C, L, R, E, F>(
+    conn: &mut C,
+    lock: L,
+    wait: Wait,
+    f: F,
+) -> Result<R, E>
+where
+    C: AsyncConnection<Backend = Pg>,
+    L: LockRequest,
+    F: AsyncClosure<C, R, E>,
+    E: From<Error> + Send,
+    R: Send,
+{
+    let locked = async move |conn: &mut C| {
+        acquire(&mut AsyncDriver(conn), &lock, wait).await?;
+        f(conn).await
+    };
+    in_new_transaction(conn, locked).await
+}
+
+/// Opens a transaction, and runs `f` in it if the lock is acquired; `None` if it is busy.
+pub(crate) async fn try_run_in_transaction<C, L, R, E, F>(
+    conn: &mut C,
+    lock: L,
+    wait: Wait,
+    f: F,
+) -> Result<Option<R>, E>
+where
+    C: AsyncConnection<Backend = Pg>,
+    L: LockRequest,
+    F: AsyncClosure<C, R, E>,
+    E: From<Error> + Send,
+    R: Send,
+{
+    let locked =
+        async move |conn: &mut C| match try_acquire(&mut AsyncDriver(conn), &lock, wait).await? {
+            Some(_) => f(conn).await.map(Some),
+            None => Ok(None),
+        };
+    in_new_transaction(conn, locked).await
+}

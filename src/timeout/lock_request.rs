@@ -1,0 +1,107 @@
+//! The flow that all kinds of locks share: acquire within a limit, or name the holders.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::time::Instant;
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+
+use super::wait::{Patience, Wait};
+use crate::error::{Error, Result};
+use crate::session::Driver;
+use crate::session::in_new_transaction;
+use crate::session::{SyncDriver, ready};
+use crate::trace;
+use crate::views::PgLock;
+
+/// A lock that a call asks for; its text names it in errors and events.
+pub(crate) trait LockRequest: Display + Send + Sync {
+    /// What proves that the lock is held.
+    type Held: Send;
+
+    /// Acquires the lock within the limit; `None` if it is busy.
+    fn take(
+        &self,
+        driver: &mut impl Driver,
+        limit: Patience,
+    ) -> impl Future<Output = Result<Option<Self::Held>>> + Send;
+
+    /// Returns the locks that conflict, held ones first.
+    fn holders(&self, driver: &mut impl Driver)
+    -> impl Future<Output = Result<Vec<PgLock>>> + Send;
+}
+
+/// Acquires a lock, or fails with an error that names its holders.
+pub(crate) async fn acquire<L: LockRequest>(
+    driver: &mut impl Driver,
+    lock: &L,
+    wait: Wait,
+) -> Result<L::Held> {
+    let started = Instant::now();
+    match take(driver, lock, wait.of_acquire()?).await? {
+        Some(held) => Ok(held),
+        None => Err(Error::NotAcquired {
+            lock: lock.to_string(),
+            waited: wait.since(started),
+            holders: lock.holders(driver).await?,
+        }),
+    }
+}
+
+/// Acquires a lock; `None` if it is busy.
+pub(crate) async fn try_acquire<L: LockRequest>(
+    driver: &mut impl Driver,
+    lock: &L,
+    wait: Wait,
+) -> Result<Option<L::Held>> {
+    take(driver, lock, wait.of_try()?).await
+}
+
+async fn take<L: LockRequest>(
+    driver: &mut impl Driver,
+    lock: &L,
+    limit: Patience,
+) -> Result<Option<L::Held>> {
+    let started = Instant::now();
+    let held = lock.take(driver, limit).await?;
+    trace::locked(lock, held.is_some(), started.elapsed());
+    Ok(held)
+}
+
+/// Opens a transaction, acquires the lock, and runs `f`.
+pub(crate) fn run_in_transaction<C, L, R, E>(
+    conn: &mut C,
+    lock: &L,
+    wait: Wait,
+    f: impl FnOnce(&mut C) -> Result<R, E>,
+) -> Result<R, E>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+    L: LockRequest,
+    E: From<Error>,
+{
+    in_new_transaction(conn, |conn| {
+        ready(acquire(&mut SyncDriver(conn), lock, wait))?;
+        f(conn)
+    })
+}
+
+/// Opens a transaction, and runs `f` in it if the lock is acquired; `None` if it is busy.
+pub(crate) fn try_run_in_transaction<C, L, R, E>(
+    conn: &mut C,
+    lock: &L,
+    wait: Wait,
+    f: impl FnOnce(&mut C) -> Result<R, E>,
+) -> Result<Option<R>, E>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+    L: LockRequest,
+    E: From<Error>,
+{
+    in_new_transaction(conn, |conn| {
+        let held = ready(try_acquire(&mut SyncDriver(conn), lock, wait))?;
+        held.map(|_| f(conn)).transpose()
+    })
+}

@@ -1,0 +1,18 @@
+//! How long a call may wait: the limit of a lock request, and timeouts set for a scope.
+//!
+//! [`LockRequest`] is the flow that all kinds of locks share.
+
+#[cfg(feature = "async")]
+mod async_lock_request;
+mod builder_options;
+mod lock_block;
+pub(crate) mod lock_request;
+pub(crate) mod scoped_timeout;
+mod wait;
+
+#[cfg(feature = "async")]
+pub(crate) use async_lock_request::{run_in_transaction, try_run_in_transaction};
+pub(crate) use builder_options::{advisory_lock_options, lock_options};
+pub(crate) use lock_block::LockBlock;
+pub(crate) use lock_request::LockRequest;
+pub(crate) use wait::{Patience, Wait};

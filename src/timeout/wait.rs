@@ -1,0 +1,120 @@
+//! How long a call may wait, as `lock_timeout` counts it.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// How long to wait for a lock, as the builder was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Wait {
+    /// Nothing was said: `acquire` waits, `try_acquire` does not.
+    #[default]
+    Unsaid,
+    /// Not at all.
+    No,
+    /// At most so long, for the whole call.
+    UpTo(Duration),
+}
+
+/// How long one call waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// As long as the session's own `lock_timeout` allows.
+    Session,
+    /// Until the whole call has taken so long.
+    Until(Deadline),
+}
+
+impl Wait {
+    /// The patience of `acquire` and `run`.
+    pub(crate) fn of_acquire(self) -> Result<Patience> {
+        self.or(Patience::Session)
+    }
+
+    /// How long a call that began at `started` has waited: without waiting, not at all,
+    /// however long the server took to say no.
+    pub(crate) fn since(self, started: Instant) -> Duration {
+        match self {
+            Self::No => Duration::ZERO,
+            Self::Unsaid | Self::UpTo(_) => started.elapsed(),
+        }
+    }
+
+    /// The patience of `try_acquire` and `try_run`.
+    pub(crate) fn of_try(self) -> Result<Patience> {
+        self.or(Patience::None)
+    }
+
+    fn or(self, unsaid: Patience) -> Result<Patience> {
+        Ok(match self {
+            Self::Unsaid => unsaid,
+            Self::No => Patience::None,
+            Self::UpTo(timeout) => Patience::Until(Deadline::after(timeout)?),
+        })
+    }
+}
+
+/// A point in time that a call has to be back by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    fn after(timeout: Duration) -> Result<Self> {
+        let timeout = Duration::from_millis(u64::from(millis(timeout)?));
+        Ok(Self(Instant::now() + timeout))
+    }
+
+    /// What is left, in whole milliseconds, and never 0, which would mean no limit.
+    pub(crate) fn remaining_millis(self) -> u32 {
+        let left = self.0.saturating_duration_since(Instant::now());
+        u32::try_from(left.as_micros().div_ceil(1000)).map_or(u32::MAX, |left| left.max(1))
+    }
+}
+
+/// The timeout in milliseconds, rounded up.
+///
+/// PostgreSQL reads 0 as "no limit" and holds the value in an `int`.
+pub(crate) fn millis(timeout: Duration) -> Result<u32> {
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    match u32::try_from(millis) {
+        Ok(millis) if timeout >= Duration::from_millis(1) && millis <= i32::MAX as u32 => {
+            Ok(millis)
+        }
+        _ => Err(Error::InvalidTimeout(timeout)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_has_a_range() {
+        let most = Duration::from_millis(i32::MAX as u64);
+        assert_eq!(millis(Duration::from_millis(1)).unwrap(), 1);
+        assert_eq!(millis(Duration::from_micros(1500)).unwrap(), 2);
+        assert_eq!(millis(most).unwrap(), i32::MAX as u32);
+        for refused in [
+            Duration::ZERO,
+            Duration::from_micros(999),
+            most + Duration::from_nanos(1),
+            Duration::MAX,
+        ] {
+            assert!(matches!(millis(refused), Err(Error::InvalidTimeout(d)) if d == refused));
+        }
+    }
+
+    #[test]
+    fn a_call_that_does_not_wait_has_not_waited() {
+        let started = Instant::now() - Duration::from_secs(1);
+        assert_eq!(Wait::No.since(started), Duration::ZERO);
+        assert!(Wait::Unsaid.since(started) >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_leaves_the_least_timeout() {
+        assert_eq!(Deadline(Instant::now()).remaining_millis(), 1);
+    }
+}

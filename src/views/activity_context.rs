@@ -1,0 +1,178 @@
+//! What a program says of itself in the comments of its queries.
+
+use serde_json::{Map, Value};
+
+use super::pg_activity::PgActivity;
+
+impl PgActivity {
+    /// The context that the program wrote into a comment of its query.
+    ///
+    /// Two forms are read: the leading `/*pga_context={…}*/` of django-pgactivity,
+    /// which is JSON, and the trailing `/*key='value',…*/` of [sqlcommenter][spec],
+    /// whose values become the strings of an object. Of a query that PostgreSQL cut
+    /// short (`track_activity_query_size`), the trailing one is lost.
+    ///
+    /// The text comes from whoever wrote the query: believe it as much as them.
+    ///
+    /// [spec]: https://google.github.io/sqlcommenter/spec/
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::{PgActivity, schema::pg_stat_activity};
+    ///
+    /// # fn main() -> QueryResult<()> {
+    /// # let conn = &mut connection();
+    /// # let own = diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("pg_backend_pid()")).get_result::<i32>(conn)?;
+    /// # let mut worker = connection();
+    /// # let pid = diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("pg_backend_pid()")).get_result::<i32>(&mut worker)?;
+    /// diesel::sql_query("SELECT 1 /*job='nightly%20import',attempt='2'*/").execute(&mut worker)?;
+    ///
+    /// let worker: PgActivity = PgActivity::query()
+    ///     .filter(pg_stat_activity::pid.eq(pid))
+    ///     .first(conn)?;
+    /// let context = worker.context().unwrap();
+    /// assert_eq!(context["job"], "nightly import");
+    /// assert_eq!(context["attempt"], "2");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn context(&self) -> Option<Value> {
+        let query = self.query.as_deref()?;
+        pga_context(query).or_else(|| sqlcommenter(query))
+    }
+}
+
+/// `/*pga_context={…}*/` at the start.
+///
+/// django-pgactivity writes `*/` inside of the JSON as it is, which ends the
+/// comment for PostgreSQL too: such a query never ran.
+fn pga_context(query: &str) -> Option<Value> {
+    let comment = query.trim_start().strip_prefix("/*pga_context=")?;
+    let (json, _) = comment.split_once("*/")?;
+    serde_json::from_str(json).ok()
+}
+
+/// `/*key='value',key='value'*/` at the end.
+fn sqlcommenter(query: &str) -> Option<Value> {
+    let query = query.trim_end().trim_end_matches(';').trim_end();
+    let (_, comment) = query.strip_suffix("*/")?.rsplit_once("/*")?;
+    let mut object = Map::new();
+    // A comma inside of a value is written %2C.
+    for pair in comment.split(',') {
+        let (key, value) = pair.split_once('=')?;
+        let value = value.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+        let value = decode(&value.replace("\\'", "'"));
+        object.insert(decode(key.trim()), Value::String(value));
+    }
+    Some(Value::Object(object))
+}
+
+/// Undoes URL encoding; what is none stays, and what is no UTF-8 becomes `�`.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        match (byte, after.first_chunk().and_then(hexadecimal)) {
+            (b'%', Some(decoded)) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hexadecimal(digits: &[u8; 2]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{pga_context, sqlcommenter};
+
+    fn context(query: &str) -> Option<Value> {
+        pga_context(query).or_else(|| sqlcommenter(query))
+    }
+
+    #[test]
+    fn the_leading_comment_of_django_pgactivity_is_json() {
+        let query = r#"/*pga_context={"url": "/a?b='c'", "user": 7}*/ SELECT 1"#;
+        assert_eq!(context(query), Some(json!({"url": "/a?b='c'", "user": 7})));
+        assert_eq!(context(" \n/*pga_context={}*/SELECT"), Some(json!({})));
+    }
+
+    #[test]
+    fn the_trailing_comment_of_sqlcommenter_is_decoded() {
+        let query =
+            r"SELECT * FROM a /*action='%2Fparam*d',controller='index,'framework='spring'*/";
+        assert_eq!(context(query), None);
+        let query = r"SELECT 1 /*route='%2Fpolls%201000',traceparent='00-5bd6-01',name='O\'Brien',x='%C3%A4'*/ ; ";
+        let expected = json!({
+            "route": "/polls 1000", "traceparent": "00-5bd6-01", "name": "O'Brien", "x": "ä",
+        });
+        assert_eq!(context(query), Some(expected));
+    }
+
+    #[test]
+    fn other_comments_are_no_context() {
+        for query in [
+            "",
+            "SELECT 1",
+            "/* pga_context */ SELECT 1",
+            "SELECT 1 /* nightly */",
+            "SELECT 1 /*a=b*/",
+            "SELECT 1 /**/",
+            "SELECT '*/'",
+            "/*pga_context={\"cut\": \"sho",
+            "/*pga_context=nonsense*/ SELECT 1",
+        ] {
+            assert_eq!(context(query), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic() {
+        let pieces = [
+            "/*",
+            "*/",
+            "pga_context=",
+            "{",
+            "}",
+            "\"",
+            "'",
+            "\\",
+            "%",
+            "%C",
+            "%zz",
+            "%F0",
+            "ä",
+            ",",
+            "=",
+            ";",
+            "\0",
+            "🦀",
+            "/*pga_context=",
+            "a='",
+            "[[[[",
+        ];
+        // Every sequence of four, which is as long as any of the cases above has turns.
+        let count = pieces.len();
+        for n in 0..count.pow(4) {
+            let at = |power: u32| pieces[n / count.pow(power) % count];
+            let query = [at(0), at(1), at(2), at(3)].concat();
+            let _ = context(&query);
+        }
+        let deep = format!("/*pga_context={}*/", "[".repeat(100_000));
+        assert_eq!(context(&deep), None);
+    }
+}

@@ -1,0 +1,48 @@
+/// Lets your tables be joined with the lock views.
+///
+/// Diesel wants to be told which tables may meet in a query. Its own
+/// `allow_tables_to_appear_in_same_query!` cannot say so of another crate's tables.
+///
+/// # Examples
+///
+/// ```
+/// # include!("../../tests/support/doctest.rs");
+/// use diesel::prelude::*;
+/// use diesel_pglock::{PgLock, schema::pg_locks};
+///
+/// diesel::table! {
+///     workers (pid) { pid -> Integer, name -> Text, }
+/// }
+/// diesel_pglock::allow_tables_to_appear_beside_locks!(workers);
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use diesel::connection::SimpleConnection;
+/// # let mut conn = connection();
+/// # let conn = &mut conn;
+/// # conn.batch_execute("CREATE TABLE workers AS SELECT pg_backend_pid() AS pid, 'night'::text AS name")?;
+/// let locks: Vec<(String, PgLock)> = PgLock::query()
+///     .inner_join(workers::table.on(pg_locks::pid.eq(workers::pid.nullable())))
+///     .select((workers::name, PgLock::as_select()))
+///     .load(conn)?;
+/// assert!(locks.iter().all(|(worker, _)| worker == "night"));
+/// assert!(!locks.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+#[macro_export]
+macro_rules! allow_tables_to_appear_beside_locks {
+    ($($table:ident),+ $(,)?) => {
+        $(
+            $crate::allow_tables_to_appear_beside_locks!(@ $table: pg_locks, pg_stat_activity);
+            $crate::allow_tables_to_appear_beside_locks!(@ $table: pg_class, pg_namespace);
+            $crate::allow_tables_to_appear_beside_locks!(@ $table: pg_database, pg_prepared_xacts);
+            $crate::allow_tables_to_appear_beside_locks!(@ $table: blocking);
+        )+
+    };
+    (@ $table:ident: $($view:ident),+) => {
+        $(
+            impl ::diesel::query_source::TableNotEqual<$table::table> for $crate::schema::$view::table {}
+            impl ::diesel::query_source::TableNotEqual<$crate::schema::$view::table> for $table::table {}
+        )+
+    };
+}

@@ -1,0 +1,78 @@
+use std::fmt;
+
+use super::pg_lock::PgLock;
+use crate::types::LockType;
+
+/// What a lock is on, in words: the `Display` of [`PgLock::target`].
+#[derive(Clone, Copy, Debug)]
+pub struct LockTarget<'a>(&'a PgLock);
+
+impl PgLock {
+    /// Says what the lock is on: `relation public.users`, `row (0,1) of public.users`,
+    /// `transaction 731`, `advisory lock 42`.
+    pub fn target(&self) -> LockTarget<'_> {
+        LockTarget(self)
+    }
+}
+
+impl LockTarget<'_> {
+    fn relation(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0.relation, self.0.relation_oid, &self.0.database) {
+            (Some(relation), _, _) => write!(f, "{relation}"),
+            (None, Some(oid), Some(database)) => write!(f, "{oid} in database {database}"),
+            (None, Some(oid), None) => write!(f, "{oid}"),
+            (None, None, _) => f.write_str("unknown"),
+        }
+    }
+
+    fn within(&self, part: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{part} of ")?;
+        self.relation(f)
+    }
+
+    fn advisory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.advisory_key {
+            Some(key) => write!(f, "advisory lock {key}"),
+            None => f.write_str("advisory lock"),
+        }
+    }
+
+    fn object(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (class, object) = (self.0.class_id, self.0.object_id);
+        write!(
+            f,
+            "object {} of catalog {}",
+            object.unwrap_or_default(),
+            class.unwrap_or_default()
+        )
+    }
+}
+
+impl fmt::Display for LockTarget<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lock = self.0;
+        let page = lock.page.unwrap_or_default();
+        match &lock.lock_type {
+            LockType::Relation => {
+                f.write_str("relation ")?;
+                self.relation(f)
+            }
+            LockType::Extend => self.within("the end", f),
+            LockType::Page => self.within(&format!("page {page}"), f),
+            LockType::Tuple => {
+                let tuple = lock.tuple.unwrap_or_default();
+                self.within(&format!("row ({page},{tuple})"), f)
+            }
+            LockType::TransactionId | LockType::SpecToken | LockType::ApplyTransaction => {
+                write!(f, "transaction {}", lock.transaction_id.unwrap_or_default())
+            }
+            LockType::VirtualXid => {
+                let virtual_xid = lock.virtual_xid.as_deref().unwrap_or_default();
+                write!(f, "virtual transaction {virtual_xid}")
+            }
+            LockType::Advisory => self.advisory(f),
+            LockType::Object | LockType::UserLock => self.object(f),
+            other => write!(f, "{other}"),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Rows of the lock views, as Diesel queries that can be filtered, joined and counted.
+
+mod activity_context;
+mod blocked_pg_lock;
+pub mod blocking_table;
+pub mod expression;
+mod held_by;
+mod join_macro;
+mod lock_query;
+mod lock_target;
+mod pg_activity;
+mod pg_lock;
+mod predicate;
+mod prepared_transaction;
+mod regclass;
+
+pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
+pub(crate) use expression::{InCurrentDatabase, WaitDuration, optional};
+pub(crate) use held_by::HeldBy;
+pub(crate) use lock_query::LockQuery;
+pub use lock_target::LockTarget;
+pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
+pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
+pub(crate) use predicate::{IsAdvisory, IsOn, own_pid};
+pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
+pub use regclass::{BEFORE_NAME, BEHIND_NAME};

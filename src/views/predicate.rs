@@ -1,0 +1,109 @@
+//! Conditions on a lock that compare it with something given.
+
+use diesel::expression::{Expression, ValidGrouping, is_aggregate};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
+
+use super::regclass::{BEFORE_NAME, BEHIND_NAME};
+use crate::tables::pg_locks;
+use crate::types::{AdvisoryKey, LockableTable};
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The session that asks.
+    #[sql_name = "pg_catalog.pg_backend_pid"]
+    fn own_pid() -> Nullable<Integer>;
+}
+
+/// Whether the lock is on a relation, or on a page or row of it.
+#[derive(Debug, Clone, QueryId)]
+pub struct IsOn {
+    /// As SQL spells it.
+    relation: String,
+}
+
+impl IsOn {
+    pub(crate) fn named(relation: impl Into<String>) -> Self {
+        let relation = relation.into();
+        Self { relation }
+    }
+
+    pub(crate) fn table<T: LockableTable>() -> Self {
+        // Only a table written by hand could fail; the empty name is an error to PostgreSQL.
+        Self::named(T::render().unwrap_or_default())
+    }
+}
+
+// The name stands in a subquery, so that it is looked up once and not per lock.
+// Another database may use the same number for another relation.
+impl QueryFragment<Pg> for IsOn {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("(\"pg_catalog\".\"pg_locks\".\"relation\" = ");
+        out.push_sql(BEFORE_NAME);
+        out.push_bind_param::<Text, _>(&self.relation)?;
+        out.push_sql(BEHIND_NAME);
+        out.push_sql(
+            " AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, \
+             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())))",
+        );
+        Ok(())
+    }
+}
+
+/// Whether the lock is the advisory lock of a key, in this database.
+#[derive(Debug, Clone, QueryId)]
+pub struct IsAdvisory {
+    classid: u32,
+    objid: u32,
+    objsubid: i16,
+}
+
+impl From<AdvisoryKey> for IsAdvisory {
+    fn from(key: AdvisoryKey) -> Self {
+        Self {
+            classid: key.classid(),
+            objid: key.objid(),
+            objsubid: key.objsubid(),
+        }
+    }
+}
+
+impl QueryFragment<Pg> for IsAdvisory {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "(\"pg_catalog\".\"pg_locks\".\"locktype\" = 'advisory' \
+             AND \"pg_catalog\".\"pg_locks\".\"classid\" = ",
+        );
+        out.push_bind_param::<Oid, _>(&self.classid)?;
+        out.push_sql(" AND \"pg_catalog\".\"pg_locks\".\"objid\" = ");
+        out.push_bind_param::<Oid, _>(&self.objid)?;
+        out.push_sql(" AND \"pg_catalog\".\"pg_locks\".\"objsubid\" = ");
+        out.push_bind_param::<SmallInt, _>(&self.objsubid)?;
+        out.push_sql(
+            " AND \"pg_catalog\".\"pg_locks\".\"database\" = \
+             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))",
+        );
+        Ok(())
+    }
+}
+
+macro_rules! condition_on_pg_locks {
+    ($name:ident) => {
+        impl Expression for $name {
+            type SqlType = Nullable<Bool>;
+        }
+
+        impl<QS> AppearsOnTable<QS> for $name where pg_locks::pid: AppearsOnTable<QS> {}
+
+        impl<QS> SelectableExpression<QS> for $name where pg_locks::pid: SelectableExpression<QS> {}
+
+        impl ValidGrouping<()> for $name {
+            type IsAggregate = is_aggregate::No;
+        }
+    };
+}
+
+condition_on_pg_locks!(IsOn);
+condition_on_pg_locks!(IsAdvisory);

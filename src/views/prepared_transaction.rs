@@ -1,0 +1,73 @@
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::dsl::{AsSelect, Select};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+
+use super::expression::PreparedDuration;
+use crate::tables::pg_prepared_xacts;
+use crate::types::Lossy;
+
+/// A transaction that was prepared for a two-phase commit: a row of [`pg_prepared_xacts`][pg].
+///
+/// It has no session and keeps its locks until somebody runs `COMMIT PREPARED` or
+/// `ROLLBACK PREPARED` in its database: nothing can be cancelled or terminated.
+///
+/// [pg]: https://www.postgresql.org/docs/current/view-pg-prepared-xacts.html
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
+#[diesel(table_name = pg_prepared_xacts, check_for_backend(Pg))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PreparedTransaction {
+    /// The transaction. Among its locks is one on this; the others have the same
+    /// [`virtual_transaction`](crate::PgLock::virtual_transaction).
+    #[diesel(column_name = transaction)]
+    pub transaction_id: u32,
+    /// The name it was prepared under.
+    #[diesel(deserialize_as = Lossy<String>)]
+    pub gid: String,
+    /// When it was prepared.
+    pub prepared: DateTime<Utc>,
+    /// How long ago that was, by the server's clock.
+    #[diesel(select_expression = PreparedDuration)]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::fmt::seconds::of"))]
+    pub duration: TimeDelta,
+    /// Who prepared it.
+    #[diesel(deserialize_as = Lossy<String>)]
+    pub owner: String,
+    /// In which database.
+    #[diesel(deserialize_as = Lossy<String>)]
+    pub database: String,
+}
+
+/// The query that [`PreparedTransaction::query`] returns.
+pub type PreparedTransactionQuery =
+    Select<pg_prepared_xacts::table, AsSelect<PreparedTransaction, Pg>>;
+
+impl PreparedTransaction {
+    /// Reads `pg_prepared_xacts`: the prepared transactions of all databases.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::PreparedTransaction;
+    /// use diesel_pglock::schema::pg_prepared_xacts;
+    ///
+    /// # fn main() -> QueryResult<()> {
+    /// # use diesel::connection::SimpleConnection;
+    /// # let conn = &mut connection();
+    /// # let sql = format!("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'order {}'", std::process::id());
+    /// # conn.batch_execute(&sql)?;
+    /// let oldest: PreparedTransaction = PreparedTransaction::query()
+    ///     .order_by(pg_prepared_xacts::prepared)
+    ///     .first(conn)?;
+    /// assert!(oldest.gid.starts_with("order"));
+    /// # conn.batch_execute(&format!("ROLLBACK PREPARED 'order {}'", std::process::id()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn query() -> PreparedTransactionQuery {
+        pg_prepared_xacts::table.select(Self::as_select())
+    }
+}
