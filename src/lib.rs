@@ -139,7 +139,7 @@ pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode};
 #[doc(hidden)]
 pub mod internal {
     pub use crate::fmt::{format_duration, with_sources};
-    pub use crate::source::{pairs, url};
+    pub use crate::source::{redact_conninfo, url};
     pub use crate::views::{BEFORE_NAME, BEHIND_NAME};
 }
 

@@ -11,5 +11,7 @@ mod watcher_source;
 #[cfg(feature = "async")]
 pub use async_watcher_source::AsyncWatcherSource;
 #[cfg(feature = "cli")]
-pub use conninfo::{pairs, url};
+pub use conninfo::url;
+#[cfg(feature = "cli")]
+pub use redact::redact_conninfo;
 pub use watcher_source::WatcherSource;

@@ -60,6 +60,44 @@ fn secrets_of_pairs(conninfo: &str) -> Vec<String> {
     secrets.collect()
 }
 
+/// Returns a connection string that can be shown: without passwords and rare parameters.
+#[cfg(feature = "cli")]
+pub fn redact_conninfo(conninfo: &str) -> String {
+    match conninfo::url(conninfo) {
+        Some((scheme, rest)) => format!("{scheme}://{}", redact_url(rest)),
+        None => public_pairs(conninfo),
+    }
+}
+
+/// The last `@` ends a password, unless it can belong to one among the parameters.
+#[cfg(feature = "cli")]
+fn redact_url(rest: &str) -> String {
+    let parameters = rest.split_once('?').map_or("", |(_, it)| it);
+    if parameters.contains('@') && parameters.contains("password=") {
+        return "…".to_owned();
+    }
+    let without_parameters = |place: &str| place.split('?').next().unwrap_or_default().to_owned();
+    let Some((credentials, place)) = rest.rsplit_once('@') else {
+        return without_parameters(rest);
+    };
+    let place = without_parameters(place);
+    match credentials.split_once(':') {
+        Some((user, _)) => format!("{user}:…@{place}"),
+        None => format!("{credentials}@{place}"),
+    }
+}
+
+/// A list of what may be shown is safer than one of what may not: servers add secrets.
+#[cfg(feature = "cli")]
+fn public_pairs(conninfo: &str) -> String {
+    const PUBLIC: [&str; 6] = ["host", "hostaddr", "port", "dbname", "user", "service"];
+    let mut pairs = pairs(conninfo);
+    pairs.retain(|(keyword, _)| PUBLIC.contains(&keyword.as_str()));
+    let pairs = pairs.into_iter();
+    let words = pairs.filter_map(|(keyword, value)| Some(format!("{keyword}={}", value?)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Leaves out of `message` the secrets, and each quotation that is a part of one or has one.
 fn redact(message: &str, secrets: &[String]) -> String {
     let conceals = |quoted: &str| {
@@ -112,5 +150,31 @@ mod tests {
             redact("could not read \"app:pa/ss\"", &secrets),
             "could not read \"…\""
         );
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn a_connection_string_is_shown_without_its_password() {
+        let shown = [
+            (
+                "postgres://app:s@cr/et?@host:1/db",
+                "postgres://app:…@host:1/db",
+            ),
+            (
+                "postgres://app@host/db?password=x",
+                "postgres://app@host/db",
+            ),
+            ("postgres://host:1/db?user=a&password=b@x", "postgres://…"),
+            ("postgres:///db?host=/tmp", "postgres:///db"),
+            (
+                "host=x password=y dbname=z sslpassword=q",
+                "host=x dbname=z",
+            ),
+            ("dbname=z password='a host=b c'", "dbname=z"),
+            ("host = h password = host", "host=h"),
+        ];
+        for (conninfo, expected) in shown {
+            assert_eq!(redact_conninfo(conninfo), expected);
+        }
     }
 }

@@ -9,7 +9,7 @@ use diesel_pglock::WatcherSource;
 
 use crate::failure::Failure;
 use crate::settings::{Settings, Source};
-use diesel_pglock::internal::{pairs, url};
+use diesel_pglock::internal::redact_conninfo;
 
 /// The connection.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -166,106 +166,7 @@ impl Database {
     pub fn shown(&self) -> String {
         match self.conninfo.as_str() {
             "" => "as libpq finds it".to_owned(),
-            conninfo => shown(conninfo),
+            conninfo => redact_conninfo(conninfo),
         }
-    }
-}
-
-/// A URL or `key=value` pairs, without what is secret.
-fn shown(conninfo: &str) -> String {
-    match url(conninfo) {
-        Some((scheme, rest)) => format!("{scheme}://{}", shown_rest(rest)),
-        None => shown_words(conninfo),
-    }
-}
-
-/// A text that may quote the arguments, without what they keep secret: a URL is easily
-/// given where none is expected.
-pub fn conceal(text: &str) -> String {
-    let arguments = std::env::args_os().skip(1);
-    let arguments: Vec<_> = arguments
-        .map(|it| it.to_string_lossy().into_owned())
-        .collect();
-    let values = arguments.iter().flat_map(|it| {
-        [
-            Some(it.as_str()),
-            it.split_once('=').map(|(_, value)| value),
-        ]
-    });
-    let secret = values
-        .flatten()
-        .filter(|it| it.contains("://") || it.contains("password"));
-    secret.fold(text.to_owned(), |text, it| {
-        let shown = url(it).map_or_else(|| "…".to_owned(), |_| shown(it));
-        text.replace(it, &shown)
-    })
-}
-
-/// A password may hold any sign, so the last `@` ends it; unless that may belong to one
-/// among the parameters.
-fn shown_rest(rest: &str) -> String {
-    let parameters = rest
-        .split_once('?')
-        .map_or("", |(_, parameters)| parameters);
-    if parameters.contains('@') && parameters.contains("password=") {
-        return "…".to_owned();
-    }
-    let (credentials, place) = match rest.rsplit_once('@') {
-        Some((credentials, place)) => (Some(credentials), place),
-        None => (None, rest),
-    };
-    let place = place.split_once('?').map_or(place, |(place, _)| place);
-    match credentials.map(|it| {
-        it.split_once(':')
-            .map_or((it, false), |(user, _)| (user, true))
-    }) {
-        Some((user, true)) => format!("{user}:…@{place}"),
-        Some((user, false)) => format!("{user}@{place}"),
-        None => place.to_owned(),
-    }
-}
-
-/// Only what is known to be no secret.
-fn shown_words(conninfo: &str) -> String {
-    const SHOWN: [&str; 6] = ["host", "hostaddr", "port", "dbname", "user", "service"];
-    let pairs = pairs(conninfo).into_iter();
-    let shown = pairs.filter(|(keyword, _)| SHOWN.contains(&keyword.as_str()));
-    let words: Vec<_> = shown
-        .filter_map(|(keyword, value)| Some(format!("{keyword}={}", value?)))
-        .collect();
-    words.join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown_as(conninfo: &str) -> String {
-        let (conninfo, source) = (conninfo.to_owned(), Source::Libpq);
-        Database { conninfo, source }.shown()
-    }
-
-    #[test]
-    fn a_password_is_not_shown() {
-        assert_eq!(
-            shown_as("postgres://app:s@cr/et?@host:1/db"),
-            "postgres://app:…@host:1/db"
-        );
-        assert_eq!(
-            shown_as("postgres://app@host/db?password=x"),
-            "postgres://app@host/db"
-        );
-        assert_eq!(
-            shown_as("postgres://host:1/db?user=a&password=hunter2@x"),
-            "postgres://…"
-        );
-        assert_eq!(shown_as("postgres:///db?host=/tmp"), "postgres:///db");
-        assert_eq!(
-            shown_as("host=x password=y dbname=z sslpassword=q"),
-            "host=x dbname=z"
-        );
-        assert_eq!(shown_as("dbname=z password='a host=b c'"), "dbname=z");
-        assert_eq!(shown_as("host = h password = host"), "host=h");
-        assert_eq!(shown_as(""), "as libpq finds it");
     }
 }

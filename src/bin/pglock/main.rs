@@ -19,6 +19,7 @@ mod migrate;
 mod output;
 mod priority;
 mod progress;
+mod redact;
 mod relation;
 mod selection;
 mod settings;
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse().and_then(Arguments::checked) {
         Ok(arguments) => arguments,
         Err(error) => {
-            let text = connection::conceal(&error.render().to_string());
+            let text = redact::redact_arguments(&error.render().to_string());
             let write = if error.use_stderr() {
                 output::note
             } else {
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(outcome) => outcome.into(),
         Err(failure) => {
-            output::complain(&connection::conceal(&failure.to_string()));
+            output::complain(&redact::redact_arguments(&failure.to_string()));
             failure.into()
         }
     }

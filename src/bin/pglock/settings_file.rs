@@ -9,6 +9,7 @@ use toml::Spanned;
 use crate::failure::Failure;
 use crate::field::Field;
 use crate::filter::Filter;
+use crate::redact::redact_quotations;
 
 /// The settings of a project.
 #[derive(Debug, Default, Deserialize)]
@@ -53,7 +54,7 @@ fn read(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
         let key = key_at(text, line)
             .map(|key| format!("`{key}`: "))
             .unwrap_or_default();
-        let why = without_secrets(why);
+        let why = redact_quotations(why);
         Failure::Usage(format!("{}:{line}: {key}{why}", path.display()))
     };
     let file: SettingsFile = toml::from_str(text).map_err(|error| {
@@ -71,20 +72,6 @@ fn read(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
         parsed.map_err(|why| wrong(filter.span().start, &why.to_string()))?;
     }
     Ok(file)
-}
-
-/// A message without the texts it quotes that may have a password: one may stand anywhere.
-fn without_secrets(message: &str) -> String {
-    let found = (message.split_once("string \""), message.rsplit_once("\", "));
-    let message = match found {
-        (Some((before, _)), Some((_, after))) => format!("{before}string, {after}"),
-        _ => message.to_owned(),
-    };
-    let is_secret = |word: &str| word.contains("://") || word.contains("password");
-    let words = message
-        .split(' ')
-        .map(|word| if is_secret(word) { "…" } else { word });
-    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The key that a line sets, or the one above it that a list goes on from.
