@@ -28,7 +28,8 @@ pub fn backquoted(text: &str, width: usize) -> String {
     format!("`{}`", single_line(text, width).replace('`', "'"))
 }
 
-fn is_bidi_control(c: char) -> bool {
+/// Returns true for characters that change the direction of writing.
+pub fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -138,7 +138,7 @@ pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode};
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::fmt::{format_duration, with_sources};
+    pub use crate::fmt::{format_duration, is_bidi_control, single_line, with_sources};
     pub use crate::source::{redact_conninfo, url};
     pub use crate::views::{BEFORE_NAME, BEHIND_NAME};
 }

@@ -3,13 +3,13 @@ use diesel::PgConnection;
 use diesel_pglock::{SignalKind, SignalOutcome};
 use serde::Serialize;
 
-use crate::clean::clean;
 use crate::failure::{Failure, Outcome};
 use crate::field::Row;
 use crate::json::show_json;
 use crate::output::{ask, note, show};
 use crate::selection::Selection;
 use crate::signalling::{Victim, victims};
+use crate::terminal_text::clean;
 
 /// What is to be done about the sessions that are shown.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::clean::clean;
 use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::field::Field;
@@ -12,6 +11,7 @@ use crate::output::{Colour, Screen, show};
 use crate::settings::{Settings, Source};
 use crate::settings_file::Named;
 use crate::table::Table;
+use crate::terminal_text::clean;
 
 /// Which configuration.
 #[derive(Args, Clone, Debug)]

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, PrettyFormatter, Serializer};
 
-use crate::clean::is_invisible;
 use crate::failure::Failure;
 use crate::output::show;
+use crate::terminal_text::is_invisible;
 
 /// Writes a value to stdout, indented.
 pub fn show_json(value: &impl Serialize) -> Result<(), Failure> {

@@ -4,7 +4,6 @@ use clap::Args;
 use serde_json::{Map, Value as Json};
 
 use crate::action::ActionArgs;
-use crate::clean::cut;
 use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::field::{Field, Row, fields};
@@ -15,6 +14,7 @@ use crate::selection::Selection;
 use crate::settings::Settings;
 use crate::settings_file::Named;
 use crate::table::Table;
+use crate::terminal_text::cut;
 use crate::value::Value;
 
 /// Which locks, and how they are shown.

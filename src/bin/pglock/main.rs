@@ -5,7 +5,6 @@
 
 mod action;
 mod arguments;
-mod clean;
 mod config;
 mod connection;
 mod failure;
@@ -27,6 +26,7 @@ mod settings_file;
 mod signalling;
 mod span;
 mod table;
+mod terminal_text;
 mod top;
 mod top_feed;
 mod top_state;

@@ -12,7 +12,6 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::{MigrationEvent, PrioritizedHarness};
 use serde::Serialize;
 
-use crate::clean::clean;
 use crate::connection::{ConnectionArgs, Database, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
@@ -21,6 +20,7 @@ use crate::output::{Screen, note, show};
 use crate::priority::PriorityArgs;
 use crate::progress::{Progress, summary};
 use crate::settings::Settings;
+use crate::terminal_text::clean;
 use diesel_pglock::internal::with_sources;
 
 /// What to do with a directory of migrations.

@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use crate::clean::{clean, cut};
 use crate::failure::Failure;
+use crate::terminal_text::{clean, cut};
 
 /// How much of a cell is shown where no terminal bounds it.
 pub const CELL: usize = 200;

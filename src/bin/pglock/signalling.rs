@@ -7,9 +7,9 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
 use diesel_pglock::{BackendState, BlockedPgLock, PgActivity, Signal, SignalKind, SignalOutcome};
 
-use crate::clean::{clean, cut};
 use crate::failure::Failure;
 use crate::field::Row;
+use crate::terminal_text::{clean, cut};
 use diesel_pglock::internal::format_duration;
 
 /// A session that is to be signalled.

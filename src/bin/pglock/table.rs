@@ -1,5 +1,5 @@
-use crate::clean::{cut, width};
 use crate::output::{CELL, Colour, Screen};
+use crate::terminal_text::{cut, width};
 
 /// No column is made narrower than this.
 const NARROWEST: usize = 8;

@@ -8,8 +8,8 @@ use diesel_pglock::{PgActivity, SignalKind, WaitGraph, WaitNode};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 
-use crate::clean::clean;
 use crate::signalling::Victim;
+use crate::terminal_text::clean;
 use crate::top_feed::News;
 
 /// A session that waits or is in the way.

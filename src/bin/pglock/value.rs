@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel_pglock::LockMode;
 use serde::{Serialize, Serializer};
 
-use crate::clean::clean;
+use crate::terminal_text::clean;
 use diesel_pglock::internal::format_duration;
 
 /// What a lock has for a field.

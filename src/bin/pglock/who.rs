@@ -8,7 +8,6 @@ use diesel_pglock::schema::{pg_class, pg_locks};
 use diesel_pglock::{LockMode, LockType, PgLock, TableLockMode};
 use serde::Serialize;
 
-use crate::clean::clean;
 use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::json::show_json;
@@ -17,6 +16,7 @@ use crate::relation;
 use crate::selection::prepared_names;
 use crate::settings::Settings;
 use crate::table::Table;
+use crate::terminal_text::clean;
 use diesel_pglock::internal::format_duration;
 
 /// The lock that somebody means to take.
