@@ -100,7 +100,7 @@ fn a_session_is_terminated_when_that_is_confirmed() {
     terminal.type_("x");
     let question = format!("{}  {name}-h", jam.holder_pid);
     let asks =
-        |screen: &str| screen.contains("terminate this session?") && screen.contains(&question);
+        |screen: &str| screen.contains("Terminate 1 session?") && screen.contains(&question);
     terminal.wait_for("a question", asks);
     terminal.type_("n");
     terminal.wait_for("a refusal", |screen| screen.contains("nothing was done"));
@@ -121,7 +121,7 @@ fn a_query_is_cancelled_when_that_is_confirmed() {
     let mut terminal = top(&jam, &name, &[]);
     terminal.type_("c");
     terminal.wait_for("a question", |screen| {
-        screen.contains("cancel this session?")
+        screen.contains("Cancel the query of 1 session?")
     });
     terminal.type_("y");
     let sent = format!("{}: cancel sent", jam.waiter_pid);
@@ -190,7 +190,7 @@ fn the_terminal_is_left_as_it_was_found() {
     let mut panicked = Terminal::shell(&database, script, size, &[("PGLOCK_TEST_PANIC", "1")]);
     panicked.end();
     assert!(
-        panicked.screen().contains("a panic was asked for"),
+        panicked.screen().contains("a panic was requested"),
         "{}",
         panicked.screen()
     );
@@ -250,7 +250,7 @@ fn without_a_terminal_or_a_connection_it_does_not_start() {
     let ran = pglock(&Database::new(), &["top"]);
     assert_eq!(
         (ran.code, &*ran.err),
-        (2, "pglock: `pglock top` wants a terminal\n")
+        (2, "pglock: `pglock top` needs a terminal\n")
     );
     let args = ["top", "--database-url", "host=127.0.0.1 port=1"];
     let mut terminal = Terminal::start(&Database::new(), &args, SIZE);

@@ -2,27 +2,10 @@
 
 use std::fmt;
 
-use diesel_pglock::{PgActivity, PgLock};
+use diesel_pglock::PgActivity;
 
+use crate::row::Row;
 use crate::value::Value;
-
-/// A lock of the list, with `--blocking` beside one that is in its way.
-#[derive(Clone, Debug)]
-pub struct Row {
-    pub lock: PgLock,
-    /// The name of the prepared transaction that holds the lock.
-    pub prepared: Option<String>,
-    pub blocking: Option<Blocking>,
-}
-
-/// A session in the way; its pid is 0 for a prepared transaction.
-#[derive(Clone, Debug)]
-pub struct Blocking {
-    pub pid: i32,
-    /// The names of the prepared transactions.
-    pub prepared: Option<String>,
-    pub activity: Option<PgActivity>,
-}
 
 /// A property of a [`Row`].
 pub struct Field {
@@ -197,12 +180,12 @@ static ACTIVITY: [Field; 12] = activity!("activity", waiting);
 
 static BLOCKING_PID: [Field; 2] = [
     field!("blocking.pid", Kind::Integer, |row| row
-        .blocking
+        .blocker
         .as_ref()
         .map(|it| it.pid)
         .into()),
     field!("blocking.prepared", Kind::Text, |row| row
-        .blocking
+        .blocker
         .as_ref()
         .and_then(|it| it.prepared.clone())
         .into()),
@@ -215,7 +198,7 @@ fn waiting(row: &Row) -> Option<&PgActivity> {
 }
 
 fn blocking(row: &Row) -> Option<&PgActivity> {
-    row.blocking.as_ref()?.activity.as_ref()
+    row.blocker.as_ref()?.activity.as_ref()
 }
 
 /// All fields.

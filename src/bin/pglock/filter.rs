@@ -7,8 +7,9 @@ use std::str::FromStr;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel_pglock::{LockMode, TableLockMode};
 
-use crate::field::{Field, Kind, Row, UnknownField};
-use crate::span::parse_span;
+use crate::duration::parse_duration;
+use crate::field::{Field, Kind, UnknownField};
+use crate::row::Row;
 use crate::value::Value;
 
 /// A condition on a field.
@@ -113,7 +114,7 @@ fn word(text: &str, words: &[&str]) -> Result<Value, String> {
 }
 
 fn span(text: &str) -> Result<Value, String> {
-    let span = TimeDelta::from_std(parse_span(text)?);
+    let span = TimeDelta::from_std(parse_duration(text)?);
     span.map(Value::Span).map_err(|error| error.to_string())
 }
 

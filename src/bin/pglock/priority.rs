@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use diesel::PgConnection;
 use diesel_pglock::{Policy, PrioritizedHarness, Prioritizer, Victims};
 
-use crate::span::parse_span;
+use crate::duration::parse_duration as parse_span;
 
 /// Who is moved out of the way, when and how.
 #[derive(Args, Clone, Debug)]

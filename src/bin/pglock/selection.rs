@@ -8,9 +8,9 @@ use diesel_pglock::schema::{pg_class, pg_locks};
 use diesel_pglock::{BlockedPgLock, LockType, PgLock, PreparedTransaction};
 
 use crate::failure::Failure;
-use crate::field::{Blocking, Row};
 use crate::filter::Filter;
 use crate::relation;
+use crate::row::{Blocker, Row};
 
 /// Which locks are meant.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ impl Selection {
                 lock.granted,
                 Reverse(since),
                 lock.pid,
-                row.blocking.as_ref().map(|it| it.pid),
+                row.blocker.as_ref().map(|it| it.pid),
             )
         });
         Ok(rows)
@@ -68,7 +68,7 @@ impl Selection {
         let row = |lock| Row {
             lock,
             prepared: None,
-            blocking: None,
+            blocker: None,
         };
         Ok(locks.into_iter().map(row).collect())
     }
@@ -87,7 +87,7 @@ impl Selection {
             Row {
                 lock: blocked.lock,
                 prepared: None,
-                blocking: Some(Blocking {
+                blocker: Some(Blocker {
                     pid,
                     prepared: None,
                     activity,
@@ -100,7 +100,7 @@ impl Selection {
 
 /// Adds the names of the prepared transactions that hold locks, and of those in the way.
 fn name_prepared(conn: &mut PgConnection, rows: &mut [Row]) -> Result<(), Failure> {
-    let blocks = |row: &Row| row.blocking.as_ref().is_some_and(|it| it.pid == 0);
+    let blocks = |row: &Row| row.blocker.as_ref().is_some_and(|it| it.pid == 0);
     if !rows.iter().any(|row| row.lock.pid.is_none() || blocks(row)) {
         return Ok(());
     }
@@ -110,7 +110,7 @@ fn name_prepared(conn: &mut PgConnection, rows: &mut [Row]) -> Result<(), Failur
         if row.lock.pid.is_none() {
             row.prepared = names.get(&row.lock.virtual_transaction).cloned();
         }
-        if let Some(blocking) = row.blocking.as_mut().filter(|it| it.pid == 0) {
+        if let Some(blocking) = row.blocker.as_mut().filter(|it| it.pid == 0) {
             let held = held.iter().filter(|it| is_in_the_way(it, &row.lock));
             let held = held.filter_map(|it| names.get(&it.virtual_transaction));
             let gids: BTreeSet<&str> = held.map(String::as_str).collect();

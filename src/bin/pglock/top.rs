@@ -13,31 +13,33 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
 use crate::connection::{ConnectionArgs, Environment};
+use crate::duration::parse_duration;
 use crate::failure::{Failure, Outcome};
 use crate::settings::Settings;
-use crate::span::parse_span;
 use crate::top_feed::Feed;
-use crate::top_state::{State, Wish};
+use crate::top_state::{Command, State};
 use crate::top_view;
 
-/// How long a key may have to wait.
+/// The delay of a key, at most.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How the view is kept up to date.
+/// The shortest interval: each poll copies the server's lock table, which delays other sessions.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Options of the live view.
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
-    /// How often to look
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    /// Polls the server at this interval
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
 }
 
-/// Each look copies the server's lock table, which holds others up.
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_span(text)?;
-    match interval >= Duration::from_millis(100) {
-        true => Ok(interval),
-        false => Err("looking more often than each 100ms holds others up".to_owned()),
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < MIN_INTERVAL {
+        return Err("polls more frequent than every 100ms delay other sessions".to_owned());
     }
+    Ok(interval)
 }
 
 pub fn run(
@@ -46,65 +48,83 @@ pub fn run(
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return Err(Failure::Usage("`pglock top` wants a terminal".to_owned()));
+        return Err(Failure::Usage("`pglock top` needs a terminal".to_owned()));
     }
     let settings = Settings::find()?;
     let database = connect.database(&settings, environment)?;
-    // What cannot be reached at first is an error, and not waited for.
+    // Only a connection that was open once is opened again: the first failure is an error.
     let conn = database.connect()?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&ended);
-    let end = move || {
-        flag.store(true, Ordering::SeqCst);
-        // Where the terminal is gone, looking for a key does not return.
-        thread::sleep(10 * TICK);
-        ratatui::restore();
-        exit(0);
-    };
-    ctrlc::set_handler(end).map_err(|error| Failure::Failed(error.to_string()))?;
+    let ended = end_on_signal()?;
     let feed = Feed::start(conn, database, args.interval);
-    // It also makes a panic, on whichever thread, give the terminal back first.
+    // This also restores the terminal after a panic of any thread.
     let mut terminal = ratatui::try_init()?;
     let result = watch(&mut terminal, &feed, &ended);
     ratatui::try_restore()?;
     result.map(|()| Outcome::Done)
 }
 
-/// Shows what the feed brings, and does what the keys say.
+/// Returns a flag that SIGINT, SIGTERM and SIGHUP set.
+fn end_on_signal() -> Result<Arc<AtomicBool>, Failure> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&ended);
+    let end = move || {
+        flag.store(true, Ordering::SeqCst);
+        // If the terminal is closed, reading a key does not return.
+        thread::sleep(10 * TICK);
+        ratatui::restore();
+        exit(0);
+    };
+    ctrlc::set_handler(end).map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok(ended)
+}
+
+/// Shows the news and follows the keys until the view is closed.
 fn watch(terminal: &mut DefaultTerminal, feed: &Feed, ended: &AtomicBool) -> Result<(), Failure> {
     let mut state = State::default();
     let mut is_stale = true;
-    // Debug builds panic on demand, for the test that the terminal comes back from that.
-    let panics = cfg!(debug_assertions) && std::env::var_os("PGLOCK_TEST_PANIC").is_some();
     while !ended.load(Ordering::SeqCst) {
-        loop {
-            match feed.news.try_recv() {
-                Ok(news) => state.learn(news),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    return Err(Failure::Failed("the feed has ended".to_owned()));
-                }
-            }
-            is_stale = true;
-        }
+        is_stale |= apply_news(&mut state, feed)?;
         if is_stale {
             terminal.draw(|frame| top_view::draw(&mut state, frame))?;
         }
-        assert!(!panics, "a panic was asked for");
+        panic_on_demand();
         is_stale = event::poll(TICK)?;
         if !is_stale {
             continue;
         }
-        if let Event::Key(key) = event::read()? {
-            if key.kind == KeyEventKind::Release {
-                continue;
-            }
-            match state.press(key) {
-                Some(Wish::Quit) => return Ok(()),
-                Some(Wish::Signal(victim, kind)) => feed.signal(victim, kind),
-                None => {}
-            }
+        match read_command(&mut state)? {
+            Some(Command::Quit) => return Ok(()),
+            Some(Command::Signal(request)) => feed.signal(request),
+            None => {}
         }
     }
     Ok(())
+}
+
+/// Returns true if there were news.
+fn apply_news(state: &mut State, feed: &Feed) -> Result<bool, Failure> {
+    let mut is_changed = false;
+    loop {
+        match feed.news.try_recv() {
+            Ok(news) => state.apply(news),
+            Err(TryRecvError::Empty) => return Ok(is_changed),
+            Err(TryRecvError::Disconnected) => {
+                return Err(Failure::Failed("the feed has ended".to_owned()));
+            }
+        }
+        is_changed = true;
+    }
+}
+
+fn read_command(state: &mut State) -> Result<Option<Command>, Failure> {
+    Ok(match event::read()? {
+        Event::Key(key) if key.kind != KeyEventKind::Release => state.press(key),
+        _ => None,
+    })
+}
+
+/// Debug builds panic on demand: a test checks that the terminal is restored.
+fn panic_on_demand() {
+    let panics = cfg!(debug_assertions) && std::env::var_os("PGLOCK_TEST_PANIC").is_some();
+    assert!(!panics, "a panic was requested");
 }

@@ -1,33 +1,33 @@
-//! What `pglock top` shows, looked up on a thread of its own: a slow server holds no key up.
+//! Snapshots for `pglock top`, from a thread of their own.
+//!
+//! The view answers keys even if the server is slow.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
-use diesel_pglock::{SignalKind, WaitGraph};
+use diesel_pglock::WaitGraph;
 
 use crate::connection::Database;
 use crate::failure::Failure;
-use crate::signalling::Victim;
+use crate::signal_request::SignalRequest;
 
-/// What the view is told.
+/// News for the view.
 #[derive(Debug)]
 pub enum News {
     Graph(Box<WaitGraph>),
-    /// The connection is lost, and why.
+    /// The error that ended the connection.
     Lost(String),
-    /// What came of a signal.
-    Said(String),
+    /// The outcome of a signal.
+    Message(String),
 }
 
-type Request = (Victim, SignalKind);
-
-/// The thread, which ends when this does.
+/// The thread; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Feed {
     pub news: Receiver<News>,
-    requests: Sender<Request>,
+    requests: Sender<SignalRequest>,
 }
 
 impl Feed {
@@ -44,14 +44,14 @@ impl Feed {
         Self { news, requests }
     }
 
-    pub fn signal(&self, victim: Victim, kind: SignalKind) {
-        // A feed that has ended is noticed where its news are read.
-        let _ = self.requests.send((victim, kind));
+    pub fn signal(&self, request: SignalRequest) {
+        // The view notices a feed that has ended when it reads the news.
+        let _ = self.requests.send(request);
     }
 }
 
 struct Worker {
-    /// `None` while it is lost.
+    /// `None` while the connection is lost.
     conn: Option<PgConnection>,
     database: Database,
     interval: Duration,
@@ -59,50 +59,44 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, requests: &Receiver<Request>) {
+    /// Polls until the view is closed.
+    fn run(mut self, requests: &Receiver<SignalRequest>) {
+        while let Ok(true) = self.poll(requests) {}
+    }
+
+    /// Sends a graph, and signals until the next poll is due; returns false at the end.
+    fn poll(&mut self, requests: &Receiver<SignalRequest>) -> Result<bool, SendError<News>> {
+        let next = Instant::now() + self.interval;
+        self.send_graph()?;
         loop {
-            let next = Instant::now() + self.interval;
-            let news = self.look();
-            if self.tell(news).is_err() {
-                return;
-            }
-            loop {
-                let left = next.saturating_duration_since(Instant::now());
-                match requests.recv_timeout(left) {
-                    Ok((victim, kind)) => {
-                        let news = self.signal(&victim, kind);
-                        let look = self.look();
-                        if self.tell(news).and_then(|()| self.tell(look)).is_err() {
-                            return;
-                        }
-                    }
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
+            let left = next.saturating_duration_since(Instant::now());
+            match requests.recv_timeout(left) {
+                Ok(request) => self.signal(&request)?,
+                Err(RecvTimeoutError::Timeout) => return Ok(true),
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
             }
         }
     }
 
-    fn tell(&self, news: News) -> Result<(), ()> {
-        self.news.send(news).map_err(drop)
-    }
-
-    fn look(&mut self) -> News {
-        match self.ask(|conn| Ok(WaitGraph::load(conn)?)) {
+    fn send_graph(&mut self) -> Result<(), SendError<News>> {
+        let graph = self.query(|conn| Ok(WaitGraph::load(conn)?));
+        self.news.send(match graph {
             Ok(graph) => News::Graph(Box::new(graph)),
             Err(failure) => News::Lost(failure.to_string()),
-        }
+        })
     }
 
-    fn signal(&mut self, victim: &Victim, kind: SignalKind) -> News {
-        match self.ask(|conn| victim.signal(conn, kind)) {
-            Ok(outcome) => News::Said(format!("{}: {kind} {outcome}", victim.pid)),
-            Err(failure) => News::Said(format!("{}: {failure}", victim.pid)),
-        }
+    fn signal(&mut self, request: &SignalRequest) -> Result<(), SendError<News>> {
+        let message = match self.query(|conn| request.send(conn)) {
+            Ok(results) => join(results.iter()),
+            Err(failure) => format!("{}: {failure}", join(request.pids())),
+        };
+        self.news.send(News::Message(message))?;
+        self.send_graph()
     }
 
-    /// Asks the server, on a new connection if the last one failed.
-    fn ask<T>(
+    /// Queries the server, on a new connection if the last one failed.
+    fn query<T>(
         &mut self,
         f: impl FnOnce(&mut PgConnection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -114,4 +108,9 @@ impl Worker {
         self.conn = Some(conn);
         Ok(answer)
     }
+}
+
+fn join(parts: impl Iterator<Item = impl ToString>) -> String {
+    let parts: Vec<String> = parts.map(|part| part.to_string()).collect();
+    parts.join(", ")
 }

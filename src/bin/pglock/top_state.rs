@@ -1,4 +1,4 @@
-//! What `pglock top` knows, and what its keys do to it.
+//! The state of `pglock top`, and the keys that change it.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -8,18 +8,19 @@ use diesel_pglock::{PgActivity, SignalKind, WaitGraph, WaitNode};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 
-use crate::signalling::Victim;
+use crate::signal_request::{DECLINED, SignalRequest};
 use crate::terminal_text::clean;
 use crate::top_feed::News;
+use crate::victims::Victim;
 
-/// A session that waits or is in the way.
+/// A session that waits or blocks.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub pid: Option<i32>,
     /// Its pid, or the name of a prepared transaction.
     pub name: String,
     pub waits: Option<TimeDelta>,
-    /// How many wait for it directly.
+    /// The number of sessions that it blocks directly.
     pub blocks: usize,
     pub application: String,
     pub state: String,
@@ -29,18 +30,18 @@ pub struct Session {
     pub activity: Option<PgActivity>,
 }
 
-/// What is on the screen besides the sessions.
+/// The part of the screen that receives the keys.
 #[derive(Clone, Debug, Default)]
 pub enum Mode {
     #[default]
     Watch,
-    /// A filter is typed.
+    /// The filter is being typed.
     Filter,
     Help,
-    /// The query of the session in full, from this line on.
+    /// The query of the session in full, scrolled to this line.
     Query(u16),
-    /// A signal wants to be confirmed.
-    Confirm(Victim, SignalKind),
+    /// A signal that is not yet confirmed.
+    Confirm(SignalRequest),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,39 +53,40 @@ pub enum Sort {
     Application,
 }
 
-/// What a key asks for beyond the screen.
+/// A command that a key gives, beyond changes of the screen.
 #[derive(Debug)]
-pub enum Wish {
+pub enum Command {
     Quit,
-    Signal(Victim, SignalKind),
+    Signal(SignalRequest),
 }
 
 #[derive(Debug, Default)]
 pub struct State {
     graph: WaitGraph,
-    /// Those that the filter lets through, in order.
+    /// The sessions that match the filter, sorted.
     pub sessions: Vec<Session>,
     pub table: TableState,
     pub mode: Mode,
     pub sort: Sort,
     pub filter: String,
     pub shows_tree: bool,
-    /// Why the connection is lost.
+    /// The error that ended the connection.
     pub lost: Option<String>,
-    /// What came of the last signal.
-    pub said: String,
+    /// The outcome of the last signal.
+    pub message: String,
 }
 
 impl State {
-    pub fn learn(&mut self, news: News) {
+    /// Takes news of the feed.
+    pub fn apply(&mut self, news: News) {
         match news {
             News::Graph(graph) => {
                 self.lost = None;
                 self.graph = *graph;
                 self.arrange();
             }
-            News::Lost(why) => self.lost = Some(clean(&why)),
-            News::Said(text) => self.said = clean(&text),
+            News::Lost(error) => self.lost = Some(clean(&error)),
+            News::Message(text) => self.message = clean(&text),
         }
     }
 
@@ -96,10 +98,11 @@ impl State {
         self.sessions.get(self.table.selected()?)
     }
 
-    pub fn press(&mut self, key: KeyEvent) -> Option<Wish> {
+    /// Changes the screen by a key, or returns its command.
+    pub fn press(&mut self, key: KeyEvent) -> Option<Command> {
         let code = match (key.modifiers.contains(KeyModifiers::CONTROL), key.code) {
-            (true, KeyCode::Char('c')) => return Some(Wish::Quit),
-            // An Enter that was typed before the terminal was ours.
+            (true, KeyCode::Char('c')) => return Some(Command::Quit),
+            // An Enter that was typed before the terminal was in raw mode.
             (true, KeyCode::Char('j')) => KeyCode::Enter,
             // Ctrl-X is not x.
             (true, _) => return None,
@@ -109,24 +112,15 @@ impl State {
             Mode::Watch => return self.press_watching(code),
             Mode::Filter => self.press_filtering(code),
             Mode::Help => {}
-            Mode::Query(line) => match code {
-                KeyCode::Down | KeyCode::Char('j') => {
-                    self.mode = Mode::Query(line.saturating_add(1))
-                }
-                KeyCode::Up | KeyCode::Char('k') => self.mode = Mode::Query(line.saturating_sub(1)),
-                _ => {}
-            },
-            Mode::Confirm(victim, kind) => match code {
-                KeyCode::Char('y' | 'Y') => return Some(Wish::Signal(victim, kind)),
-                _ => self.said = "nothing was done".to_owned(),
-            },
+            Mode::Query(line) => self.press_reading(code, line),
+            Mode::Confirm(request) => return self.press_confirming(code, request),
         }
         None
     }
 
-    fn press_watching(&mut self, key: KeyCode) -> Option<Wish> {
+    fn press_watching(&mut self, key: KeyCode) -> Option<Command> {
         match key {
-            KeyCode::Char('q') | KeyCode::Esc => return Some(Wish::Quit),
+            KeyCode::Char('q') | KeyCode::Esc => return Some(Command::Quit),
             KeyCode::Down | KeyCode::Char('j') => self.table.select_next(),
             KeyCode::Up | KeyCode::Char('k') => self.table.select_previous(),
             KeyCode::Home | KeyCode::Char('g') => self.table.select_first(),
@@ -139,8 +133,8 @@ impl State {
                 self.sort = self.sort.next();
                 self.arrange();
             }
-            KeyCode::Char('c') => self.confirm(SignalKind::Cancel),
-            KeyCode::Char('x') => self.confirm(SignalKind::Terminate),
+            KeyCode::Char('c') => self.request(SignalKind::Cancel),
+            KeyCode::Char('x') => self.request(SignalKind::Terminate),
             _ => {}
         }
         None
@@ -160,14 +154,29 @@ impl State {
         self.arrange();
     }
 
-    /// A prepared transaction has no session to signal.
-    fn confirm(&mut self, kind: SignalKind) {
-        let victim = self
-            .selected()
-            .and_then(|it| Some(Victim::of(it.pid?, it.activity.clone())));
-        match victim {
-            Some(victim) => self.mode = Mode::Confirm(victim, kind),
-            None => self.said = "no session is selected".to_owned(),
+    fn press_reading(&mut self, key: KeyCode, line: u16) {
+        self.mode = match key {
+            KeyCode::Down | KeyCode::Char('j') => Mode::Query(line.saturating_add(1)),
+            KeyCode::Up | KeyCode::Char('k') => Mode::Query(line.saturating_sub(1)),
+            _ => Mode::Watch,
+        };
+    }
+
+    fn press_confirming(&mut self, key: KeyCode, request: SignalRequest) -> Option<Command> {
+        if let KeyCode::Char('y' | 'Y') = key {
+            return Some(Command::Signal(request));
+        }
+        self.message = DECLINED.to_owned();
+        None
+    }
+
+    /// Asks before the selected session is signalled; a prepared transaction has no session.
+    fn request(&mut self, kind: SignalKind) {
+        let selected = self.selected();
+        let target = selected.and_then(|it| Some(Victim::new(it.pid?, it.activity.clone())));
+        match target.map(|target| vec![target]) {
+            Some(targets) => self.mode = Mode::Confirm(SignalRequest { kind, targets }),
+            None => self.message = "no session is selected".to_owned(),
         }
     }
 
@@ -175,41 +184,38 @@ impl State {
     fn arrange(&mut self) {
         let selected = self.selected().map(|it| it.name.clone());
         let filter = self.filter.to_lowercase();
-        // All edges once: in a queue of 500 there are 125,000.
-        let mut blocks = HashMap::<Option<i32>, usize>::new();
-        for blocker in self
-            .graph
-            .nodes()
-            .filter_map(|it| it.wait.as_ref())
-            .flat_map(|it| &it.blockers)
-        {
-            *blocks.entry(blocker.pid).or_default() += 1;
-        }
-        let blocks = |pid| blocks.get(&pid).copied().unwrap_or_default();
-        let sessions = self
-            .graph
-            .nodes()
-            .map(|node| session(node, blocks(node.pid)));
-        self.sessions = sessions.filter(|it| it.holds(&filter)).collect();
-        match self.sort {
-            Sort::Wait => self.sessions.sort_by_key(|it| Reverse(it.waits)),
-            Sort::Blocks => self.sessions.sort_by_key(|it| Reverse(it.blocks)),
-            Sort::Pid => self.sessions.sort_by_key(|it| it.pid),
-            Sort::Application => self
-                .sessions
-                .sort_by(|a, b| a.application.cmp(&b.application)),
-        }
-        let again = self
-            .sessions
-            .iter()
-            .position(|it| Some(&it.name) == selected.as_ref());
+        self.sessions = sessions(&self.graph);
+        self.sessions.retain(|it| it.contains(&filter));
+        self.sort.apply(&mut self.sessions);
+        let is_selected = |it: &Session| Some(&it.name) == selected.as_ref();
+        let position = self.sessions.iter().position(is_selected);
         let first = (!self.sessions.is_empty()).then_some(0);
-        self.table.select(again.or(first));
+        self.table.select(position.or(first));
     }
 }
 
 impl Session {
-    fn holds(&self, filter: &str) -> bool {
+    fn new(node: &WaitNode, blocks: usize) -> Self {
+        let wait = node.wait.as_ref();
+        let activity = node.activity.as_ref();
+        let state = activity.and_then(|it| it.state.as_ref());
+        let text = |text: Option<String>| clean(&text.unwrap_or_default());
+        Self {
+            pid: node.pid,
+            name: name(node),
+            // PostgreSQL 13 has no `waitstart`.
+            waits: wait.map(|it| it.lock.wait_duration.unwrap_or_default()),
+            blocks,
+            application: text(activity.and_then(|it| it.application_name.clone())),
+            state: text(state.map(ToString::to_string)),
+            lock: text(wait.map(|it| format!("{} on {}", it.lock.mode, it.lock.target()))),
+            query: text(activity.and_then(|it| it.query.clone())),
+            activity: node.activity.clone(),
+        }
+    }
+
+    /// Returns true if a text of the session contains the filter.
+    fn contains(&self, filter: &str) -> bool {
         let database = self.activity.as_ref().and_then(|it| it.database.as_deref());
         let texts = [
             &self.name,
@@ -223,7 +229,40 @@ impl Session {
     }
 }
 
+fn name(node: &WaitNode) -> String {
+    match (node.pid, &node.gid) {
+        (Some(pid), _) => pid.to_string(),
+        (None, gid) => format!("prepared {}", clean(gid.as_deref().unwrap_or_default())),
+    }
+}
+
+fn sessions(graph: &WaitGraph) -> Vec<Session> {
+    let blocks = count_blocked(graph);
+    let blocks = |node: &WaitNode| blocks.get(&node.pid).copied().unwrap_or_default();
+    let session = |node| Session::new(node, blocks(node));
+    graph.nodes().map(session).collect()
+}
+
+/// Counts all edges in one pass: a queue of 500 sessions has 125,000.
+fn count_blocked(graph: &WaitGraph) -> HashMap<Option<i32>, usize> {
+    let waits = graph.nodes().filter_map(|node| node.wait.as_ref());
+    let mut counts = HashMap::new();
+    for blocker in waits.flat_map(|wait| &wait.blockers) {
+        *counts.entry(blocker.pid).or_default() += 1;
+    }
+    counts
+}
+
 impl Sort {
+    fn apply(self, sessions: &mut [Session]) {
+        match self {
+            Self::Wait => sessions.sort_by_key(|it| Reverse(it.waits)),
+            Self::Blocks => sessions.sort_by_key(|it| Reverse(it.blocks)),
+            Self::Pid => sessions.sort_by_key(|it| it.pid),
+            Self::Application => sessions.sort_by(|a, b| a.application.cmp(&b.application)),
+        }
+    }
+
     fn next(self) -> Self {
         match self {
             Self::Wait => Self::Blocks,
@@ -243,43 +282,18 @@ impl Sort {
     }
 }
 
-fn session(node: &WaitNode, blocks: usize) -> Session {
-    let activity = node.activity.as_ref();
-    let text = |text: Option<String>| clean(&text.unwrap_or_default());
-    let lock = node
-        .wait
-        .as_ref()
-        .map(|it| format!("{} on {}", it.lock.mode, it.lock.target()));
-    let name = match (node.pid, &node.gid) {
-        (Some(pid), _) => pid.to_string(),
-        (None, gid) => format!("prepared {}", text(gid.clone())),
-    };
-    Session {
-        pid: node.pid,
-        name,
-        // PostgreSQL 13 does not say since when.
-        waits: node
-            .wait
-            .as_ref()
-            .map(|it| it.lock.wait_duration.unwrap_or_default()),
-        blocks,
-        application: text(activity.and_then(|it| it.application_name.clone())),
-        state: text(
-            activity
-                .and_then(|it| it.state.as_ref())
-                .map(ToString::to_string),
-        ),
-        lock: text(lock),
-        query: text(activity.and_then(|it| it.query.clone())),
-        activity: node.activity.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn typed(state: &mut State, text: &str) {
+    fn request() -> SignalRequest {
+        SignalRequest {
+            kind: SignalKind::Cancel,
+            targets: vec![Victim::new(1, None)],
+        }
+    }
+
+    fn type_keys(state: &mut State, text: &str) {
         for c in text.chars() {
             let code = if c == '\n' {
                 KeyCode::Enter
@@ -291,36 +305,36 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_letters_while_a_filter_is_typed() {
+    fn keys_are_letters_while_the_filter_is_typed() {
         let mut state = State::default();
-        typed(&mut state, "/qx?\n");
+        type_keys(&mut state, "/qx?\n");
         assert_eq!(state.filter, "qx?");
         assert!(matches!(state.mode, Mode::Watch));
         assert!(matches!(
             state.press(KeyCode::Char('q').into()),
-            Some(Wish::Quit)
+            Some(Command::Quit)
         ));
     }
 
     #[test]
-    fn nothing_is_signalled_where_nothing_is_selected_or_confirmed() {
+    fn a_signal_needs_a_selection_and_a_confirmation() {
         let mut state = State::default();
-        typed(&mut state, "xc");
-        assert_eq!(state.said, "no session is selected");
-        state.mode = Mode::Confirm(Victim::of(1, None), SignalKind::Cancel);
-        typed(&mut state, "n");
-        assert_eq!(state.said, "nothing was done");
-        state.mode = Mode::Confirm(Victim::of(1, None), SignalKind::Cancel);
+        type_keys(&mut state, "xc");
+        assert_eq!(state.message, "no session is selected");
+        state.mode = Mode::Confirm(request());
+        type_keys(&mut state, "n");
+        assert_eq!(state.message, "nothing was done");
+        state.mode = Mode::Confirm(request());
         assert!(matches!(
             state.press(KeyCode::Char('y').into()),
-            Some(Wish::Signal(_, _))
+            Some(Command::Signal(_))
         ));
     }
 
     #[test]
     fn a_key_with_control_is_another_key() {
         let mut state = State {
-            mode: Mode::Confirm(Victim::of(1, None), SignalKind::Cancel),
+            mode: Mode::Confirm(request()),
             ..State::default()
         };
         assert!(
@@ -328,6 +342,6 @@ mod tests {
                 .press(KeyEvent::new(KeyCode::Char('y'), KeyModifiers::CONTROL))
                 .is_none()
         );
-        assert!(matches!(state.mode, Mode::Confirm(_, _)));
+        assert!(matches!(state.mode, Mode::Confirm(_)));
     }
 }

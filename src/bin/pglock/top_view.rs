@@ -12,9 +12,9 @@ use diesel_pglock::internal::format_duration;
 const HELP: &str = "\
  ↑ ↓ j k   choose a session
  Enter     the query in full; ↑ ↓ move in it
- /         filter, by a part of any text; Esc clears
+ /         filter by a part of any text; Esc clears it
  s         sort by wait, blocks, pid, application
- t         show the tree, or the query
+ t         show the tree or the query
  c         cancel the query of the session
  x         terminate the session
  ?         this help
@@ -45,36 +45,26 @@ pub fn draw(state: &mut State, frame: &mut Frame<'_>) {
     frame.render_widget(footer(state), foot);
     match &state.mode {
         Mode::Help => pop_up(frame, "Keys", HELP),
-        Mode::Confirm(victim, kind) => {
-            let text = format!("{}\n\n[y/N]", victim.describe(*kind));
-            let title = format!("{kind} this session?");
-            pop_up(frame, &title, &text);
+        Mode::Confirm(request) => {
+            let text = format!("{}\n[y/N]", request.list());
+            pop_up(frame, &request.question(), &text);
         }
         Mode::Query(line) => {
-            let area = frame.area();
-            frame.render_widget(Clear, area);
-            frame.render_widget(query(state).scroll((*line, 0)), area);
+            frame.render_widget(Clear, frame.area());
+            frame.render_widget(query(state).scroll((*line, 0)), frame.area());
         }
         Mode::Watch | Mode::Filter => {}
     }
 }
 
 fn header(state: &State) -> Line<'static> {
-    match &state.lost {
-        Some(why) => {
-            let style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
-            Line::styled(format!("connection lost, trying again: {why}"), style)
-        }
-        None => {
-            let waiting = state
-                .sessions
-                .iter()
-                .filter(|it| it.waits.is_some())
-                .count();
-            let sort = state.sort.name();
-            Line::raw(format!("pglock top: {waiting} waiting, by {sort}"))
-        }
+    if let Some(error) = &state.lost {
+        let style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
+        return Line::styled(format!("connection lost, trying again: {error}"), style);
     }
+    let waiting = state.sessions.iter().filter(|it| it.waits.is_some());
+    let (waiting, sort) = (waiting.count(), state.sort.name());
+    Line::raw(format!("pglock top: {waiting} waiting, by {sort}"))
 }
 
 fn draw_sessions(state: &mut State, frame: &mut Frame<'_>, area: Rect) {
@@ -90,9 +80,10 @@ fn draw_sessions(state: &mut State, frame: &mut Frame<'_>, area: Rect) {
 
 fn row(session: &Session) -> Row<'_> {
     let waits = session.waits.map(format_duration).unwrap_or_default();
-    let colour = match session.waits {
-        Some(_) => Style::new().fg(Color::Yellow),
-        None => Style::new(),
+    let style = if session.waits.is_some() {
+        Style::new().fg(Color::Yellow)
+    } else {
+        Style::new()
     };
     let cells = [
         session.name.clone(),
@@ -103,10 +94,10 @@ fn row(session: &Session) -> Row<'_> {
         session.lock.clone(),
         session.query.chars().take(500).collect(),
     ];
-    Row::new(cells).style(colour)
+    Row::new(cells).style(style)
 }
 
-/// The tree, or the query in full.
+/// Returns the tree or the query.
 fn detail(state: &State) -> Paragraph<'static> {
     if state.shows_tree {
         return Paragraph::new(state.tree()).block(Block::bordered().title("Tree"));
@@ -117,7 +108,7 @@ fn detail(state: &State) -> Paragraph<'static> {
 fn query(state: &State) -> Paragraph<'static> {
     let (title, query) = match state.selected() {
         Some(session) => (format!("Query of {}", session.name), session.query.clone()),
-        None => ("Query".to_owned(), "nobody waits for a lock".to_owned()),
+        None => ("Query".to_owned(), "no session waits for a lock".to_owned()),
     };
     let block = Block::bordered().title(title);
     Paragraph::new(query)
@@ -128,26 +119,19 @@ fn query(state: &State) -> Paragraph<'static> {
 fn footer(state: &State) -> Line<'static> {
     match &state.mode {
         Mode::Filter => Line::raw(format!("/{}_", state.filter)),
-        _ if !state.said.is_empty() => Line::raw(state.said.clone()),
+        _ if !state.message.is_empty() => Line::raw(state.message.clone()),
         _ if !state.filter.is_empty() => Line::raw(format!("filter: {}", state.filter)),
         _ => Line::raw("? help  / filter  s sort  t tree  c cancel  x terminate  q quit"),
     }
 }
 
-/// A box over the middle of the screen.
+/// Draws a box over the middle of the screen.
 fn pop_up(frame: &mut Frame<'_>, title: &str, text: &str) {
-    let [_, middle, _] = Layout::vertical([
-        Constraint::Fill(1),
-        Constraint::Length(11),
-        Constraint::Fill(1),
-    ])
-    .areas(frame.area());
-    let [_, area, _] = Layout::horizontal([
-        Constraint::Fill(1),
-        Constraint::Percentage(80),
-        Constraint::Fill(1),
-    ])
-    .areas(middle);
+    let fill = Constraint::Fill(1);
+    let rows = [fill, Constraint::Length(11), fill];
+    let [_, middle, _] = Layout::vertical(rows).areas(frame.area());
+    let columns = [fill, Constraint::Percentage(80), fill];
+    let [_, area, _] = Layout::horizontal(columns).areas(middle);
     frame.render_widget(Clear, area);
     let block = Block::bordered().title(title.to_owned());
     let text = Paragraph::new(text.to_owned());

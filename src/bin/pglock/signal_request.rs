@@ -1,0 +1,139 @@
+use std::fmt;
+
+use diesel::PgConnection;
+use diesel_pglock::{SignalKind, SignalOutcome};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::terminal_text::clean;
+use crate::victims::Victim;
+
+/// The answer to a question that was not confirmed.
+pub const DECLINED: &str = "nothing was done";
+
+/// A signal to some sessions that is not yet confirmed.
+#[derive(Clone, Debug)]
+pub struct SignalRequest {
+    pub kind: SignalKind,
+    pub targets: Vec<Victim>,
+}
+
+impl SignalRequest {
+    /// Returns `terminate 2 sessions`.
+    pub fn describe(&self) -> String {
+        let count = self.targets.len();
+        match (self.kind, count) {
+            (SignalKind::Cancel, 1) => "cancel the query of 1 session".to_owned(),
+            (SignalKind::Cancel, _) => format!("cancel the queries of {count} sessions"),
+            (SignalKind::Terminate, 1) => "terminate 1 session".to_owned(),
+            (SignalKind::Terminate, _) => format!("terminate {count} sessions"),
+        }
+    }
+
+    /// Returns `Terminate 2 sessions?`.
+    pub fn question(&self) -> String {
+        capitalize(&self.describe()) + "?"
+    }
+
+    /// Returns a line for each session.
+    pub fn list(&self) -> String {
+        let line = |it: &Victim| format!("  {}\n", it.describe(self.kind));
+        self.targets.iter().map(line).collect()
+    }
+
+    pub fn pids(&self) -> impl Iterator<Item = i32> {
+        self.targets.iter().map(|target| target.pid)
+    }
+
+    /// Signals the sessions.
+    pub fn send(&self, conn: &mut PgConnection) -> Result<Vec<SignalResult>, Failure> {
+        let signals = self.targets.iter().map(|it| it.signal(conn, self.kind));
+        signals.collect()
+    }
+
+    /// Signals the sessions that are still among `current`.
+    pub fn send_to_current(
+        &self,
+        conn: &mut PgConnection,
+        current: &[Victim],
+    ) -> Result<Vec<SignalResult>, Failure> {
+        let signals = self.targets.iter().map(|target| {
+            match current.iter().find(|it| it.is_same_session(target)) {
+                Some(current) => current.signal(conn, self.kind),
+                None => Ok(SignalResult::new(
+                    target.pid,
+                    self.kind,
+                    SignalOutcome::Gone,
+                )),
+            }
+        });
+        signals.collect()
+    }
+
+    /// Returns the results of `--dry-run`.
+    pub fn dry_run(&self) -> Vec<SignalResult> {
+        let result = |target: &Victim| SignalResult {
+            pid: target.pid,
+            kind: self.kind,
+            outcome: Delivery::DryRun,
+            reason: None,
+        };
+        self.targets.iter().map(result).collect()
+    }
+}
+
+fn capitalize(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    first.to_uppercase() + rest
+}
+
+/// A signal to one session, and its outcome: an object of `--json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignalResult {
+    pid: i32,
+    kind: SignalKind,
+    pub outcome: Delivery,
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    Sent,
+    Gone,
+    Denied,
+    DryRun,
+}
+
+impl SignalResult {
+    pub fn new(pid: i32, kind: SignalKind, outcome: SignalOutcome) -> Self {
+        let (outcome, reason) = match outcome {
+            SignalOutcome::Sent => (Delivery::Sent, None),
+            SignalOutcome::Denied(reason) => (Delivery::Denied, Some(reason)),
+            _ => (Delivery::Gone, None),
+        };
+        Self {
+            pid,
+            kind,
+            outcome,
+            reason,
+        }
+    }
+}
+
+impl fmt::Display for SignalResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, kind, .. } = self;
+        let outcome = match self.outcome {
+            Delivery::Sent => "sent",
+            Delivery::Gone => "gone",
+            Delivery::Denied => "denied",
+            Delivery::DryRun => "not sent",
+        };
+        write!(f, "{pid}: {kind} {outcome}")?;
+        match &self.reason {
+            Some(reason) => write!(f, ": {}", clean(reason)),
+            None => Ok(()),
+        }
+    }
+}
