@@ -71,7 +71,7 @@ fn the_list_is_of_sessions_and_filters() {
 fn what_cannot_be_read_is_a_usage_error_that_lists_what_can() {
     let database = Database::new();
     for (args, expected) in [
-        (&["-f", "colour=red"][..], "there are pid, "),
+        (&["-f", "colour=red"][..], "the fields are pid, "),
         (&["-f", "mode=DROP"], "`ACCESS EXCLUSIVE`"),
         (&["-f", "wait_duration>soon"], "5s"),
         (&["-a", "colour"], "activity.query"),

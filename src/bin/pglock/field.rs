@@ -1,4 +1,4 @@
-//! What a lock can be asked for: the words of `--filter`, `--attribute` and `--json`.
+//! The fields of a lock: the names in `--filter`, `--attribute` and `--json`.
 
 use std::fmt;
 
@@ -14,17 +14,17 @@ pub struct Field {
     pub get: fn(&Row) -> Value,
 }
 
-/// How a field's values are written.
+/// The type of a field's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Integer,
-    Truth,
+    Bool,
     Text,
     Mode,
-    /// One of these, or one that a later server has.
+    /// A word of a list; later servers may add words.
     Word(&'static [&'static str]),
-    Span,
-    Moment,
+    Duration,
+    Timestamp,
 }
 
 const TYPES: &[&str] = &[
@@ -52,144 +52,69 @@ const STATES: &[&str] = &[
     "disabled",
 ];
 
-macro_rules! field {
-    ($name:expr, $kind:expr, $get:expr) => {
-        Field {
-            name: $name,
+macro_rules! fields {
+    ($($name:literal, $kind:expr => |$row:ident| $get:expr,)*) => {
+        [$(Field { name: $name, kind: $kind, get: |$row| $get.into() },)*]
+    };
+}
+
+macro_rules! fields_of {
+    ($prefix:literal, $find:path: $($name:literal, $kind:expr => |$it:ident| $get:expr,)*) => {
+        [$(Field {
+            name: concat!($prefix, ".", $name),
             kind: $kind,
-            get: $get,
+            get: |row| $find(row).and_then(|$it| $get).into(),
+        },)*]
+    };
+}
+
+/// The fields of a session that `$find` takes from the row.
+macro_rules! activity {
+    ($prefix:literal, $find:path) => {
+        fields_of! { $prefix, $find:
+            "application", Kind::Text => |it| it.application_name.clone(),
+            "user", Kind::Text => |it| it.user.clone(),
+            "database", Kind::Text => |it| it.database.clone(),
+            "client", Kind::Text => |it| Some(it.client_addr?.to_string()),
+            "backend_type", Kind::Text => |it| it.backend_type.clone(),
+            "state", Kind::Word(STATES) => |it| Some(it.state.as_ref()?.to_string()),
+            "wait_event", Kind::Text => |it| it.wait_event.clone(),
+            "start", Kind::Timestamp => |it| it.backend_start,
+            "duration", Kind::Duration => |it| it.duration,
+            "transaction_duration", Kind::Duration => |it| it.transaction_duration,
+            "context", Kind::Text => |it| Some(it.context()?.to_string()),
+            "query", Kind::Text => |it| it.query.clone(),
         }
     };
 }
 
-/// The fields of a session; `$of` finds it in the row.
-macro_rules! activity {
-    ($prefix:literal, $of:path) => {
-        [
-            field!(concat!($prefix, ".application"), Kind::Text, |row| $of(row)
-                .and_then(|it| it.application_name.clone())
-                .into()),
-            field!(concat!($prefix, ".user"), Kind::Text, |row| $of(row)
-                .and_then(|it| it.user.clone())
-                .into()),
-            field!(concat!($prefix, ".database"), Kind::Text, |row| $of(row)
-                .and_then(|it| it.database.clone())
-                .into()),
-            field!(concat!($prefix, ".client"), Kind::Text, |row| $of(row)
-                .and_then(|it| it.client_addr)
-                .map(|it| it.to_string())
-                .into()),
-            field!(concat!($prefix, ".backend_type"), Kind::Text, |row| $of(
-                row
-            )
-            .and_then(|it| it.backend_type.clone())
-            .into()),
-            field!(concat!($prefix, ".state"), Kind::Word(STATES), |row| $of(
-                row
-            )
-            .and_then(|it| it.state.as_ref())
-            .map(|it| it.to_string())
-            .into()),
-            field!(concat!($prefix, ".wait_event"), Kind::Text, |row| $of(row)
-                .and_then(|it| it.wait_event.clone())
-                .into()),
-            field!(concat!($prefix, ".start"), Kind::Moment, |row| $of(row)
-                .and_then(|it| it.backend_start)
-                .into()),
-            field!(concat!($prefix, ".duration"), Kind::Span, |row| $of(row)
-                .and_then(|it| it.duration)
-                .into()),
-            field!(
-                concat!($prefix, ".transaction_duration"),
-                Kind::Span,
-                |row| $of(row).and_then(|it| it.transaction_duration).into()
-            ),
-            field!(concat!($prefix, ".context"), Kind::Text, |row| $of(row)
-                .and_then(PgActivity::context)
-                .map(|it| it.to_string())
-                .into()),
-            field!(concat!($prefix, ".query"), Kind::Text, |row| $of(row)
-                .and_then(|it| it.query.clone())
-                .into()),
-        ]
-    };
-}
-
-static LOCK: [Field; 18] = [
-    field!("pid", Kind::Integer, |row| row.lock.pid.into()),
-    field!("prepared", Kind::Text, |row| row.prepared.clone().into()),
-    field!("type", Kind::Word(TYPES), |row| row
-        .lock
-        .lock_type
-        .as_str()
-        .into()),
-    field!("mode", Kind::Mode, |row| row.lock.mode.clone().into()),
-    field!("granted", Kind::Truth, |row| row.lock.granted.into()),
-    field!("fast_path", Kind::Truth, |row| row.lock.fast_path.into()),
-    field!("wait_start", Kind::Moment, |row| row.lock.wait_start.into()),
-    field!("wait_duration", Kind::Span, |row| row
-        .lock
-        .wait_duration
-        .into()),
-    field!("target", Kind::Text, |row| row
-        .lock
-        .target()
-        .to_string()
-        .into()),
-    field!("database", Kind::Text, |row| row
-        .lock
-        .database
-        .clone()
-        .into()),
-    field!("relation", Kind::Text, |row| row
-        .lock
-        .relation
-        .as_ref()
-        .map(|it| it.to_string())
-        .into()),
-    field!("relation_kind", Kind::Text, |row| row
-        .lock
-        .relation
-        .as_ref()
-        .map(|it| it.kind.to_string())
-        .into()),
-    field!("advisory_key", Kind::Text, |row| row
-        .lock
-        .advisory_key
-        .map(|it| it.to_string())
-        .into()),
-    field!("page", Kind::Integer, |row| row.lock.page.into()),
-    field!("tuple", Kind::Integer, |row| row.lock.tuple.into()),
-    field!("transaction_id", Kind::Integer, |row| row
-        .lock
-        .transaction_id
-        .into()),
-    field!("virtual_xid", Kind::Text, |row| row
-        .lock
-        .virtual_xid
-        .clone()
-        .into()),
-    field!("virtual_transaction", Kind::Text, |row| row
-        .lock
-        .virtual_transaction
-        .clone()
-        .into()),
-];
+static LOCK: [Field; 18] = fields! {
+    "pid", Kind::Integer => |row| row.lock.pid,
+    "prepared", Kind::Text => |row| row.prepared.clone(),
+    "type", Kind::Word(TYPES) => |row| row.lock.lock_type.as_str(),
+    "mode", Kind::Mode => |row| row.lock.mode.clone(),
+    "granted", Kind::Bool => |row| row.lock.granted,
+    "fast_path", Kind::Bool => |row| row.lock.fast_path,
+    "wait_start", Kind::Timestamp => |row| row.lock.wait_start,
+    "wait_duration", Kind::Duration => |row| row.lock.wait_duration,
+    "target", Kind::Text => |row| row.lock.target().to_string(),
+    "database", Kind::Text => |row| row.lock.database.clone(),
+    "relation", Kind::Text => |row| row.lock.relation.as_ref().map(ToString::to_string),
+    "relation_kind", Kind::Text => |row| row.lock.relation.as_ref().map(|it| it.kind.to_string()),
+    "advisory_key", Kind::Text => |row| row.lock.advisory_key.map(|it| it.to_string()),
+    "page", Kind::Integer => |row| row.lock.page,
+    "tuple", Kind::Integer => |row| row.lock.tuple,
+    "transaction_id", Kind::Integer => |row| row.lock.transaction_id,
+    "virtual_xid", Kind::Text => |row| row.lock.virtual_xid.clone(),
+    "virtual_transaction", Kind::Text => |row| row.lock.virtual_transaction.clone(),
+};
 
 static ACTIVITY: [Field; 12] = activity!("activity", waiting);
 
-static BLOCKING_PID: [Field; 2] = [
-    field!("blocking.pid", Kind::Integer, |row| row
-        .blocker
-        .as_ref()
-        .map(|it| it.pid)
-        .into()),
-    field!("blocking.prepared", Kind::Text, |row| row
-        .blocker
-        .as_ref()
-        .and_then(|it| it.prepared.clone())
-        .into()),
-];
+static BLOCKING_PID: [Field; 2] = fields! {
+    "blocking.pid", Kind::Integer => |row| row.blocker.as_ref().map(|it| it.pid),
+    "blocking.prepared", Kind::Text => |row| row.blocker.as_ref().and_then(|it| it.prepared.clone()),
+};
 
 static BLOCKING: [Field; 12] = activity!("blocking", blocking);
 
@@ -201,7 +126,7 @@ fn blocking(row: &Row) -> Option<&PgActivity> {
     row.blocker.as_ref()?.activity.as_ref()
 }
 
-/// All fields.
+/// Returns all fields in the order of the documentation.
 pub fn fields() -> impl Iterator<Item = &'static Field> {
     LOCK.iter()
         .chain(&ACTIVITY)
@@ -215,12 +140,12 @@ impl Field {
         found.ok_or_else(|| UnknownField(name.to_owned()))
     }
 
-    /// Whether only the rows of `--blocking` have it.
+    /// Returns true for fields that need `--blocking`.
     pub fn is_blocking(&self) -> bool {
         self.name.starts_with("blocking.")
     }
 
-    /// What stands above its column: `blocking.transaction_duration` is `BLOCKING TRANSACTION`.
+    /// Returns the title of its column, such as `BLOCKING TRANSACTION`.
     pub fn title(&self) -> String {
         let name = self.name.strip_prefix("activity.").unwrap_or(self.name);
         let name = name.strip_suffix("_duration").unwrap_or(name);
@@ -234,25 +159,23 @@ impl fmt::Debug for Field {
     }
 }
 
-// There is one of each, so its name says all.
+// Names are unique.
 impl PartialEq for Field {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
 }
 
-/// There is no such field.
+impl Eq for Field {}
+
+/// The name of a field that does not exist.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownField(String);
 
 impl fmt::Display for UnknownField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = fields().map(|field| field.name).collect();
-        write!(
-            f,
-            "there is no field `{}`; there are {}",
-            self.0,
-            names.join(", ")
-        )
+        let (unknown, known) = (&self.0, names.join(", "));
+        write!(f, "unknown field `{unknown}`; the fields are {known}")
     }
 }

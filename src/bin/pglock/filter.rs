@@ -1,4 +1,4 @@
-//! `--filter field=value`: read once, typed, and then asked of each lock.
+//! `--filter field=value`: parsed once, then compared with each lock.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -31,7 +31,7 @@ enum Operator {
     Contains,
 }
 
-/// Those of two characters first: each is looked for at the same place.
+/// The longer operators are tried first: `<` is a prefix of `<=`.
 const OPERATORS: [(&str, Operator); 7] = [
     ("!=", Operator::IsNot),
     ("<=", Operator::AtMost),
@@ -46,13 +46,11 @@ impl FromStr for Filter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        let start = text.find(['!', '<', '>', '=', '~']);
-        let (name, rest) = text.split_at(start.ok_or_else(|| FilterError::no_operator(text))?);
-        let found = OPERATORS.iter().find(|(sign, _)| rest.starts_with(sign));
-        let (sign, operator) = *found.ok_or_else(|| FilterError::no_operator(text))?;
+        let (name, operator, value) =
+            split(text).ok_or_else(|| FilterError::NoOperator(text.to_owned()))?;
         let field = Field::named(name.trim()).map_err(FilterError::Field)?;
-        let value = parse(field, operator, rest[sign.len()..].trim());
-        let value = value.map_err(|why| FilterError::Value(field, why))?;
+        let value = parse(field, operator, value.trim());
+        let value = value.map_err(|error| FilterError::Value(field, error))?;
         Ok(Self {
             field,
             operator,
@@ -61,37 +59,46 @@ impl FromStr for Filter {
     }
 }
 
-/// An empty value stands for none at all, whatever the field.
+fn split(text: &str) -> Option<(&str, Operator, &str)> {
+    let (name, rest) = text.split_at(text.find(['!', '<', '>', '=', '~'])?);
+    OPERATORS.iter().find_map(|(sign, operator)| {
+        let value = rest.strip_prefix(sign)?;
+        Some((name, *operator, value))
+    })
+}
+
+/// An empty value means that the lock has no value, for fields of any type.
 fn parse(field: &Field, operator: Operator, text: &str) -> Result<Value, String> {
-    if text.is_empty() {
-        return match operator {
-            Operator::Is | Operator::IsNot => Ok(Value::None),
-            _ => Err("a value is missing".to_owned()),
-        };
+    match operator {
+        Operator::Is | Operator::IsNot if text.is_empty() => Ok(Value::None),
+        _ if text.is_empty() => Err("the value is missing".to_owned()),
+        Operator::Contains => parse_part(field.kind, text),
+        _ => parse_value(field.kind, text),
     }
-    if operator == Operator::Contains {
-        return match field.kind {
-            Kind::Text | Kind::Word(_) | Kind::Mode => Ok(Value::Text(text.to_lowercase())),
-            _ => Err("`~` looks for a part of a text, and this is none".to_owned()),
-        };
+}
+
+fn parse_part(kind: Kind, text: &str) -> Result<Value, String> {
+    match kind {
+        Kind::Text | Kind::Word(_) | Kind::Mode => Ok(Value::Text(text.to_lowercase())),
+        _ => Err("`~` compares texts only".to_owned()),
     }
-    match field.kind {
+}
+
+fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
+    match kind {
         Kind::Text => Ok(Value::Text(text.to_owned())),
-        Kind::Integer => text
-            .parse()
-            .map(Value::Integer)
-            .map_err(|_| format!("`{text}` is no whole number")),
-        Kind::Truth => text
-            .to_lowercase()
-            .parse()
-            .map(Value::Truth)
-            .map_err(|_| format!("`{text}` is neither `true` nor `false`")),
+        Kind::Integer => match text.parse() {
+            Ok(number) => Ok(Value::Integer(number)),
+            Err(_) => Err(format!("`{text}` is not an integer")),
+        },
+        Kind::Bool => match text.to_lowercase().parse() {
+            Ok(value) => Ok(Value::Bool(value)),
+            Err(_) => Err(format!("`{text}` is neither `true` nor `false`")),
+        },
         Kind::Mode => mode(text),
         Kind::Word(words) => word(text, words),
-        Kind::Span => span(text),
-        Kind::Moment => DateTime::parse_from_rfc3339(text)
-            .map(|moment| Value::Moment(moment.with_timezone(&Utc)))
-            .map_err(|_| format!("`{text}` is no moment; one is written as 2026-01-31T12:00:00Z")),
+        Kind::Duration => duration(text),
+        Kind::Timestamp => timestamp(text),
     }
 }
 
@@ -109,32 +116,42 @@ fn word(text: &str, words: &[&str]) -> Result<Value, String> {
     let found = words.iter().find(|word| word.eq_ignore_ascii_case(text));
     match found {
         Some(word) => Ok(Value::Text((*word).to_owned())),
-        None => Err(format!("`{text}` is none of {}", words.join(", "))),
+        None => Err(format!(
+            "unknown value `{text}`; the values are {}",
+            words.join(", ")
+        )),
     }
 }
 
-fn span(text: &str) -> Result<Value, String> {
-    let span = TimeDelta::from_std(parse_duration(text)?);
-    span.map(Value::Span).map_err(|error| error.to_string())
+fn duration(text: &str) -> Result<Value, String> {
+    let duration = TimeDelta::from_std(parse_duration(text)?);
+    let duration = duration.map(Value::Duration);
+    duration.map_err(|error| error.to_string())
+}
+
+fn timestamp(text: &str) -> Result<Value, String> {
+    match DateTime::parse_from_rfc3339(text) {
+        Ok(timestamp) => Ok(Value::Timestamp(timestamp.with_timezone(&Utc))),
+        Err(_) => Err(format!(
+            "`{text}` is not a timestamp; write it as 2026-01-31T12:00:00Z"
+        )),
+    }
 }
 
 impl Filter {
     pub fn matches(&self, row: &Row) -> bool {
-        self.holds(&(self.field.get)(row))
+        self.matches_value(&(self.field.get)(row))
     }
 
-    fn holds(&self, value: &Value) -> bool {
-        let is = |orders: &[Ordering]| {
-            let order = value.order(&self.value);
-            order.is_some_and(|order| orders.contains(&order))
-        };
+    fn matches_value(&self, value: &Value) -> bool {
+        let order = value.order(&self.value);
         match self.operator {
             Operator::Is => self.equals(value),
             Operator::IsNot => !self.equals(value),
-            Operator::Less => is(&[Ordering::Less]),
-            Operator::AtMost => is(&[Ordering::Less, Ordering::Equal]),
-            Operator::Greater => is(&[Ordering::Greater]),
-            Operator::AtLeast => is(&[Ordering::Greater, Ordering::Equal]),
+            Operator::Less => order.is_some_and(Ordering::is_lt),
+            Operator::AtMost => order.is_some_and(Ordering::is_le),
+            Operator::Greater => order.is_some_and(Ordering::is_gt),
+            Operator::AtLeast => order.is_some_and(Ordering::is_ge),
             Operator::Contains => value.text().to_lowercase().contains(&self.value.text()),
         }
     }
@@ -147,7 +164,7 @@ impl Filter {
     }
 }
 
-/// Why a filter cannot be read.
+/// The reason that a filter cannot be parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FilterError {
     NoOperator(String),
@@ -155,23 +172,15 @@ pub enum FilterError {
     Value(&'static Field, String),
 }
 
-impl Eq for Field {}
-
-impl FilterError {
-    fn no_operator(text: &str) -> Self {
-        Self::NoOperator(text.to_owned())
-    }
-}
-
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoOperator(text) => write!(
                 f,
-                "`{text}` compares nothing; write `field=value`, with one of = != < <= > >= ~"
+                "`{text}` has no operator; write `field=value`, with one of = != < <= > >= ~"
             ),
             Self::Field(unknown) => write!(f, "{unknown}"),
-            Self::Value(field, why) => write!(f, "field `{}`: {why}", field.name),
+            Self::Value(field, error) => write!(f, "field `{}`: {error}", field.name),
         }
     }
 }
@@ -191,43 +200,50 @@ mod tests {
     }
 
     #[test]
-    fn values_have_the_type_of_their_field() {
-        assert!(filter("granted=false").holds(&Value::Truth(false)));
-        assert!(filter("pid>=7").holds(&Value::Integer(7)));
-        assert!(filter("wait_duration>5s").holds(&Value::Span(TimeDelta::seconds(6))));
-        assert!(!filter("wait_duration>5s").holds(&Value::Span(TimeDelta::seconds(5))));
-        assert!(filter("mode = AccessExclusive").holds(&Value::Mode(LockMode::AccessExclusive)));
-        assert!(filter("mode>=share").holds(&Value::Mode(LockMode::Exclusive)));
-        assert!(filter("type=Relation").holds(&Value::Text("relation".into())));
+    fn a_value_has_the_type_of_its_field() {
+        assert!(filter("granted=false").matches_value(&Value::Bool(false)));
+        assert!(filter("pid>=7").matches_value(&Value::Integer(7)));
+        assert!(filter("wait_duration>5s").matches_value(&Value::Duration(TimeDelta::seconds(6))));
+        assert!(!filter("wait_duration>5s").matches_value(&Value::Duration(TimeDelta::seconds(5))));
+        assert!(
+            filter("mode = AccessExclusive").matches_value(&Value::Mode(LockMode::AccessExclusive))
+        );
+        assert!(filter("mode>=share").matches_value(&Value::Mode(LockMode::Exclusive)));
+        assert!(filter("type=Relation").matches_value(&Value::Text("relation".into())));
         assert!(
             filter("activity.start<2026-01-01T00:00:00+01:00")
-                .holds(&Value::Moment(DateTime::UNIX_EPOCH))
+                .matches_value(&Value::Timestamp(DateTime::UNIX_EPOCH))
         );
     }
 
     #[test]
-    fn a_part_of_a_text_is_found_whatever_its_case() {
-        assert!(filter("activity.application~WORK").holds(&Value::Text("night worker".into())));
-        assert!(!filter("activity.application~x").holds(&Value::None));
-    }
-
-    #[test]
-    fn none_is_unequal_to_all_and_neither_more_nor_less() {
-        assert!(filter("pid!=7").holds(&Value::None));
-        assert!(!filter("pid<7").holds(&Value::None) && !filter("pid>7").holds(&Value::None));
-        assert!(filter("relation=").holds(&Value::None));
-        assert!(!filter("relation!=").holds(&Value::Text(String::new())));
-    }
-
-    #[test]
-    fn a_value_may_have_signs_in_it() {
-        assert!(filter("activity.query=a<=b").holds(&Value::Text("a<=b".into())));
-    }
-
-    #[test]
-    fn an_error_lists_what_is_possible() {
+    fn a_part_of_a_text_matches_in_any_case() {
         assert!(
-            error("colour=red").contains("`colour`; there are pid, "),
+            filter("activity.application~WORK").matches_value(&Value::Text("night worker".into()))
+        );
+        assert!(!filter("activity.application~x").matches_value(&Value::None));
+    }
+
+    #[test]
+    fn a_missing_value_is_neither_equal_nor_less_nor_greater() {
+        assert!(filter("pid!=7").matches_value(&Value::None));
+        assert!(
+            !filter("pid<7").matches_value(&Value::None)
+                && !filter("pid>7").matches_value(&Value::None)
+        );
+        assert!(filter("relation=").matches_value(&Value::None));
+        assert!(!filter("relation!=").matches_value(&Value::Text(String::new())));
+    }
+
+    #[test]
+    fn a_value_may_contain_operators() {
+        assert!(filter("activity.query=a<=b").matches_value(&Value::Text("a<=b".into())));
+    }
+
+    #[test]
+    fn an_error_lists_the_possible_values() {
+        assert!(
+            error("colour=red").contains("`colour`; the fields are pid, "),
             "{}",
             error("colour=red")
         );
@@ -239,10 +255,10 @@ mod tests {
         assert!(error("pid").contains("= != < <= > >= ~"));
         assert!(error("pid<").contains("missing"));
         assert!(error("activity.application~ ").contains("missing"));
-        assert!(error("pid!7").contains("compares nothing"));
+        assert!(error("pid!7").contains("has no operator"));
     }
 
-    /// Inputs that are nearly filters, from a generator that starts the same each time.
+    /// Inputs that resemble filters, from a generator with a fixed seed.
     struct Inputs(u64);
 
     impl Inputs {
@@ -289,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_inputs_are_read_or_refused() {
+    fn a_million_inputs_are_parsed_or_refused() {
         let names: Vec<&'static str> = crate::field::fields().map(|field| field.name).collect();
         let mut inputs = Inputs(0x9e37_79b9_7f4a_7c15);
         let (mut text, mut read) = (String::new(), 0);
@@ -300,9 +316,9 @@ mod tests {
             }
             if let Ok(filter) = text.parse::<Filter>() {
                 read += 1;
-                filter.holds(&Value::Text(String::new()));
+                filter.matches_value(&Value::Text(String::new()));
             }
         }
-        assert!(read > 10_000, "only {read} were filters at all");
+        assert!(read > 10_000, "only {read} inputs were filters");
     }
 }

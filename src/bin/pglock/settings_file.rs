@@ -125,7 +125,7 @@ mod tests {
         );
         let found = error("attributes = [\"pid\", \"nope\"]");
         assert!(
-            found.starts_with("pglock.toml:1: `attributes`: there is no field `nope`"),
+            found.starts_with("pglock.toml:1: `attributes`: unknown field `nope`"),
             "{found}"
         );
         assert!(error("limit = = 3").starts_with("pglock.toml:1: "));

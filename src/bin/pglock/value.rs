@@ -7,33 +7,33 @@ use serde::{Serialize, Serializer};
 use crate::terminal_text::clean;
 use diesel_pglock::internal::format_duration;
 
-/// What a lock has for a field.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     None,
     Integer(i64),
-    Truth(bool),
+    Bool(bool),
     Text(String),
     Mode(LockMode),
-    Span(TimeDelta),
-    Moment(DateTime<Utc>),
+    Duration(TimeDelta),
+    Timestamp(DateTime<Utc>),
 }
 
 impl Value {
-    /// Which is greater; `None` for values that know no order.
+    /// Compares two values; `None` if they have no order.
     pub fn order(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Integer(a), Self::Integer(b)) => Some(a.cmp(b)),
-            (Self::Truth(a), Self::Truth(b)) => Some(a.cmp(b)),
+            (Self::Bool(a), Self::Bool(b)) => Some(a.cmp(b)),
             (Self::Text(a), Self::Text(b)) => Some(a.cmp(b)),
             (Self::Mode(a), Self::Mode(b)) => Some(a.table_lock_mode()?.cmp(&b.table_lock_mode()?)),
-            (Self::Span(a), Self::Span(b)) => Some(a.cmp(b)),
-            (Self::Moment(a), Self::Moment(b)) => Some(a.cmp(b)),
+            (Self::Duration(a), Self::Duration(b)) => Some(a.cmp(b)),
+            (Self::Timestamp(a), Self::Timestamp(b)) => Some(a.cmp(b)),
             _ => None,
         }
     }
 
-    /// Whether there is nothing to show.
+    /// Returns true for a missing or empty value.
     pub fn is_none(&self) -> bool {
         match self {
             Self::None => true,
@@ -42,37 +42,37 @@ impl Value {
         }
     }
 
-    /// The value on one line, fit for a terminal.
+    /// Returns the value on one line, clean for a terminal.
     pub fn cell(&self) -> String {
         match self {
             Self::Text(text) => clean(text),
-            Self::Span(span) => format_duration(*span),
+            Self::Duration(duration) => format_duration(*duration),
             other => other.text(),
         }
     }
 
-    /// The value as it is.
+    /// Returns the value unchanged.
     pub fn text(&self) -> String {
         match self {
             Self::None => String::new(),
             Self::Integer(number) => number.to_string(),
-            Self::Truth(truth) => truth.to_string(),
+            Self::Bool(value) => value.to_string(),
             Self::Text(text) => text.clone(),
             Self::Mode(mode) => mode.to_string(),
-            Self::Span(span) => format_duration(*span),
-            Self::Moment(moment) => moment.to_rfc3339_opts(SecondsFormat::Millis, true),
+            Self::Duration(duration) => format_duration(*duration),
+            Self::Timestamp(timestamp) => timestamp.to_rfc3339_opts(SecondsFormat::Millis, true),
         }
     }
 }
 
-/// Durations are seconds, moments RFC 3339.
+/// Writes durations in seconds, and timestamps as RFC 3339.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::None => serializer.serialize_none(),
             Self::Integer(number) => serializer.serialize_i64(*number),
-            Self::Truth(truth) => serializer.serialize_bool(*truth),
-            Self::Span(span) => serializer.serialize_f64(span.as_seconds_f64()),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Duration(duration) => serializer.serialize_f64(duration.as_seconds_f64()),
             other => serializer.serialize_str(&other.text()),
         }
     }
@@ -95,6 +95,6 @@ macro_rules! from {
 }
 
 from! {
-    i16 => Integer, i32 => Integer, u32 => Integer, i64 => Integer, bool => Truth,
-    String => Text, &str => Text, LockMode => Mode, TimeDelta => Span, DateTime<Utc> => Moment,
+    i16 => Integer, i32 => Integer, u32 => Integer, i64 => Integer, bool => Bool,
+    String => Text, &str => Text, LockMode => Mode, TimeDelta => Duration, DateTime<Utc> => Timestamp,
 }
