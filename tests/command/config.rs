@@ -28,7 +28,7 @@ fn without_a_file_the_defaults_are_in_force() {
     assert!(attributes.starts_with("pid, granted, mode"), "{attributes}");
     assert_eq!(source, "default");
     let (database, source) = setting(&folder, &[], "database");
-    assert_eq!(database, "as libpq finds it");
+    assert_eq!(database, "chosen by libpq");
     assert!(source.contains("PG* variables"), "{source}");
 }
 
@@ -52,7 +52,7 @@ fn a_config_stands_above_the_file_and_the_file_above_the_defaults() {
     assert_eq!(setting(&folder, &[], "configs"), pair("stuck", path));
     let unknown = ran(&mut folder.command(&["config", "--config", "stick"]));
     assert_eq!(unknown.code, 2);
-    assert!(unknown.err.contains("there are stuck"), "{}", unknown.err);
+    assert!(unknown.err.contains("`pglock.toml` defines stuck"), "{}", unknown.err);
 }
 
 #[test]

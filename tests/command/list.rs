@@ -76,10 +76,10 @@ fn what_cannot_be_read_is_a_usage_error_that_lists_what_can() {
         (&["-f", "wait_duration>soon"], "5s"),
         (&["-a", "colour"], "activity.query"),
         (&["-a", "blocking.pid"], "--blocking"),
-        (&["--on", "nowhere"], "there is no relation `nowhere`"),
+        (&["--on", "nowhere"], "relation `nowhere` does not exist"),
         // Since PostgreSQL 16 the server does not say what is wrong with it.
         (&["--on", "a b"], "relation `a b`"),
-        (&["--config", "stuck"], "there is no config `stuck`"),
+        (&["--config", "stuck"], "unknown config `stuck`: found no `pglock.toml`"),
         (&["--yes"], "--cancel"),
         (&["--cancel", "--terminate"], "cannot be used with"),
         (&["--limit", "3", "ls"], "pglock ls --limit"),

@@ -23,7 +23,7 @@ fn who_holds_a_mode_that_conflicts_is_in_the_way() {
         assert_eq!(ran.code, code, "{mode:?}: {ran:?}");
         assert_eq!(ran.out.contains("the writer"), code == 0, "{}", ran.out);
         assert_eq!(
-            ran.err.contains("nobody is in the way"),
+            ran.err.contains("no lock conflicts with"),
             code == 1,
             "{}",
             ran.err
@@ -87,7 +87,7 @@ fn what_is_no_table_and_what_is_no_mode_is_a_usage_error() {
     for (args, expected) in [
         (
             ["who", "nowhere", "share"],
-            "there is no relation `nowhere`",
+            "relation `nowhere` does not exist",
         ),
         (["who", "users", "drop"], "`ACCESS EXCLUSIVE`"),
     ] {

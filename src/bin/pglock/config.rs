@@ -8,15 +8,14 @@ use crate::failure::{Failure, Outcome};
 use crate::field::Field;
 use crate::json::show_json;
 use crate::output::{Colour, Screen, show};
-use crate::settings::{Settings, Source};
-use crate::settings_file::Named;
+use crate::settings::{ActiveConfig, Settings, Source};
 use crate::table::Table;
 use crate::terminal_text::clean;
 
-/// Which configuration.
+/// Options of `pglock config`.
 #[derive(Args, Clone, Debug)]
 pub struct ConfigArgs {
-    /// What is in force with this config of `pglock.toml`
+    /// Shows the settings with this config of `pglock.toml`
     #[arg(short, long, value_name = "NAME")]
     config: Option<String>,
     /// Shows JSON
@@ -41,25 +40,15 @@ pub fn run(
     let config = settings.config(args.config.as_deref())?;
     let database = connect.database(&settings, environment)?;
     let mut all = vec![Setting::new("database", database.shown(), &database.source)];
-    let (limit, source) = settings.limit(None, config);
-    all.push(Setting::new("limit", limit.to_string(), &source));
-    for (name, blocking) in [("attributes", false), ("blocking_attributes", true)] {
-        let (fields, source) = settings.attributes(&[], config, blocking)?;
-        all.push(Setting::new(name, names(&fields), &source));
-    }
-    if let Some((name, config)) = config {
-        all.extend(of_config(config, &Source::Config(name.to_owned())));
-    }
+    all.extend(of_list(&settings, config)?);
+    all.extend(config.into_iter().flat_map(of_config));
     if settings.is_found() {
-        let (file, source) = (&settings.file, Source::File(settings.path()));
-        let databases: Vec<&str> = file.databases.keys().map(String::as_str).collect();
-        let configs: Vec<&str> = file.configs.keys().map(String::as_str).collect();
-        all.push(Setting::new("databases", databases.join(", "), &source));
-        all.push(Setting::new("configs", configs.join(", "), &source));
+        all.extend(of_file(&settings));
     }
-    match args.json {
-        true => show_json(&all)?,
-        false => show(&table(&all).render(&Screen::of_stdout()))?,
+    if args.json {
+        show_json(&all)?;
+    } else {
+        show(&table(&all).render(&Screen::of_stdout()))?;
     }
     Ok(Outcome::Done)
 }
@@ -75,22 +64,44 @@ impl Setting {
     }
 }
 
+fn of_list(settings: &Settings, config: Option<ActiveConfig<'_>>) -> Result<[Setting; 3], Failure> {
+    let limit = settings.limit(None, config);
+    let attributes = settings.attributes(&[], config, false)?;
+    let blocking = settings.attributes(&[], config, true)?;
+    Ok([
+        Setting::new("limit", limit.value.to_string(), &limit.source),
+        Setting::new("attributes", names(&attributes.value), &attributes.source),
+        Setting::new(
+            "blocking_attributes",
+            names(&blocking.value),
+            &blocking.source,
+        ),
+    ])
+}
+
 fn names(fields: &[&Field]) -> String {
     let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
     names.join(", ")
 }
 
-fn of_config(config: &Named, source: &Source) -> [Setting; 4] {
-    let filters: Vec<&str> = config
-        .filters
-        .iter()
-        .map(|it| it.get_ref().as_str())
-        .collect();
+fn of_config(config: ActiveConfig<'_>) -> [Setting; 4] {
+    let (settings, source) = (config.settings, config.source());
+    let setting = |name, value| Setting::new(name, value, &source);
     [
-        Setting::new("on", config.on.join(", "), source),
-        Setting::new("filters", filters.join(", "), source),
-        Setting::new("blocking", config.blocking.to_string(), source),
-        Setting::new("expanded", config.expanded.to_string(), source),
+        setting("on", settings.on.join(", ")),
+        setting("filters", settings.filters().join(", ")),
+        setting("blocking", settings.blocking.to_string()),
+        setting("expanded", settings.expanded.to_string()),
+    ]
+}
+
+fn of_file(settings: &Settings) -> [Setting; 2] {
+    let (file, source) = (&settings.file, Source::File(settings.path()));
+    let databases: Vec<&str> = file.databases.keys().map(String::as_str).collect();
+    let configs: Vec<&str> = file.configs.keys().map(String::as_str).collect();
+    [
+        Setting::new("databases", databases.join(", "), &source),
+        Setting::new("configs", configs.join(", "), &source),
     ]
 }
 

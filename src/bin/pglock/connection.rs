@@ -1,4 +1,4 @@
-//! Which database, and the way there.
+//! The database of a command, and the connection to it.
 
 use std::path::PathBuf;
 
@@ -11,13 +11,13 @@ use crate::failure::Failure;
 use crate::settings::{Settings, Source};
 use diesel_pglock::internal::redact_conninfo;
 
-/// The connection.
+/// Options that choose the database.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionArgs {
-    /// The database: a URL or `key=value` pairs; unless said DATABASE_URL, also from `.env`, or else libpq's own PG* variables, services and .pgpass
+    /// The database: a URL or `key=value` pairs; default: DATABASE_URL of the environment or `.env`, then PG* variables, services and .pgpass
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
-    /// One of the databases that `pglock.toml` names
+    /// A database that `pglock.toml` names
     #[arg(
         short,
         long,
@@ -28,123 +28,136 @@ pub struct ConnectionArgs {
     database: Option<String>,
 }
 
-/// The environment, and what `.env` adds to it.
+/// The environment, completed by `.env`.
 #[derive(Debug)]
 pub struct Environment {
     dotenv: Option<PathBuf>,
-    /// Whether DATABASE_URL was there before.
+    /// True if DATABASE_URL was set before `.env` was read.
     has_url: bool,
-    /// What is wrong with `.env`, which matters where something is wanted from it.
-    mistake: Option<String>,
+    /// The error of `.env`, reported only by commands that need a variable of it.
+    error: Option<String>,
 }
 
 impl Environment {
-    /// Reads `.env`, looked for upward from the working directory. A variable that is set already stays.
+    /// Reads the nearest `.env`, from the working directory upward; it overrides no variable.
     pub fn read() -> Self {
         let has_url = variable("DATABASE_URL").is_some();
-        let (dotenv, mistake) = match dotenvy::dotenv() {
-            Ok(path) => (Some(path), None),
-            Err(error) if error.not_found() => (None, None),
-            // The line may hold a password.
-            Err(dotenvy::Error::LineParse(_, column)) => (
-                None,
-                Some(format!(
-                    "a line of the file `.env` cannot be read, at its column {column}"
-                )),
-            ),
-            Err(error) => (None, Some(format!("the file `.env`: {error}"))),
-        };
+        let read = dotenvy::dotenv();
         Self {
-            dotenv,
+            error: read.as_ref().err().and_then(dotenv_error),
+            dotenv: read.ok(),
             has_url,
-            mistake,
         }
     }
 
-    /// A variable, also from `.env`.
+    /// Returns a variable of the environment or of `.env`.
     fn variable(&self, name: &str) -> Result<Option<String>, Failure> {
-        match (variable(name), &self.mistake) {
-            (None, Some(mistake)) => Err(Failure::Usage(mistake.clone())),
-            (value, _) => Ok(value),
+        match variable(name) {
+            None => self.check_dotenv().map(|()| None),
+            value => Ok(value),
         }
     }
 
-    /// DATABASE_URL, and where it is from.
-    fn url(&self) -> Result<Option<(String, Source)>, Failure> {
-        let from_dotenv = !self.has_url;
-        if let (true, Some(mistake)) = (from_dotenv, &self.mistake) {
-            return Err(Failure::Usage(mistake.clone()));
+    /// Returns DATABASE_URL.
+    fn database(&self) -> Result<Option<Database>, Failure> {
+        if !self.has_url {
+            self.check_dotenv()?;
         }
-        let dotenv = self.dotenv.clone().filter(|_| from_dotenv);
+        let dotenv = self.dotenv.clone().filter(|_| !self.has_url);
         let source = dotenv.map_or(Source::Variable("DATABASE_URL"), Source::File);
-        Ok(variable("DATABASE_URL").map(|url| (url, source)))
+        let conninfo = variable("DATABASE_URL");
+        Ok(conninfo.map(|conninfo| Database { conninfo, source }))
+    }
+
+    fn check_dotenv(&self) -> Result<(), Failure> {
+        let error = self.error.clone();
+        error.map_or(Ok(()), |error| Err(Failure::Usage(error)))
     }
 }
 
-/// A variable that is set to something.
+/// Returns no text of the file: the line may hold a password.
+fn dotenv_error(error: &dotenvy::Error) -> Option<String> {
+    match error {
+        error if error.not_found() => None,
+        dotenvy::Error::LineParse(_, column) => Some(format!(
+            "a line of `.env` cannot be parsed, at column {column}"
+        )),
+        error => Some(format!("`.env` cannot be read: {error}")),
+    }
+}
+
+/// Returns a variable that is set and not empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// What leads to a database, and where that was said.
+/// A database, and the source of its connection string.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// For libpq; empty for its own defaults. It may hold a password.
+    /// For libpq, which uses its defaults if this is empty. It may hold a password.
     conninfo: String,
     pub source: Source,
 }
 
 impl ConnectionArgs {
-    /// Finds which database is meant.
+    /// Connects to the database.
+    pub fn connect(&self, environment: &Environment) -> Result<PgConnection, Failure> {
+        let settings = Settings::find()?;
+        self.database(&settings, environment)?.connect()
+    }
+
+    /// Finds the database in the options, `pglock.toml` or the environment.
     pub fn database(
         &self,
         settings: &Settings,
         environment: &Environment,
     ) -> Result<Database, Failure> {
-        let (conninfo, source) = if let Some(url) = &self.database_url {
-            (url.clone(), Source::Option("--database-url"))
-        } else if let Some(name) = &self.database {
+        if let Some(url) = &self.database_url {
+            return Ok(Database::new(url, Source::Option("--database-url")));
+        }
+        if let Some(name) = &self.database {
             let url = named(name, settings, environment)?;
-            (url, Source::File(settings.path()))
-        } else {
-            let url = environment.url()?;
-            url.unwrap_or((String::new(), Source::Libpq))
-        };
-        Ok(Database { conninfo, source })
+            return Ok(Database::new(&url, Source::File(settings.path())));
+        }
+        let database = environment.database()?;
+        Ok(database.unwrap_or_else(|| Database::new("", Source::Libpq)))
     }
 }
 
-/// The database of that name; `$NAME` stands for the variable `NAME`.
+/// Returns a database of `pglock.toml`; `$NAME` there is the variable `NAME`.
 fn named(name: &str, settings: &Settings, environment: &Environment) -> Result<String, Failure> {
     let databases = &settings.file.databases;
-    let Some(url) = databases.get(name) else {
-        let names: Vec<&str> = databases.keys().map(String::as_str).collect();
-        let there = match names.as_slice() {
-            [] => "no database".to_owned(),
-            names => names.join(", "),
-        };
-        return Err(Failure::Usage(format!(
-            "there is no database `{name}`; `pglock.toml` has {there}"
-        )));
-    };
-    let Some(of) = url.strip_prefix('$') else {
+    let url = databases.get(name).ok_or_else(|| unknown(name, settings))?;
+    let Some(variable) = url.strip_prefix('$') else {
         return Ok(url.clone());
     };
-    if !of.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(Failure::Usage(format!(
-            "the database `{name}`: what follows `$` is no name of a variable"
-        )));
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !variable.chars().all(is_of_name) {
+        let reason = "the text after `$` is not the name of a variable";
+        return Err(Failure::Usage(format!("database `{name}`: {reason}")));
     }
-    environment.variable(of)?.ok_or_else(|| {
+    environment.variable(variable)?.ok_or_else(|| {
         Failure::Usage(format!(
-            "the database `{name}` is in the variable `{of}`, which is not set"
+            "database `{name}`: the variable `{variable}` is not set"
         ))
     })
 }
 
+fn unknown(name: &str, settings: &Settings) -> Failure {
+    let known = settings.names_of("database", settings.file.databases.keys());
+    Failure::Usage(format!("unknown database `{name}`: {known}"))
+}
+
 impl Database {
+    fn new(conninfo: &str, source: Source) -> Self {
+        Self {
+            conninfo: conninfo.to_owned(),
+            source,
+        }
+    }
+
     pub fn connect(&self) -> Result<PgConnection, Failure> {
-        // The crate's own way to connect keeps what the URL keeps secret out of errors.
+        // The library's connect keeps passwords out of its errors.
         let connected = self.conninfo.connect();
         let mut conn = connected.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -157,15 +170,15 @@ impl Database {
         Ok(conn)
     }
 
-    /// Where connections to it come from.
+    /// Returns the connection string, for a watcher.
     pub fn source(&self) -> String {
         self.conninfo.clone()
     }
 
-    /// The way there, without what is secret.
+    /// Returns the connection string without its secrets.
     pub fn shown(&self) -> String {
         match self.conninfo.as_str() {
-            "" => "as libpq finds it".to_owned(),
+            "" => "chosen by libpq".to_owned(),
             conninfo => redact_conninfo(conninfo),
         }
     }

@@ -6,14 +6,25 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use diesel_pglock::internal::with_sources;
 
-/// How a command ended that did what it was asked.
+/// The outcome of a command that did its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Nothing matched, or the person at the prompt declined.
+    /// Nothing matched, or the question was declined.
     Nothing,
-    /// The server did not allow all of it, and that was shown.
+    /// The server denied a signal, and the output shows it.
     Denied,
+}
+
+impl Outcome {
+    /// Returns the outcome of a search.
+    pub fn of_found(count: usize) -> Self {
+        if count == 0 {
+            Self::Nothing
+        } else {
+            Self::Done
+        }
+    }
 }
 
 impl From<Outcome> for ExitCode {
@@ -26,16 +37,16 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked.
+/// The error that ended a command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
     Usage(String),
     Connection(String),
-    /// The server refused a statement, or the machine a file.
+    /// The server refused a statement, or a file cannot be read or written.
     Failed(String),
-    /// By Ctrl-C.
+    /// Ctrl-C ended the command.
     Interrupted,
-    /// Whoever read the output has had enough.
+    /// The reader of the output has closed the pipe.
     ClosedPipe,
 }
 

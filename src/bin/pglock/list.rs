@@ -1,6 +1,7 @@
 //! `pglock ls`.
 
 use clap::Args;
+use diesel::PgConnection;
 use serde_json::{Map, Value as Json};
 
 use crate::action::ActionArgs;
@@ -12,37 +13,35 @@ use crate::json::show_json;
 use crate::output::{Colour, Screen, note, show};
 use crate::row::Row;
 use crate::selection::Selection;
-use crate::settings::Settings;
-use crate::settings_file::Named;
+use crate::settings::{ActiveConfig, Settings};
 use crate::table::Table;
-use crate::terminal_text::cut;
 use crate::value::Value;
 
-/// Which locks, and how they are shown.
+/// The locks to list, and the format.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct ListArgs {
     /// Only the locks of these sessions
     #[arg(value_name = "PID")]
     pids: Vec<i32>,
-    /// Only locks on this table, by schema and name or along the search_path; may be repeated
+    /// Only locks on this table, with its schema or found by the search_path; repeatable
     #[arg(short, long, value_name = "TABLE")]
     on: Vec<String>,
-    /// Only locks with `FIELD=VALUE`, or another of != < <= > >= ~; may be repeated, and all hold
+    /// Only locks with `FIELD=VALUE`, or one of != < <= > >= ~; repeatable, and all must match
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
-    /// Shows this field; may be repeated
+    /// Shows this field; repeatable
     #[arg(short, long, value_name = "FIELD")]
     pub attribute: Vec<String>,
-    /// Only locks that are waited for, each with who is in its way
+    /// Only locks that sessions wait for, each with its blockers
     #[arg(short, long)]
     blocking: bool,
-    /// Shows no more than so many; 25 unless said
+    /// The maximum number of rows; default: 25
     #[arg(short, long, value_name = "NUMBER")]
     pub limit: Option<usize>,
-    /// Shows each lock on lines of its own, with texts in full
+    /// Shows one line for each field, with texts in full
     #[arg(short, long)]
     expanded: bool,
-    /// Goes by this config of `pglock.toml`; options add to it, or stand above it
+    /// Uses this config of `pglock.toml`; filters add to it, other options override it
     #[arg(short, long, value_name = "NAME")]
     config: Option<String>,
     /// Shows JSON
@@ -50,6 +49,15 @@ pub struct ListArgs {
     json: bool,
     #[command(flatten)]
     action: ActionArgs,
+}
+
+/// The rows to show.
+struct List {
+    rows: Vec<Row>,
+    /// The number of rows before the limit.
+    found: usize,
+    /// The fields of the columns.
+    fields: Vec<&'static Field>,
 }
 
 pub fn run(
@@ -60,55 +68,32 @@ pub fn run(
     let settings = Settings::find()?;
     let config = settings.config(args.config.as_deref())?;
     let selection = args.selection(config)?;
-    let (attributes, _) = settings.attributes(&args.attribute, config, selection.blocking)?;
-    check(&attributes, &selection)?;
-    let (limit, _) = settings.limit(args.limit, config);
+    let fields = settings.attributes(&args.attribute, config, selection.blocking)?;
+    check(&fields.value, &selection)?;
+    let limit = settings.limit(args.limit, config).value;
 
     let mut conn = connect.database(&settings, environment)?.connect()?;
-    let mut rows = selection.load(&mut conn)?;
-    let found = rows.len();
-    rows.truncate(limit);
+    let mut list = List::load(&mut conn, &selection, fields.value)?;
+    list.rows.truncate(limit);
     if let Some(kind) = args.action.kind() {
-        return args
-            .action
-            .run(kind, &rows, &selection, &mut conn, args.json);
+        let action = args.action;
+        return action.run(kind, &list.rows, &selection, &mut conn, args.json);
     }
-    let is_chosen = !args.attribute.is_empty();
     if args.json {
-        let all = fields().filter(|field| selection.blocking || !field.is_blocking());
-        let shown = if is_chosen { attributes } else { all.collect() };
-        show_json(
-            &rows
-                .iter()
-                .map(|row| object(row, &shown))
-                .collect::<Vec<_>>(),
-        )?;
-    } else if args.expanded || config.is_some_and(|(_, it)| it.expanded) {
-        show(&expanded(&rows, &attributes))?;
-    } else if found > 0 {
-        show(&table(&rows, &attributes).render(&Screen::of_stdout()))?;
-    }
-    match found {
-        0 if !args.json => note("no locks\n")?,
-        more if more > limit && !args.json => {
-            note(&format!("{limit} of {more} locks; --limit shows more\n"))?;
-        }
-        _ => {}
-    }
-    Ok(if found == 0 {
-        Outcome::Nothing
+        list.show_json(&args, &selection)?;
     } else {
-        Outcome::Done
-    })
+        list.show(args.expanded || config.is_some_and(|it| it.settings.expanded))?;
+    }
+    Ok(Outcome::of_found(list.found))
 }
 
 impl ListArgs {
-    /// The filters of a config hold beside those of the command line.
-    fn selection(&self, config: Option<(&str, &Named)>) -> Result<Selection, Failure> {
-        let config = config.map(|(_, config)| config);
+    /// Adds the filters of the config to the options.
+    fn selection(&self, config: Option<ActiveConfig<'_>>) -> Result<Selection, Failure> {
+        let config = config.map(|config| config.settings);
         let mut filters = self.filter.clone();
-        for filter in config.into_iter().flat_map(|config| &config.filters) {
-            let parsed = filter.get_ref().parse();
+        for filter in config.into_iter().flat_map(|config| config.filters()) {
+            let parsed = filter.parse();
             filters.push(parsed.map_err(|error: FilterError| Failure::Usage(error.to_string()))?);
         }
         let on = match config {
@@ -124,24 +109,68 @@ impl ListArgs {
     }
 }
 
-/// Refuses fields of who is in the way where nobody asked for that.
+/// Refuses fields of blockers without `--blocking`.
 fn check(attributes: &[&'static Field], selection: &Selection) -> Result<(), Failure> {
-    let of_filters = selection.filters.iter().map(|filter| filter.field);
-    let asked = attributes
-        .iter()
-        .copied()
-        .chain(of_filters)
-        .find(|field| field.is_blocking());
-    match asked {
+    let filtered = selection.filters.iter().map(|filter| filter.field);
+    let mut fields = attributes.iter().copied().chain(filtered);
+    match fields.find(|field| field.is_blocking()) {
         Some(field) if !selection.blocking => Err(Failure::Usage(format!(
-            "the field `{}` is there with --blocking",
+            "field `{}` needs --blocking",
             field.name
         ))),
         _ => Ok(()),
     }
 }
 
-/// Who has no session is a prepared transaction.
+impl List {
+    fn load(
+        conn: &mut PgConnection,
+        selection: &Selection,
+        fields: Vec<&'static Field>,
+    ) -> Result<Self, Failure> {
+        let rows = selection.load(conn)?;
+        let found = rows.len();
+        Ok(Self {
+            rows,
+            found,
+            fields,
+        })
+    }
+
+    /// Shows the chosen fields, or all.
+    fn show_json(&self, args: &ListArgs, selection: &Selection) -> Result<(), Failure> {
+        let all = fields().filter(|field| selection.blocking || !field.is_blocking());
+        let fields = if args.attribute.is_empty() {
+            all.collect()
+        } else {
+            self.fields.clone()
+        };
+        let objects = self.rows.iter().map(|row| object(row, &fields));
+        show_json(&objects.collect::<Vec<_>>())
+    }
+
+    fn show(&self, is_expanded: bool) -> Result<(), Failure> {
+        if self.found == 0 {
+            return note("no locks\n");
+        }
+        if is_expanded {
+            show(&expanded(&self.rows, &self.fields))?;
+        } else {
+            show(&table(&self.rows, &self.fields).render(&Screen::of_stdout()))?;
+        }
+        self.note_hidden()
+    }
+
+    fn note_hidden(&self) -> Result<(), Failure> {
+        let (shown, found) = (self.rows.len(), self.found);
+        if shown == found {
+            return Ok(());
+        }
+        note(&format!("{shown} of {found} locks; --limit shows more\n"))
+    }
+}
+
+/// Shows a prepared transaction in the place of its pid.
 fn cell(field: &Field, row: &Row) -> String {
     match (field.name, (field.get)(row)) {
         ("pid", Value::None) | ("blocking.pid", Value::Integer(0)) => "prepared".to_owned(),
@@ -149,54 +178,54 @@ fn cell(field: &Field, row: &Row) -> String {
     }
 }
 
-fn table(rows: &[Row], attributes: &[&'static Field]) -> Table {
-    let cells = |row| attributes.iter().map(|field| cell(field, row)).collect();
-    let colour = |row: &Row| {
-        if row.lock.granted {
-            Colour::Plain
-        } else {
-            Colour::Yellow
-        }
-    };
+fn table(rows: &[Row], fields: &[&'static Field]) -> Table {
+    let cells = |row| fields.iter().map(|field| cell(field, row)).collect();
     Table {
-        titles: attributes.iter().map(|field| field.title()).collect(),
+        titles: fields.iter().map(|field| field.title()).collect(),
         rows: rows.iter().map(|row| (colour(row), cells(row))).collect(),
     }
 }
 
-/// A line for each field of each lock.
-fn expanded(rows: &[Row], attributes: &[&'static Field]) -> String {
-    let widest = attributes
-        .iter()
-        .map(|field| field.name.len())
-        .max()
-        .unwrap_or_default();
+fn colour(row: &Row) -> Colour {
+    if row.lock.granted {
+        Colour::Plain
+    } else {
+        Colour::Yellow
+    }
+}
+
+/// Writes a line for each field of each lock.
+fn expanded(rows: &[Row], fields: &[&'static Field]) -> String {
+    let names = fields.iter().map(|field| field.name.len());
+    let width = names.max().unwrap_or_default();
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
         text += &format!("-[ lock {} ]{}\n", i + 1, "-".repeat(30));
-        for field in attributes {
-            let cell = cut(&cell(field, row), usize::MAX);
-            text += format!("{:widest$} | {cell}", field.name).trim_end();
+        for field in fields {
+            text += format!("{:width$} | {}", field.name, cell(field, row)).trim_end();
             text.push('\n');
         }
     }
     text
 }
 
-/// `activity.query` is `query` in an object `activity`.
-fn object(row: &Row, shown: &[&'static Field]) -> Json {
+/// Writes `activity.query` as `query` of an object `activity`.
+fn object(row: &Row, fields: &[&'static Field]) -> Json {
     let mut object = Map::new();
-    for field in shown {
+    for field in fields {
         let value = serde_json::to_value((field.get)(row)).unwrap_or_default();
-        match field.name.split_once('.') {
-            None => drop(object.insert(field.name.to_owned(), value)),
-            Some((of, name)) => {
-                let inner = object.entry(of).or_insert_with(|| Json::Object(Map::new()));
-                if let Json::Object(inner) = inner {
-                    inner.insert(name.to_owned(), value);
-                }
-            }
-        }
+        insert(&mut object, field.name, value);
     }
     Json::Object(object)
+}
+
+fn insert(object: &mut Map<String, Json>, name: &str, value: Json) {
+    let Some((outer, inner)) = name.split_once('.') else {
+        object.insert(name.to_owned(), value);
+        return;
+    };
+    let nested = object.entry(outer).or_insert_with(|| Map::new().into());
+    if let Json::Object(nested) = nested {
+        nested.insert(inner.to_owned(), value);
+    }
 }

@@ -17,6 +17,7 @@ mod list;
 mod manual;
 mod migrate;
 mod output;
+mod prepared;
 mod priority;
 mod progress;
 mod redact;

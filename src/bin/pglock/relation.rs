@@ -6,25 +6,29 @@ use diesel::sql_types::{Nullable, Oid, Text};
 use crate::failure::Failure;
 use diesel_pglock::internal::{BEFORE_NAME, BEHIND_NAME};
 
-/// Finds a relation as a query would, by schema and name or along the `search_path`.
+/// Finds a relation by its name, with its schema or by the `search_path`.
 ///
-/// A name that means nothing is refused: of a mistyped one there would seem to be no locks.
+/// An unknown name is an error: for a mistyped name, the list would be empty.
 pub fn find(conn: &mut PgConnection, name: &str) -> Result<u32, Failure> {
     let oid = diesel::dsl::sql::<Nullable<Oid>>(BEFORE_NAME)
         .bind::<Text, _>(name)
         .sql(BEHIND_NAME);
     match diesel::select(oid).get_result::<Option<u32>>(conn) {
         Ok(Some(oid)) => Ok(oid),
-        Ok(None) => Err(Failure::Usage(format!("there is no relation `{name}`"))),
-        // It is not written as a name is.
+        Ok(None) => Err(Failure::Usage(format!(
+            "relation `{name}` does not exist; check its name and its schema"
+        ))),
+        // The text does not have the form of a name.
         Err(DieselError::DatabaseError(DatabaseErrorKind::Unknown, error)) => Err(Failure::Usage(
-            format!("the relation `{name}`: {}", error.message()),
+            format!("relation `{name}`: {}", error.message()),
         )),
         Err(error) => Err(error.into()),
     }
 }
 
-/// A relation, and those that a lock on it takes too: its partitions, and what inherits from it.
+/// Returns the relation, its partitions and the tables that inherit from it.
+///
+/// A lock on the relation is also taken on these.
 pub fn with_descendants(conn: &mut PgConnection, oid: u32) -> Result<Vec<u32>, Failure> {
     #[derive(QueryableByName)]
     struct Relation {

@@ -1,4 +1,4 @@
-use diesel_pglock::{PgActivity, PgLock};
+use diesel_pglock::{BlockedPgLock, PgActivity, PgLock};
 
 /// A lock of the list; with `--blocking` a lock and one of its blockers.
 #[derive(Clone, Debug)]
@@ -17,4 +17,28 @@ pub struct Blocker {
     /// The names of the prepared transactions.
     pub prepared: Option<String>,
     pub activity: Option<PgActivity>,
+}
+
+impl From<PgLock> for Row {
+    fn from(lock: PgLock) -> Self {
+        Self {
+            lock,
+            prepared: None,
+            blocker: None,
+        }
+    }
+}
+
+impl From<BlockedPgLock> for Row {
+    fn from(blocked: BlockedPgLock) -> Self {
+        let blocker = Blocker {
+            pid: blocked.blocking_pid,
+            prepared: None,
+            activity: blocked.blocking_activity,
+        };
+        Self {
+            blocker: Some(blocker),
+            ..Self::from(blocked.lock)
+        }
+    }
 }

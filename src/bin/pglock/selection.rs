@@ -1,58 +1,44 @@
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
 
 use diesel::PgConnection;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{pg_class, pg_locks};
-use diesel_pglock::{BlockedPgLock, LockType, PgLock, PreparedTransaction};
+use diesel_pglock::{BlockedPgLock, PgLock};
 
 use crate::failure::Failure;
 use crate::filter::Filter;
+use crate::prepared;
 use crate::relation;
-use crate::row::{Blocker, Row};
+use crate::row::Row;
 
-/// Which locks are meant.
+/// The locks to list.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     pub pids: Vec<i32>,
     pub on: Vec<String>,
     pub filters: Vec<Filter>,
-    /// Those that are waited for, each with who is in its way.
+    /// Selects only locks that sessions wait for, each with its blockers.
     pub blocking: bool,
 }
 
 impl Selection {
-    /// Finds them, those that are waited for first, and those of the longest wait first of all.
+    /// Loads the rows: the longest waits first, held locks last.
     pub fn load(&self, conn: &mut PgConnection) -> Result<Vec<Row>, Failure> {
-        let on: Result<Vec<u32>, Failure> = self
-            .on
-            .iter()
-            .map(|name| relation::find(conn, name))
-            .collect();
-        let mut rows = match self.blocking {
-            true => self.blocked(conn, on?)?,
-            false => self.locks(conn, on?)?,
+        let on = self.on.iter().map(|name| relation::find(conn, name));
+        let on = on.collect::<Result<Vec<u32>, Failure>>()?;
+        let mut rows = if self.blocking {
+            self.blocked(conn, on)?
+        } else {
+            self.locks(conn, on)?
         };
-        name_prepared(conn, &mut rows)?;
+        prepared::add_names(conn, &mut rows)?;
         rows.retain(|row| self.filters.iter().all(|filter| filter.matches(row)));
-        rows.sort_by_key(|row| {
-            let (lock, activity) = (&row.lock, row.lock.activity.as_ref());
-            // PostgreSQL 13 does not say since when a lock is waited for, but since when its query runs.
-            let waits = lock.wait_duration.or(activity.and_then(|it| it.duration));
-            let open = activity.and_then(|it| it.transaction_duration);
-            let since = if lock.granted { open } else { waits };
-            (
-                lock.granted,
-                Reverse(since),
-                lock.pid,
-                row.blocker.as_ref().map(|it| it.pid),
-            )
-        });
+        sort(&mut rows);
         Ok(rows)
     }
 
-    /// All but those that looking takes itself.
+    /// Leaves out the locks of the own session, which only this query takes.
     fn locks(&self, conn: &mut PgConnection, on: Vec<u32>) -> Result<Vec<Row>, Failure> {
         let own = conn.backend_pid()?;
         let mut query = PgLock::query()
@@ -65,12 +51,7 @@ impl Selection {
             query = query.filter(pg_class::oid.eq_any(on));
         }
         let locks: Vec<PgLock> = query.load(conn)?;
-        let row = |lock| Row {
-            lock,
-            prepared: None,
-            blocker: None,
-        };
-        Ok(locks.into_iter().map(row).collect())
+        Ok(locks.into_iter().map(Row::from).collect())
     }
 
     fn blocked(&self, conn: &mut PgConnection, on: Vec<u32>) -> Result<Vec<Row>, Failure> {
@@ -82,63 +63,24 @@ impl Selection {
             query = query.filter(pg_class::oid.eq_any(on));
         }
         let blocked: Vec<BlockedPgLock> = query.load(conn)?;
-        let row = |blocked: BlockedPgLock| {
-            let (pid, activity) = (blocked.blocking_pid, blocked.blocking_activity);
-            Row {
-                lock: blocked.lock,
-                prepared: None,
-                blocker: Some(Blocker {
-                    pid,
-                    prepared: None,
-                    activity,
-                }),
-            }
-        };
-        Ok(blocked.into_iter().map(row).collect())
+        Ok(blocked.into_iter().map(Row::from).collect())
     }
 }
 
-/// Adds the names of the prepared transactions that hold locks, and of those in the way.
-fn name_prepared(conn: &mut PgConnection, rows: &mut [Row]) -> Result<(), Failure> {
-    let blocks = |row: &Row| row.blocker.as_ref().is_some_and(|it| it.pid == 0);
-    if !rows.iter().any(|row| row.lock.pid.is_none() || blocks(row)) {
-        return Ok(());
-    }
-    let names = prepared_names(conn)?;
-    let held: Vec<PgLock> = PgLock::query().filter(pg_locks::pid.is_null()).load(conn)?;
-    for row in rows {
-        if row.lock.pid.is_none() {
-            row.prepared = names.get(&row.lock.virtual_transaction).cloned();
-        }
-        if let Some(blocking) = row.blocker.as_mut().filter(|it| it.pid == 0) {
-            let held = held.iter().filter(|it| is_in_the_way(it, &row.lock));
-            let held = held.filter_map(|it| names.get(&it.virtual_transaction));
-            let gids: BTreeSet<&str> = held.map(String::as_str).collect();
-            let gids: Vec<&str> = gids.into_iter().collect();
-            blocking.prepared = Some(gids.join(", ")).filter(|gids| !gids.is_empty());
-        }
-    }
-    Ok(())
+fn sort(rows: &mut [Row]) {
+    rows.sort_by_key(|row| {
+        let blocker = row.blocker.as_ref().map(|it| it.pid);
+        let age = Reverse(age(&row.lock));
+        (row.lock.granted, age, row.lock.pid, blocker)
+    });
 }
 
-fn is_in_the_way(held: &PgLock, wanted: &PgLock) -> bool {
-    let target = |lock: &PgLock| (lock.database.clone(), lock.target().to_string());
-    target(held) == target(wanted) && held.mode.conflicts_with(&wanted.mode)
-}
-
-/// The names of prepared transactions, by what their locks have in common.
-pub fn prepared_names(conn: &mut PgConnection) -> Result<HashMap<String, String>, Failure> {
-    let locks: Vec<PgLock> = PgLock::query()
-        .filter(pg_locks::pid.is_null())
-        .lock_type(LockType::TransactionId)
-        .load(conn)?;
-    let prepared: Vec<PreparedTransaction> = PreparedTransaction::query().load(conn)?;
-    let name = |lock: &PgLock| {
-        let of_lock = |it: &&PreparedTransaction| Some(it.transaction_id) == lock.transaction_id;
-        prepared.iter().find(of_lock).map(|it| it.gid.clone())
-    };
-    let names = locks
-        .iter()
-        .filter_map(|lock| Some((lock.virtual_transaction.clone(), name(lock)?)));
-    Ok(names.collect())
+/// Returns how long a wait lasts, or the transaction that holds the lock.
+fn age(lock: &PgLock) -> Option<chrono::TimeDelta> {
+    let activity = lock.activity.as_ref();
+    if lock.granted {
+        return activity.and_then(|it| it.transaction_duration);
+    }
+    // PostgreSQL 13 has no `waitstart`: the age of the query is the best estimate.
+    lock.wait_duration.or(activity.and_then(|it| it.duration))
 }

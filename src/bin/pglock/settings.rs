@@ -1,13 +1,11 @@
-//! What is in force: of the options, a named config, `pglock.toml` and the defaults.
+//! The settings in force: of options, a named config, `pglock.toml` and defaults.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use toml::Spanned;
-
 use crate::failure::Failure;
 use crate::field::Field;
-use crate::settings_file::{self, Named, SettingsFile};
+use crate::settings_file::{self, NamedConfig, SettingsFile};
 
 const LIMIT: usize = 25;
 
@@ -35,7 +33,7 @@ const BLOCKING_ATTRIBUTES: [&str; 9] = [
     "blocking.query",
 ];
 
-/// Where a setting is from.
+/// The origin of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Option(&'static str),
@@ -59,7 +57,33 @@ impl fmt::Display for Source {
     }
 }
 
-/// The file, if there is one.
+/// A value and its origin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sourced<T> {
+    pub value: T,
+    pub source: Source,
+}
+
+impl<T> Sourced<T> {
+    fn new(value: T, source: Source) -> Self {
+        Self { value, source }
+    }
+}
+
+/// The config of `--config NAME`.
+#[derive(Clone, Copy, Debug)]
+pub struct ActiveConfig<'s> {
+    name: &'s str,
+    pub settings: &'s NamedConfig,
+}
+
+impl ActiveConfig<'_> {
+    pub fn source(&self) -> Source {
+        Source::Config(self.name.to_owned())
+    }
+}
+
+/// The nearest `pglock.toml`, or no settings.
 #[derive(Debug, Default)]
 pub struct Settings {
     path: Option<PathBuf>,
@@ -68,14 +92,15 @@ pub struct Settings {
 
 impl Settings {
     pub fn find() -> Result<Self, Failure> {
-        let found = settings_file::find()?;
-        Ok(found.map_or_else(Self::default, |(path, file)| Self {
-            path: Some(path),
-            file,
-        }))
+        let Some(path) = settings_file::find()? else {
+            return Ok(Self::default());
+        };
+        let file = settings_file::load(&path)?;
+        let path = Some(path);
+        Ok(Self { path, file })
     }
 
-    /// The file; only asked for what is in it.
+    /// Returns the path of the file; call it only for settings of the file.
     pub fn path(&self) -> PathBuf {
         self.path.clone().unwrap_or_default()
     }
@@ -84,75 +109,71 @@ impl Settings {
         self.path.is_some()
     }
 
-    /// The config of that name, with its name.
     pub fn config<'s>(
         &'s self,
         name: Option<&'s str>,
-    ) -> Result<Option<(&'s str, &'s Named)>, Failure> {
+    ) -> Result<Option<ActiveConfig<'s>>, Failure> {
         let Some(name) = name else { return Ok(None) };
-        let configs = &self.file.configs;
-        if let Some(config) = configs.get(name) {
-            return Ok(Some((name, config)));
+        let settings = self.file.configs.get(name).ok_or_else(|| {
+            let known = self.names_of("config", self.file.configs.keys());
+            Failure::Usage(format!("unknown config `{name}`: {known}"))
+        })?;
+        Ok(Some(ActiveConfig { name, settings }))
+    }
+
+    /// Describes the names that the file defines, for an error about an unknown one.
+    pub fn names_of<'s>(&self, noun: &str, names: impl Iterator<Item = &'s String>) -> String {
+        let names: Vec<&str> = names.map(String::as_str).collect();
+        if !self.is_found() {
+            return "found no `pglock.toml` in this folder or above it".to_owned();
         }
-        let there = match configs.keys().map(String::as_str).collect::<Vec<_>>() {
-            names if names.is_empty() && self.is_found() => "`pglock.toml` has none".to_owned(),
-            names if names.is_empty() => "there is no `pglock.toml` here or above".to_owned(),
-            names => format!("there are {}", names.join(", ")),
-        };
-        Err(Failure::Usage(format!(
-            "there is no config `{name}`; {there}"
-        )))
+        if names.is_empty() {
+            return format!("`pglock.toml` defines no {noun}");
+        }
+        format!("`pglock.toml` defines {}", names.join(", "))
     }
 
-    /// How many rows are shown.
-    pub fn limit(&self, option: Option<usize>, config: Option<(&str, &Named)>) -> (usize, Source) {
-        let config =
-            config.and_then(|(name, it)| Some((it.limit?, Source::Config(name.to_owned()))));
-        let file = self
-            .file
-            .limit
-            .map(|limit| (limit, Source::File(self.path())));
+    /// Returns the maximum number of rows.
+    pub fn limit(&self, option: Option<usize>, config: Option<ActiveConfig<'_>>) -> Sourced<usize> {
+        let option = option.map(|limit| Sourced::new(limit, Source::Option("--limit")));
+        let of_config = |it: ActiveConfig<'_>| Some(Sourced::new(it.settings.limit?, it.source()));
+        let of_file = |limit| Sourced::new(limit, Source::File(self.path()));
         option
-            .map(|limit| (limit, Source::Option("--limit")))
-            .or(config)
-            .or(file)
-            .unwrap_or((LIMIT, Source::Default))
+            .or_else(|| config.and_then(of_config))
+            .or_else(|| self.file.limit.map(of_file))
+            .unwrap_or(Sourced::new(LIMIT, Source::Default))
     }
 
-    /// Which columns are shown.
+    /// Returns the fields of the columns.
     pub fn attributes(
         &self,
         option: &[String],
-        config: Option<(&str, &Named)>,
+        config: Option<ActiveConfig<'_>>,
         blocking: bool,
-    ) -> Result<(Vec<&'static Field>, Source), Failure> {
+    ) -> Result<Sourced<Vec<&'static Field>>, Failure> {
         if !option.is_empty() {
-            return Ok((named(option.iter())?, Source::Option("--attribute")));
+            return fields(option, Source::Option("--attribute"));
         }
-        let config = config.and_then(|(name, it)| Some((it.attributes.as_ref()?, name)));
-        if let Some((names, config)) = config {
-            return Ok((
-                named(names.iter().map(Spanned::get_ref))?,
-                Source::Config(config.to_owned()),
-            ));
+        let of_config = config.and_then(|it| Some((it.settings.attributes()?, it.source())));
+        if let Some((names, source)) = of_config {
+            return fields(&names, source);
         }
-        let (file, default) = match blocking {
-            true => (&self.file.blocking_attributes, BLOCKING_ATTRIBUTES),
-            false => (&self.file.attributes, ATTRIBUTES),
-        };
-        match file {
-            Some(names) => Ok((
-                named(names.iter().map(Spanned::get_ref))?,
-                Source::File(self.path()),
-            )),
-            None => Ok((named(default.iter())?, Source::Default)),
+        match self.file.attributes(blocking) {
+            Some(names) => fields(&names, Source::File(self.path())),
+            None if blocking => fields(&BLOCKING_ATTRIBUTES, Source::Default),
+            None => fields(&ATTRIBUTES, Source::Default),
         }
     }
 }
 
-fn named(names: impl Iterator<Item = impl AsRef<str>>) -> Result<Vec<&'static Field>, Failure> {
-    let fields: Result<Vec<_>, _> = names.map(|name| Field::named(name.as_ref())).collect();
-    fields.map_err(|unknown| Failure::Usage(unknown.to_string()))
+fn fields(
+    names: &[impl AsRef<str>],
+    source: Source,
+) -> Result<Sourced<Vec<&'static Field>>, Failure> {
+    let fields = names.iter().map(|name| Field::named(name.as_ref()));
+    let fields = fields.collect::<Result<Vec<_>, _>>();
+    let value = fields.map_err(|unknown| Failure::Usage(unknown.to_string()))?;
+    Ok(Sourced { value, source })
 }
 
 #[cfg(test)]
@@ -162,7 +183,7 @@ mod tests {
     #[test]
     fn the_defaults_are_fields() {
         let settings = Settings::default();
-        assert_eq!(settings.limit(None, None), (25, Source::Default));
+        assert_eq!(settings.limit(None, None).value, 25);
         for blocking in [false, true] {
             assert!(settings.attributes(&[], None, blocking).is_ok());
         }

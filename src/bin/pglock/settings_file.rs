@@ -1,4 +1,4 @@
-//! `pglock.toml`, as it is written.
+//! The file `pglock.toml`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,65 +16,101 @@ use crate::redact::redact_quotations;
 #[serde(default, deny_unknown_fields)]
 pub struct SettingsFile {
     pub limit: Option<usize>,
-    pub attributes: Option<Vec<Spanned<String>>>,
-    pub blocking_attributes: Option<Vec<Spanned<String>>>,
+    attributes: Option<Vec<Spanned<String>>>,
+    blocking_attributes: Option<Vec<Spanned<String>>>,
     pub databases: BTreeMap<String, String>,
-    pub configs: BTreeMap<String, Named>,
+    pub configs: BTreeMap<String, NamedConfig>,
 }
 
-/// What stands for `--config NAME`.
+/// The settings of `--config NAME`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Named {
+pub struct NamedConfig {
     pub on: Vec<String>,
     pub filters: Vec<Spanned<String>>,
-    pub attributes: Option<Vec<Spanned<String>>>,
+    attributes: Option<Vec<Spanned<String>>>,
     pub blocking: bool,
     pub limit: Option<usize>,
     pub expanded: bool,
 }
 
-/// Looks for the file upward from the working directory, and reads it.
-pub fn find() -> Result<Option<(PathBuf, SettingsFile)>, Failure> {
+impl SettingsFile {
+    pub fn attributes(&self, blocking: bool) -> Option<Vec<&str>> {
+        let names = if blocking {
+            &self.blocking_attributes
+        } else {
+            &self.attributes
+        };
+        names.as_deref().map(texts)
+    }
+}
+
+impl NamedConfig {
+    pub fn attributes(&self) -> Option<Vec<&str>> {
+        self.attributes.as_deref().map(texts)
+    }
+
+    pub fn filters(&self) -> Vec<&str> {
+        texts(&self.filters)
+    }
+}
+
+fn texts(texts: &[Spanned<String>]) -> Vec<&str> {
+    texts.iter().map(|text| text.get_ref().as_str()).collect()
+}
+
+/// Finds the file in the working directory or above it.
+pub fn find() -> Result<Option<PathBuf>, Failure> {
     let start = std::env::current_dir()?;
-    let found = start
-        .ancestors()
-        .map(|folder| folder.join("pglock.toml"))
-        .find(|path| path.is_file());
-    let Some(path) = found else { return Ok(None) };
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-    let file = read(&path, &text)?;
-    Ok(Some((path, file)))
+    let mut paths = start.ancestors().map(|folder| folder.join("pglock.toml"));
+    Ok(paths.find(|path| path.is_file()))
 }
 
-fn read(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
-    let wrong = |at: usize, why: &str| {
-        let line = text[..at.min(text.len())].matches('\n').count() + 1;
-        let key = key_at(text, line)
-            .map(|key| format!("`{key}`: "))
-            .unwrap_or_default();
-        let why = redact_quotations(why);
-        Failure::Usage(format!("{}:{line}: {key}{why}", path.display()))
-    };
+pub fn load(path: &Path) -> Result<SettingsFile, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("`{}`: {error}", path.display())))?;
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
     let file: SettingsFile = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        wrong(at, error.message())
+        let position = error.span().map_or(0, |span| span.start);
+        error_at(path, text, position, error.message())
     })?;
-    let named = file.configs.values();
-    let lists = named.clone().map(|config| &config.attributes);
-    let lists = lists.chain([&file.attributes, &file.blocking_attributes]);
-    for name in lists.flatten().flatten() {
-        Field::named(name.get_ref()).map_err(|why| wrong(name.span().start, &why.to_string()))?;
+    match file.first_mistake() {
+        Some((position, error)) => Err(error_at(path, text, position, &error)),
+        None => Ok(file),
     }
-    for filter in named.flat_map(|config| &config.filters) {
-        let parsed = filter.get_ref().parse::<Filter>();
-        parsed.map_err(|why| wrong(filter.span().start, &why.to_string()))?;
-    }
-    Ok(file)
 }
 
-/// The key that a line sets, or the one above it that a list goes on from.
+impl SettingsFile {
+    /// Checks fields and filters when the file is read, so that the error can name the line.
+    fn first_mistake(&self) -> Option<(usize, String)> {
+        let configs = self.configs.values();
+        let lists = configs.clone().map(|config| &config.attributes);
+        let lists = lists.chain([&self.attributes, &self.blocking_attributes]);
+        let mut fields = lists.flatten().flatten();
+        let mut filters = configs.flat_map(|config| &config.filters);
+        let of_fields = fields.find_map(|name| mistake(name, Field::named(name.get_ref())));
+        of_fields.or_else(|| filters.find_map(|it| mistake(it, it.get_ref().parse::<Filter>())))
+    }
+}
+
+/// Returns the position and the text of an error.
+fn mistake<T>(at: &Spanned<String>, result: Result<T, impl ToString>) -> Option<(usize, String)> {
+    let error = result.err()?.to_string();
+    Some((at.span().start, error))
+}
+
+fn error_at(path: &Path, text: &str, position: usize, error: &str) -> Failure {
+    let before = &text[..position.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    let key = key_at(text, line).map(|key| format!("`{key}`: "));
+    let (path, key) = (path.display(), key.unwrap_or_default());
+    Failure::Usage(format!("{path}:{line}: {key}{}", redact_quotations(error)))
+}
+
+/// Returns the key of a line, or of the list that the line belongs to.
 fn key_at(text: &str, line: usize) -> Option<String> {
     let (mut table, mut key) = (None, None);
     for line in text.lines().take(line).map(str::trim) {
@@ -101,7 +137,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        read(Path::new("pglock.toml"), text)
+        parse(Path::new("pglock.toml"), text)
             .unwrap_err()
             .to_string()
     }
@@ -148,7 +184,7 @@ mod tests {
             limit = 3
             expanded = true
         "#;
-        let file = read(Path::new("pglock.toml"), text).unwrap();
+        let file = parse(Path::new("pglock.toml"), text).unwrap();
         assert_eq!(file.limit, Some(5));
         assert_eq!(file.databases["main"], "postgres://localhost/app");
         assert!(file.configs["stuck"].blocking);

@@ -7,9 +7,8 @@ use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::json::show_json;
 use crate::output::{Screen, show};
-use crate::settings::Settings;
 
-/// How it is drawn.
+/// The format of the tree.
 #[derive(Args, Clone, Copy, Debug)]
 #[group(multiple = false)]
 pub struct TreeArgs {
@@ -29,18 +28,12 @@ pub fn run(
     connect: &ConnectionArgs,
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
-    let settings = Settings::find()?;
-    let mut conn = connect.database(&settings, environment)?.connect()?;
-    let graph = WaitGraph::load(&mut conn)?;
+    let graph = WaitGraph::load(&mut connect.connect(environment)?)?;
     match args {
         TreeArgs { dot: true, .. } => show(&graph.to_dot())?,
         TreeArgs { mermaid: true, .. } => show(&graph.to_mermaid())?,
         TreeArgs { json: true, .. } => show_json(&graph)?,
         _ => show(&Screen::of_stdout().fit(&graph.to_string()))?,
     }
-    Ok(if graph.is_empty() {
-        Outcome::Nothing
-    } else {
-        Outcome::Done
-    })
+    Ok(Outcome::of_found(graph.nodes().count()))
 }

@@ -1,4 +1,4 @@
-//! `pglock who`: asks before a lock does.
+//! `pglock who`: the locks that conflict with one that is yet to be taken.
 
 use clap::Args;
 use diesel::PgConnection;
@@ -10,25 +10,25 @@ use serde::Serialize;
 
 use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
+use crate::field::Field;
 use crate::json::show_json;
 use crate::output::{Colour, Screen, note, show};
+use crate::prepared;
 use crate::relation;
-use crate::selection::prepared_names;
-use crate::settings::Settings;
+use crate::row::Row;
 use crate::table::Table;
 use crate::terminal_text::clean;
-use diesel_pglock::internal::format_duration;
 
-/// The lock that somebody means to take.
+/// A table lock that is yet to be taken.
 #[derive(Args, Clone, Debug)]
 pub struct WhoArgs {
-    /// The table, by schema and name or along the search_path
+    /// The table, with its schema or found by the search_path
     #[arg(value_name = "TABLE")]
     table: String,
     /// The mode, such as `ShareLock` or `"ROW EXCLUSIVE"`
     #[arg(value_name = "MODE", default_value = "ACCESS EXCLUSIVE")]
     mode: TableLockMode,
-    /// Leaves out partitions and tables that inherit, which a lock on the table takes too
+    /// Leaves out partitions and inheriting tables, which a lock on the table also takes
     #[arg(long)]
     only: bool,
     /// Shows JSON
@@ -36,12 +36,31 @@ pub struct WhoArgs {
     json: bool,
 }
 
-/// A lock in the way.
+const TITLES: [&str; 8] = [
+    "PID",
+    "MODE",
+    "",
+    "TABLE",
+    "APPLICATION",
+    "STATE",
+    "TRANSACTION",
+    "QUERY",
+];
+
+/// The fields of the last columns.
+const FIELDS: [&str; 5] = [
+    "relation",
+    "activity.application",
+    "activity.state",
+    "activity.transaction_duration",
+    "activity.query",
+];
+
+/// A conflicting lock as an object of `--json`.
 #[derive(Debug, Serialize)]
-struct InTheWay {
-    lock: PgLock,
-    /// The name of a prepared transaction.
-    prepared: Option<String>,
+struct Conflict<'r> {
+    lock: &'r PgLock,
+    prepared: Option<&'r str>,
 }
 
 pub fn run(
@@ -49,87 +68,85 @@ pub fn run(
     connect: &ConnectionArgs,
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
-    let settings = Settings::find()?;
-    let mut conn = connect.database(&settings, environment)?.connect()?;
-    let found = in_the_way(&mut conn, args)?;
+    let mut conn = connect.connect(environment)?;
+    let rows = conflicts(&mut conn, args)?;
     if args.json {
-        show_json(&found)?;
-    } else if !found.is_empty() {
-        show(&table(&found).render(&Screen::of_stdout()))?;
-    }
-    if !found.is_empty() {
-        return Ok(Outcome::Done);
-    }
-    if !args.json {
+        show_json(&rows.iter().map(Conflict::new).collect::<Vec<_>>())?;
+    } else if rows.is_empty() {
         let (mode, table) = (args.mode, clean(&args.table));
-        note(&format!("nobody is in the way of {mode} on {table}\n"))?;
+        note(&format!("no lock conflicts with {mode} on {table}\n"))?;
+    } else {
+        show(&table(&rows).render(&Screen::of_stdout()))?;
     }
-    Ok(Outcome::Nothing)
+    Ok(Outcome::of_found(rows.len()))
 }
 
-/// Those who hold a mode that conflicts, and those who wait for one: they come first.
-fn in_the_way(conn: &mut PgConnection, args: &WhoArgs) -> Result<Vec<InTheWay>, Failure> {
-    let oid = relation::find(conn, &args.table)?;
+/// Loads the conflicting locks: a queued lock would be granted before a new one.
+fn conflicts(conn: &mut PgConnection, args: &WhoArgs) -> Result<Vec<Row>, Failure> {
+    let relations = relations(conn, args)?;
     let own = conn.backend_pid()?;
-    let relations = match args.only {
-        true => vec![oid],
-        false => relation::with_descendants(conn, oid)?,
-    };
     let mut locks: Vec<PgLock> = PgLock::query()
         .filter(pg_class::oid.eq_any(relations))
         .filter(pg_locks::pid.is_distinct_from(own))
         .lock_type(LockType::Relation)
         .order_by((pg_locks::granted.desc(), pg_locks::pid))
         .load(conn)?;
-    let wanted = LockMode::from(args.mode);
-    locks.retain(|lock| lock.mode.conflicts_with(&wanted));
-    let names = match locks.iter().all(|lock| lock.pid.is_some()) {
-        true => Default::default(),
-        false => prepared_names(conn)?,
-    };
-    let name = |lock: PgLock| {
-        let gid = names.get(&lock.virtual_transaction);
-        let prepared = gid.filter(|_| lock.pid.is_none()).cloned();
-        InTheWay { lock, prepared }
-    };
-    Ok(locks.into_iter().map(name).collect())
+    let mode = LockMode::from(args.mode);
+    locks.retain(|lock| lock.mode.conflicts_with(&mode));
+    let mut rows: Vec<Row> = locks.into_iter().map(Row::from).collect();
+    prepared::add_names(conn, &mut rows)?;
+    Ok(rows)
 }
 
-fn table(found: &[InTheWay]) -> Table {
-    let titles = [
-        "PID",
-        "MODE",
-        "",
-        "TABLE",
-        "APPLICATION",
-        "STATE",
-        "TRANSACTION",
-        "QUERY",
-    ];
-    let row = |it: &InTheWay| {
-        let (lock, activity) = (&it.lock, it.lock.activity.as_ref());
-        let pid = match (lock.pid, &it.prepared) {
-            (Some(pid), _) => pid.to_string(),
-            (None, Some(gid)) => format!("prepared {}", clean(gid)),
-            (None, None) => "prepared".to_owned(),
-        };
-        let relation = lock.relation.as_ref().map(ToString::to_string);
-        let application = activity.and_then(|it| it.application_name.clone());
-        let state = activity
-            .and_then(|it| it.state.as_ref())
-            .map(ToString::to_string);
-        let open = activity
-            .and_then(|it| it.transaction_duration)
-            .map(format_duration);
-        let query = activity.and_then(|it| it.query.clone());
-        let texts = [relation, application, state, open, query];
-        let texts = texts.map(|text| clean(&text.unwrap_or_default()));
-        let stands = if lock.granted { "held" } else { "awaited" };
-        let cells = [pid, lock.mode.to_string(), stands.to_owned()];
-        (Colour::Plain, cells.into_iter().chain(texts).collect())
-    };
+fn relations(conn: &mut PgConnection, args: &WhoArgs) -> Result<Vec<u32>, Failure> {
+    let oid = relation::find(conn, &args.table)?;
+    if args.only {
+        return Ok(vec![oid]);
+    }
+    relation::with_descendants(conn, oid)
+}
+
+impl<'r> Conflict<'r> {
+    fn new(row: &'r Row) -> Self {
+        Self {
+            lock: &row.lock,
+            prepared: row.prepared.as_deref(),
+        }
+    }
+}
+
+fn table(rows: &[Row]) -> Table {
+    let line = |row| (Colour::Plain, cells(row));
     Table {
-        titles: titles.map(str::to_owned).to_vec(),
-        rows: found.iter().map(row).collect(),
+        titles: TITLES.map(str::to_owned).to_vec(),
+        rows: rows.iter().map(line).collect(),
+    }
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let state = if row.lock.granted { "held" } else { "awaited" };
+    let fields = FIELDS.iter().filter_map(|name| Field::named(name).ok());
+    [holder(row), row.lock.mode.to_string(), state.to_owned()]
+        .into_iter()
+        .chain(fields.map(|field| (field.get)(row).cell()))
+        .collect()
+}
+
+fn holder(row: &Row) -> String {
+    match (row.lock.pid, &row.prepared) {
+        (Some(pid), _) => pid.to_string(),
+        (None, Some(gid)) => format!("prepared {}", clean(gid)),
+        (None, None) => "prepared".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_column_has_a_field() {
+        assert!(FIELDS.iter().all(|name| Field::named(name).is_ok()));
+        assert_eq!(TITLES.len(), 3 + FIELDS.len());
     }
 }
