@@ -9,9 +9,9 @@ use crate::top::TopArgs;
 use crate::tree::TreeArgs;
 use crate::who::WhoArgs;
 
-/// Shows the locks of a PostgreSQL database, who blocks whom, and ends what is in the way.
+/// Lists the locks of a PostgreSQL database, and cancels or terminates the sessions that block others.
 ///
-/// Without a command it lists locks, as `pglock ls` does.
+/// Without a command, `pglock` lists locks like `pglock ls`.
 #[derive(Debug, Parser)]
 #[command(name = "pglock", version, after_help = EXIT_CODES)]
 pub struct Arguments {
@@ -29,17 +29,17 @@ Exit codes: 0 done, 1 nothing matched or declined, 2 usage, 3 no connection, \
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Lists locks, those that are waited for first
+    /// Lists locks, the longest waits first
     Ls(ListArgs),
-    /// Draws who blocks whom
+    /// Draws waiting sessions below their blockers
     Tree(TreeArgs),
-    /// Shows who waits and who is in the way, live
+    /// Shows waiting sessions and their blockers, live
     Top(TopArgs),
-    /// Tells who would be in the way of a lock on a table now
+    /// Lists the locks that conflict with a lock on a table
     Who(WhoArgs),
-    /// Runs a directory of migrations, and moves out of their way who blocks them
+    /// Runs a directory of migrations, and terminates the sessions that block them
     Migrate(MigrateArgs),
-    /// Shows the configuration in force, and where each value is from
+    /// Shows the settings in force and their sources
     Config(ConfigArgs),
     /// Writes the completions for a shell to stdout
     Completions {
@@ -47,18 +47,18 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Writes the manual page to stdout, of all or of one command
+    /// Writes a manual page to stdout
     Man {
-        /// The command
+        /// The command of the page; default: an overview
         command: Option<String>,
     },
 }
 
 impl Arguments {
-    /// Refuses what would otherwise be read and then forgotten: `pglock --filter … tree`.
+    /// Refuses options that would be ignored, as in `pglock --filter … tree`.
     pub fn checked(self) -> Result<Self, Error> {
         if self.command.is_some() && self.list != ListArgs::default() {
-            let text = "the options of a list stand behind its command: `pglock ls --limit 5`";
+            let text = "list options follow the command: `pglock ls --limit 5`";
             return Err(Self::command().error(ErrorKind::ArgumentConflict, text));
         }
         Ok(self)
@@ -70,12 +70,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn an_option_of_the_list_is_not_forgotten_before_another_command() {
+    fn a_list_option_before_a_command_is_refused() {
         let parsed = Arguments::try_parse_from(["pglock", "--limit", "3", "ls"]).unwrap();
         assert_eq!(parsed.checked().unwrap_err().exit_code(), 2);
     }

@@ -1,7 +1,7 @@
-//! `pglock`: what to reach for when a database is blocked.
+//! The command `pglock`, for a database that is blocked.
 //!
-//! Every command parses, asks the server through the crate's public API, and shows.
-//! Some of how it shows is the library's as well, and too small to be published.
+//! Each command parses its arguments, queries the server through the public API of the
+//! library, and shows the result. A hidden module of the library has the helpers they share.
 
 mod action;
 mod arguments;
@@ -43,50 +43,59 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
+use connection::{ConnectionArgs, Environment};
 use failure::{Failure, Outcome};
+use list::ListArgs;
+use redact::redact_arguments;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse().and_then(Arguments::checked) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let text = redact::redact_arguments(&error.render().to_string());
-            let write = if error.use_stderr() {
-                output::note
-            } else {
-                output::show
-            };
-            // Whoever closed it does not want to know.
-            let _ = write(&text);
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return print_usage(&error),
     };
     match run(arguments) {
         Ok(outcome) => outcome.into(),
         Err(failure) => {
-            output::complain(&redact::redact_arguments(&failure.to_string()));
+            output::print_error(&redact_arguments(&failure.to_string()));
             failure.into()
         }
     }
 }
 
+/// Prints the help, the version or an error in the arguments.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    let text = redact_arguments(&error.render().to_string());
+    // A reader that has closed the pipe needs no error.
+    let _ = if error.use_stderr() {
+        output::note(&text)
+    } else {
+        output::show(&text)
+    };
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 fn run(arguments: Arguments) -> Result<Outcome, Failure> {
-    if let Some(Command::Completions { shell }) = arguments.command {
-        return manual::completions(shell);
-    }
-    if let Some(Command::Man { command }) = &arguments.command {
-        return manual::page(command.as_deref());
-    }
-    // What `.env` says counts like the environment, and never against it.
-    let environment = connection::Environment::read();
-    let connect = arguments.connection;
     match arguments.command {
-        None => list::run(arguments.list, &connect, &environment),
-        Some(Command::Ls(args)) => list::run(args, &connect, &environment),
-        Some(Command::Tree(args)) => tree::run(args, &connect, &environment),
-        Some(Command::Top(args)) => top::run(&args, &connect, &environment),
-        Some(Command::Who(args)) => who::run(&args, &connect, &environment),
-        Some(Command::Migrate(args)) => migrate::run(&args, &connect, &environment),
-        Some(Command::Config(args)) => config::run(&args, &connect, &environment),
+        Some(Command::Completions { shell }) => manual::completions(shell),
+        Some(Command::Man { command }) => manual::page(command.as_deref()),
+        command => run_on_database(command, arguments.list, &arguments.connection),
+    }
+}
+
+fn run_on_database(
+    command: Option<Command>,
+    list: ListArgs,
+    connect: &ConnectionArgs,
+) -> Result<Outcome, Failure> {
+    let environment = Environment::read();
+    match command {
+        None => list::run(list, connect, &environment),
+        Some(Command::Ls(args)) => list::run(args, connect, &environment),
+        Some(Command::Tree(args)) => tree::run(args, connect, &environment),
+        Some(Command::Top(args)) => top::run(&args, connect, &environment),
+        Some(Command::Who(args)) => who::run(&args, connect, &environment),
+        Some(Command::Migrate(args)) => migrate::run(&args, connect, &environment),
+        Some(Command::Config(args)) => config::run(&args, connect, &environment),
         Some(Command::Completions { .. } | Command::Man { .. }) => Ok(Outcome::Done),
     }
 }

@@ -1,6 +1,6 @@
-//! `pglock completions` and `pglock man`: what is installed beside the command.
+//! `pglock completions` and `pglock man`, for packages.
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
 use crate::arguments::Arguments;
@@ -10,29 +10,30 @@ use crate::output::show;
 pub fn completions(shell: Shell) -> Result<Outcome, Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "pglock", &mut text);
-    written(&text)
+    write(&text)
 }
 
-/// The page `pglock(1)`, or `pglock-tree(1)` and its kin.
+/// Writes the page `pglock(1)`, or the page of a command such as `pglock-tree(1)`.
 pub fn page(name: Option<&str>) -> Result<Outcome, Failure> {
     let mut command = Arguments::command();
-    // So that a page of one command has the options that all commands have.
+    // Adds the global options to each command.
     command.build();
-    let of = match name {
+    let command = match name {
         None => command,
-        Some(name) => {
-            let found = command.get_subcommands().find(|it| it.get_name() == name);
-            let found =
-                found.ok_or_else(|| Failure::Usage(format!("there is no command `{name}`")))?;
-            found.clone()
-        }
+        Some(name) => find(&command, name)?.clone(),
     };
     let mut text = Vec::new();
-    clap_mangen::Man::new(of).render(&mut text)?;
-    written(&text)
+    clap_mangen::Man::new(command).render(&mut text)?;
+    write(&text)
 }
 
-fn written(text: &[u8]) -> Result<Outcome, Failure> {
+fn find<'c>(command: &'c Command, name: &str) -> Result<&'c Command, Failure> {
+    let unknown = || format!("unknown command `{name}`; `pglock --help` lists the commands");
+    let found = command.find_subcommand(name);
+    found.ok_or_else(|| Failure::Usage(unknown()))
+}
+
+fn write(text: &[u8]) -> Result<Outcome, Failure> {
     show(&String::from_utf8_lossy(text))?;
     Ok(Outcome::Done)
 }

@@ -1,17 +1,17 @@
-//! What is written, and how: in one piece, with colour only where that is wanted.
+//! Output to stdout and stderr; each text is written at once.
 
 use std::io::{self, IsTerminal, Write};
 
 use crate::failure::Failure;
 use crate::terminal_text::{clean, cut};
 
-/// How much of a cell is shown where no terminal bounds it.
-pub const CELL: usize = 200;
+/// The width of a cell, at most, if stdout is not a terminal.
+pub const MAX_CELL: usize = 200;
 
-/// What stdout is like.
+/// The properties of stdout.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
-    /// The columns of the terminal; `None` where it is none.
+    /// The columns of the terminal; `None` for a file or a pipe.
     pub width: Option<usize>,
     pub colour: bool,
 }
@@ -29,14 +29,14 @@ impl Screen {
     }
 
     pub fn paint(&self, colour: Colour, text: &str) -> String {
-        match (self.colour, colour) {
-            (false, _) | (true, Colour::Plain) => text.to_owned(),
-            (true, Colour::Bold) => format!("\u{1b}[1m{text}\u{1b}[0m"),
-            (true, Colour::Yellow) => format!("\u{1b}[33m{text}\u{1b}[0m"),
+        match colour {
+            Colour::Bold if self.colour => format!("\u{1b}[1m{text}\u{1b}[0m"),
+            Colour::Yellow if self.colour => format!("\u{1b}[33m{text}\u{1b}[0m"),
+            _ => text.to_owned(),
         }
     }
 
-    /// The text with no line wider than the terminal.
+    /// Cuts each line to the width of the terminal.
     pub fn fit(&self, text: &str) -> String {
         let Some(width) = self.width else {
             return text.to_owned();
@@ -59,7 +59,7 @@ pub fn show(text: &str) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Asks a question, and waits for `y` or `yes`.
+/// Asks a question; only `y` and `yes` confirm.
 pub fn ask(question: &str) -> Result<bool, Failure> {
     note(question)?;
     let mut answer = String::new();
@@ -70,19 +70,19 @@ pub fn ask(question: &str) -> Result<bool, Failure> {
     Ok(answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"))
 }
 
-/// Writes to stderr what is no part of the result.
+/// Writes a text to stderr that is not part of the result.
 pub fn note(text: &str) -> Result<(), Failure> {
     let mut out = io::stderr().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
-/// Says what went wrong; a server's message may have several lines.
-pub fn complain(text: &str) {
+/// Writes an error to stderr; a server's message may have several lines.
+pub fn print_error(text: &str) {
     let lines = text.lines().map(clean).filter(|line| !line.is_empty());
-    let text: Vec<String> = lines.collect();
-    if !text.is_empty() {
-        // Nobody is left to tell that stderr is closed.
-        let _ = note(&format!("pglock: {}\n", text.join("\n  ")));
+    let lines: Vec<String> = lines.collect();
+    if !lines.is_empty() {
+        // A closed stderr cannot be reported anywhere.
+        let _ = note(&format!("pglock: {}\n", lines.join("\n  ")));
     }
 }

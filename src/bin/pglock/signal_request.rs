@@ -137,3 +137,29 @@ impl fmt::Display for SignalResult {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(kind: SignalKind, pids: &[i32]) -> SignalRequest {
+        let targets = pids.iter().map(|pid| Victim::new(*pid, None)).collect();
+        SignalRequest { kind, targets }
+    }
+
+    #[test]
+    fn a_question_counts_and_lists_the_sessions() {
+        let cancel = request(SignalKind::Cancel, &[7]);
+        assert_eq!(cancel.question(), "Cancel the query of 1 session?");
+        let terminate = request(SignalKind::Terminate, &[7, 8]);
+        assert_eq!(terminate.question(), "Terminate 2 sessions?");
+        assert_eq!(terminate.list(), "  7\n  8\n");
+    }
+
+    #[test]
+    fn a_denied_signal_is_shown_with_its_clean_reason() {
+        let denied = SignalOutcome::Denied("not\u{1b} allowed\n".to_owned());
+        let result = SignalResult::new(7, SignalKind::Terminate, denied);
+        assert_eq!(result.to_string(), "7: terminate denied: not allowed");
+    }
+}

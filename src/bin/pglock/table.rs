@@ -1,16 +1,16 @@
-use crate::output::{CELL, Colour, Screen};
+use crate::output::{Colour, MAX_CELL, Screen};
 use crate::terminal_text::{cut, width};
 
-/// No column is made narrower than this.
-const NARROWEST: usize = 8;
+/// The width to which columns shrink, at least.
+const MIN_WIDTH: usize = 8;
 
 const GAP: &str = "  ";
 
-/// Rows under titles, as wide as the terminal at most.
+/// Rows under titles, cut to the width of the terminal.
 #[derive(Debug, Default)]
 pub struct Table {
     pub titles: Vec<String>,
-    /// Clean texts.
+    /// The cells of each row, clean for a terminal.
     pub rows: Vec<(Colour, Vec<String>)>,
 }
 
@@ -24,47 +24,51 @@ impl Table {
         text
     }
 
-    /// As wide as the widest cell, then the widest columns narrower until all fit.
+    /// Returns the width of each column; the widest become narrower until all fit.
     fn widths(&self, screen: &Screen) -> Vec<usize> {
+        let mut widths = self.natural_widths();
+        let gaps = GAP.len() * widths.len().saturating_sub(1);
+        if let Some(width) = screen.width {
+            shrink(&mut widths, width.saturating_sub(gaps));
+        }
+        widths
+    }
+
+    fn natural_widths(&self) -> Vec<usize> {
         let rows = self.rows.iter().map(|(_, cells)| cells);
         let mut widths = vec![0; self.titles.len()];
         for cells in std::iter::once(&self.titles).chain(rows) {
             for (column, cell) in widths.iter_mut().zip(cells) {
-                *column = width(cell).clamp(*column, CELL.max(*column));
+                *column = width(cell).min(MAX_CELL).max(*column);
             }
-        }
-        let gaps = GAP.len() * widths.len().saturating_sub(1);
-        let Some(room) = screen.width.map(|width| width.saturating_sub(gaps)) else {
-            return widths;
-        };
-        while widths.iter().sum::<usize>() > room {
-            let over = widths.iter().sum::<usize>() - room;
-            let Some(widest) = widths.iter_mut().max() else {
-                break;
-            };
-            if *widest <= NARROWEST {
-                break;
-            }
-            // By half at most, so that one column does not give way alone.
-            *widest -= over.min(*widest - NARROWEST).min(widest.div_ceil(4));
         }
         widths
     }
 }
 
+fn shrink(widths: &mut [usize], room: usize) {
+    loop {
+        let excess = widths.iter().sum::<usize>().saturating_sub(room);
+        let Some(widest) = widths.iter_mut().max() else {
+            return;
+        };
+        if excess == 0 || *widest <= MIN_WIDTH {
+            return;
+        }
+        // A quarter at a time, so that the widest columns shrink together.
+        *widest -= excess.min(*widest - MIN_WIDTH).min(widest.div_ceil(4));
+    }
+}
+
 fn line(cells: &[String], widths: &[usize], colour: Colour, screen: &Screen) -> String {
     let mut text = String::new();
-    for (i, (cell, column)) in cells.iter().zip(widths).enumerate() {
+    for (cell, column) in cells.iter().zip(widths) {
         let cell = cut(cell, *column);
-        let gap = if i == 0 { "" } else { GAP };
         let fill = " ".repeat(column - width(&cell));
-        text += &format!("{gap}{cell}{fill}");
+        text += &format!("{cell}{fill}{GAP}");
     }
-    let text = text.trim_end();
-    // On a terminal too narrow for the narrowest columns.
-    let text = screen
-        .width
-        .map_or(text.to_owned(), |width| cut(text, width));
+    // A terminal can be narrower than the narrowest columns.
+    let text = cut(text.trim_end(), screen.width.unwrap_or(usize::MAX));
     screen.paint(colour, &text) + "\n"
 }
 
@@ -90,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_fits_every_terminal() {
+    fn a_table_fits_a_terminal_of_any_width() {
         let long = "漢".repeat(5000);
         let table = table(&["1", &long, "idle in transaction", &long, "x"]);
         for columns in 0..200 {
@@ -104,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_is_kept_whole() {
+    fn short_cells_are_not_cut() {
         let text = table(&["4711", &"x".repeat(300)]).render(&screen(Some(40)));
         assert!(text.contains("\n4711   xxx"), "{text}");
         assert!(text.ends_with("xxx…\n"), "{text}");
     }
 
     #[test]
-    fn a_file_gets_long_cells_but_not_endless_ones() {
+    fn a_file_has_longer_cells_with_a_limit() {
         let text = table(&[&"x".repeat(70_000), "y"]).render(&screen(None));
         assert!(text.lines().all(|line| width(line) < 250), "{}", text.len());
     }

@@ -78,12 +78,12 @@ fn end_on_signal() -> Result<Arc<AtomicBool>, Failure> {
     Ok(ended)
 }
 
-/// Shows the news and follows the keys until the view is closed.
+/// Shows the updates and follows the keys until the view is closed.
 fn watch(terminal: &mut DefaultTerminal, feed: &Feed, ended: &AtomicBool) -> Result<(), Failure> {
     let mut state = State::default();
     let mut is_stale = true;
     while !ended.load(Ordering::SeqCst) {
-        is_stale |= apply_news(&mut state, feed)?;
+        is_stale |= apply_updates(&mut state, feed)?;
         if is_stale {
             terminal.draw(|frame| top_view::draw(&mut state, frame))?;
         }
@@ -101,12 +101,12 @@ fn watch(terminal: &mut DefaultTerminal, feed: &Feed, ended: &AtomicBool) -> Res
     Ok(())
 }
 
-/// Returns true if there were news.
-fn apply_news(state: &mut State, feed: &Feed) -> Result<bool, Failure> {
+/// Returns true if there were updates.
+fn apply_updates(state: &mut State, feed: &Feed) -> Result<bool, Failure> {
     let mut is_changed = false;
     loop {
-        match feed.news.try_recv() {
-            Ok(news) => state.apply(news),
+        match feed.updates.try_recv() {
+            Ok(update) => state.apply(update),
             Err(TryRecvError::Empty) => return Ok(is_changed),
             Err(TryRecvError::Disconnected) => {
                 return Err(Failure::Failed("the feed has ended".to_owned()));

@@ -13,9 +13,9 @@ use crate::connection::Database;
 use crate::failure::Failure;
 use crate::signal_request::SignalRequest;
 
-/// News for the view.
+/// A message to the view.
 #[derive(Debug)]
-pub enum News {
+pub enum Update {
     Graph(Box<WaitGraph>),
     /// The error that ended the connection.
     Lost(String),
@@ -26,26 +26,26 @@ pub enum News {
 /// The thread; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Feed {
-    pub news: Receiver<News>,
+    pub updates: Receiver<Update>,
     requests: Sender<SignalRequest>,
 }
 
 impl Feed {
     pub fn start(conn: PgConnection, database: Database, interval: Duration) -> Self {
-        let (sender, news) = channel();
+        let (sender, updates) = channel();
         let (requests, received) = channel();
         let worker = Worker {
             conn: Some(conn),
             database,
             interval,
-            news: sender,
+            updates: sender,
         };
         thread::spawn(move || worker.run(&received));
-        Self { news, requests }
+        Self { updates, requests }
     }
 
     pub fn signal(&self, request: SignalRequest) {
-        // The view notices a feed that has ended when it reads the news.
+        // The view notices a feed that has ended when it receives updates.
         let _ = self.requests.send(request);
     }
 }
@@ -55,7 +55,7 @@ struct Worker {
     conn: Option<PgConnection>,
     database: Database,
     interval: Duration,
-    news: Sender<News>,
+    updates: Sender<Update>,
 }
 
 impl Worker {
@@ -65,7 +65,7 @@ impl Worker {
     }
 
     /// Sends a graph, and signals until the next poll is due; returns false at the end.
-    fn poll(&mut self, requests: &Receiver<SignalRequest>) -> Result<bool, SendError<News>> {
+    fn poll(&mut self, requests: &Receiver<SignalRequest>) -> Result<bool, SendError<Update>> {
         let next = Instant::now() + self.interval;
         self.send_graph()?;
         loop {
@@ -78,20 +78,20 @@ impl Worker {
         }
     }
 
-    fn send_graph(&mut self) -> Result<(), SendError<News>> {
+    fn send_graph(&mut self) -> Result<(), SendError<Update>> {
         let graph = self.query(|conn| Ok(WaitGraph::load(conn)?));
-        self.news.send(match graph {
-            Ok(graph) => News::Graph(Box::new(graph)),
-            Err(failure) => News::Lost(failure.to_string()),
+        self.updates.send(match graph {
+            Ok(graph) => Update::Graph(Box::new(graph)),
+            Err(failure) => Update::Lost(failure.to_string()),
         })
     }
 
-    fn signal(&mut self, request: &SignalRequest) -> Result<(), SendError<News>> {
+    fn signal(&mut self, request: &SignalRequest) -> Result<(), SendError<Update>> {
         let message = match self.query(|conn| request.send(conn)) {
             Ok(results) => join(results.iter()),
             Err(failure) => format!("{}: {failure}", join(request.pids())),
         };
-        self.news.send(News::Message(message))?;
+        self.updates.send(Update::Message(message))?;
         self.send_graph()
     }
 

@@ -10,7 +10,7 @@ use ratatui::widgets::TableState;
 
 use crate::signal_request::{DECLINED, SignalRequest};
 use crate::terminal_text::clean;
-use crate::top_feed::News;
+use crate::top_feed::Update;
 use crate::victims::Victim;
 
 /// A session that waits or blocks.
@@ -77,16 +77,16 @@ pub struct State {
 }
 
 impl State {
-    /// Takes news of the feed.
-    pub fn apply(&mut self, news: News) {
-        match news {
-            News::Graph(graph) => {
+    /// Applies an update of the feed.
+    pub fn apply(&mut self, update: Update) {
+        match update {
+            Update::Graph(graph) => {
                 self.lost = None;
                 self.graph = *graph;
                 self.arrange();
             }
-            News::Lost(error) => self.lost = Some(clean(&error)),
-            News::Message(text) => self.message = clean(&text),
+            Update::Lost(error) => self.lost = Some(clean(&error)),
+            Update::Message(text) => self.message = clean(&text),
         }
     }
 
