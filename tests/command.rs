@@ -1,4 +1,4 @@
-//! The command `pglock`, as it was built, against a live server.
+//! The built command `pglock`, against a real server.
 
 mod config;
 mod list;
@@ -20,7 +20,7 @@ use diesel::connection::SimpleConnection;
 
 use crate::support::{Database, pid, wait_until_blocked};
 
-/// What came of a run.
+/// The exit code and the output of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -28,7 +28,7 @@ pub struct Ran {
     pub err: String,
 }
 
-/// A folder that the command runs in, so that no other's files are found.
+/// A folder of its own for a run, without other files.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -48,7 +48,7 @@ impl Folder {
         self
     }
 
-    /// The command with nothing of this environment that it would heed.
+    /// Returns the command with an environment of its own.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pglock"));
         command.args(args).current_dir(&self.0);
@@ -81,7 +81,7 @@ pub fn pglock(database: &Database, args: &[&str]) -> Ran {
     ran(folder.command(args).env("DATABASE_URL", &database.url))
 }
 
-/// Two sessions at the table `users`: one that holds it and one that waits for it.
+/// A session that holds a lock on `users`, and a session that waits for one.
 pub struct Jam {
     pub database: Database,
     pub holder: PgConnection,
@@ -116,7 +116,7 @@ impl Jam {
         }
     }
 
-    /// Lets the waiter through, and tells what became of it.
+    /// Ends the holder, and returns the result of the waiter.
     pub fn end(self) -> diesel::QueryResult<()> {
         drop(self.holder);
         self.waiter.join().expect("no panic")

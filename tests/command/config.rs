@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Folder, ran};
 
-/// The value of a setting, and where it is from.
+/// Returns the value of a setting and its source.
 fn setting(folder: &Folder, args: &[&str], name: &str) -> (String, String) {
     let args = [&["config", "--json"], args].concat();
     let ran = ran(&mut folder.command(&args));
@@ -33,7 +33,7 @@ fn without_a_file_the_defaults_are_in_force() {
 }
 
 #[test]
-fn a_config_stands_above_the_file_and_the_file_above_the_defaults() {
+fn a_config_overrides_the_file_and_the_file_the_defaults() {
     let text = "limit = 5\nattributes = [\"pid\"]\n[configs.stuck]\nlimit = 3\nfilters = [\"granted=false\"]\n";
     let folder = Folder::new().with("pglock.toml", text);
     let path = folder.0.canonicalize().unwrap().join("pglock.toml");
@@ -52,11 +52,15 @@ fn a_config_stands_above_the_file_and_the_file_above_the_defaults() {
     assert_eq!(setting(&folder, &[], "configs"), pair("stuck", path));
     let unknown = ran(&mut folder.command(&["config", "--config", "stick"]));
     assert_eq!(unknown.code, 2);
-    assert!(unknown.err.contains("`pglock.toml` defines stuck"), "{}", unknown.err);
+    assert!(
+        unknown.err.contains("`pglock.toml` defines stuck"),
+        "{}",
+        unknown.err
+    );
 }
 
 #[test]
-fn the_password_is_not_shown_wherever_it_is_from() {
+fn the_password_of_each_source_is_not_shown() {
     let secret = "postgres://app:hunter2@host/db?password=hunter2";
     let folder = Folder::new()
         .with(".env", &format!("DATABASE_URL='{secret}'\n"))
@@ -80,7 +84,7 @@ fn the_password_is_not_shown_wherever_it_is_from() {
 }
 
 #[test]
-fn a_line_of_dotenv_that_cannot_be_read_is_not_repeated() {
+fn an_error_of_dotenv_does_not_quote_the_line() {
     let folder = Folder::new().with(".env", "DATABASE_URL=postgres://app:hunter2 @ host 'x\n");
     let ran = ran(&mut folder.command(&["config"]));
     assert_eq!(ran.code, 2, "{ran:?}");
@@ -88,7 +92,7 @@ fn a_line_of_dotenv_that_cannot_be_read_is_not_repeated() {
 }
 
 #[test]
-fn what_dotenv_spoils_is_told_only_where_it_matters() {
+fn an_error_of_dotenv_is_reported_only_if_it_matters() {
     let folder = Folder::new().with(".env", "A=b c d\n");
     for args in [&["--database-url", "dbname=x"][..], &["--database", "main"]] {
         let toml = "[databases]\nmain = \"dbname=x\"\n";
@@ -104,7 +108,7 @@ fn what_dotenv_spoils_is_told_only_where_it_matters() {
 }
 
 #[test]
-fn pairs_with_a_url_among_them_keep_their_password() {
+fn the_password_of_pairs_with_a_url_is_not_shown() {
     let folder = Folder::new();
     let pairs = "host=x password=hunter2 application_name=http://svc";
     let shown = setting(&folder, &["--database-url", pairs], "database");
@@ -112,7 +116,7 @@ fn pairs_with_a_url_among_them_keep_their_password() {
 }
 
 #[test]
-fn a_url_at_the_wrong_place_of_the_file_keeps_its_password() {
+fn the_password_of_a_misplaced_url_in_the_file_is_not_shown() {
     let url = "postgres://app:hunter2@host/db";
     for (text, args) in [
         (format!("databases = \"{url}\"\n"), &["config"][..]),

@@ -16,7 +16,7 @@ fn json(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn locks_that_are_waited_for_come_first() {
+fn waiting_locks_are_listed_first() {
     let jam = Jam::new();
     for args in [&["--on", "users"][..], &["ls", "--on", "public.users"]] {
         let ran = pglock(&jam.database, args);
@@ -45,7 +45,7 @@ fn locks_that_are_waited_for_come_first() {
 }
 
 #[test]
-fn the_list_is_of_sessions_and_filters() {
+fn pids_and_filters_narrow_the_list() {
     let jam = Jam::new();
     let (holder, waiter) = (jam.holder_pid.to_string(), jam.waiter_pid.to_string());
     let found = |args: &[&str]| {
@@ -68,7 +68,7 @@ fn the_list_is_of_sessions_and_filters() {
 }
 
 #[test]
-fn what_cannot_be_read_is_a_usage_error_that_lists_what_can() {
+fn a_usage_error_lists_the_possible_values() {
     let database = Database::new();
     for (args, expected) in [
         (&["-f", "colour=red"][..], "the fields are pid, "),
@@ -77,9 +77,12 @@ fn what_cannot_be_read_is_a_usage_error_that_lists_what_can() {
         (&["-a", "colour"], "activity.query"),
         (&["-a", "blocking.pid"], "--blocking"),
         (&["--on", "nowhere"], "relation `nowhere` does not exist"),
-        // Since PostgreSQL 16 the server does not say what is wrong with it.
+        // PostgreSQL 16 and later only report an invalid name.
         (&["--on", "a b"], "relation `a b`"),
-        (&["--config", "stuck"], "unknown config `stuck`: found no `pglock.toml`"),
+        (
+            &["--config", "stuck"],
+            "unknown config `stuck`: found no `pglock.toml`",
+        ),
         (&["--yes"], "--cancel"),
         (&["--cancel", "--terminate"], "cannot be used with"),
         (&["--limit", "3", "ls"], "pglock ls --limit"),
@@ -92,7 +95,7 @@ fn what_cannot_be_read_is_a_usage_error_that_lists_what_can() {
 }
 
 #[test]
-fn nothing_that_matches_is_exit_code_1() {
+fn an_empty_list_is_exit_code_1() {
     let ran = pglock(&Database::new(), &["--on", "users"]);
     assert_eq!((ran.code, &*ran.out, &*ran.err), (1, "", "no locks\n"));
     let ran = pglock(&Database::new(), &["--on", "users", "--json"]);
@@ -100,7 +103,7 @@ fn nothing_that_matches_is_exit_code_1() {
 }
 
 #[test]
-fn no_connection_is_exit_code_3_and_keeps_the_password() {
+fn a_failed_connection_is_exit_code_3_without_the_password() {
     let folder = Folder::new();
     for url in [
         "postgres://app:hunter2@127.0.0.1:1/x",
@@ -115,7 +118,7 @@ fn no_connection_is_exit_code_3_and_keeps_the_password() {
 }
 
 #[test]
-fn a_mistyped_url_keeps_its_password() {
+fn the_password_of_a_mistyped_url_is_not_shown() {
     for url in [
         "postgres:/app:hunter2@host/db",
         "app:hunter2@host/db",
@@ -129,7 +132,7 @@ fn a_mistyped_url_keeps_its_password() {
 }
 
 #[test]
-fn who_is_in_the_way_stands_beside_the_lock() {
+fn a_lock_is_listed_with_its_blocker() {
     let jam = Jam::new();
     let ran = pglock(&jam.database, &["--blocking", "--json", "--on", "users"]);
     let rows = json(&ran.out);
@@ -142,7 +145,7 @@ fn who_is_in_the_way_stands_beside_the_lock() {
 }
 
 #[test]
-fn the_limit_counts_what_it_hides() {
+fn the_limit_reports_the_number_of_all_locks() {
     let database = Database::new();
     let mut conn = database.connect();
     conn.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 40) n")
@@ -179,7 +182,7 @@ fn an_expanded_lock_has_a_line_for_each_field() {
 }
 
 #[test]
-fn terminating_ends_who_is_in_the_way() {
+fn terminate_ends_the_blocker() {
     let jam = Jam::new();
     let args = ["--blocking", "--on", "users", "--terminate"];
     let (holder, ran) = (
@@ -214,11 +217,11 @@ fn terminating_ends_who_is_in_the_way() {
         (ran.code, ran.out),
         (0, format!("{holder}: terminate sent\n"))
     );
-    jam.waiter.join().unwrap().expect("the waiter gets through");
+    jam.waiter.join().unwrap().expect("the waiter has its lock");
 }
 
 #[test]
-fn cancelling_ends_the_query_of_who_waits() {
+fn cancel_ends_the_query_of_the_waiter() {
     let jam = Jam::new();
     let args = [
         "-f",
@@ -246,7 +249,7 @@ fn no_session_to_signal_is_exit_code_1() {
 }
 
 #[test]
-fn json_is_json_also_when_nobody_is_signalled() {
+fn the_output_is_json_even_if_no_session_is_signalled() {
     let args = ["--on", "users", "--terminate", "--yes", "--json"];
     let ran = pglock(&Database::new(), &args);
     assert_eq!((ran.code, &*ran.out), (1, "[]\n"));
@@ -262,7 +265,7 @@ fn json_is_json_also_when_nobody_is_signalled() {
 }
 
 #[test]
-fn an_argument_that_is_no_text_is_refused() {
+fn an_argument_that_is_not_utf8_is_refused() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let folder = Folder::new();
@@ -276,7 +279,7 @@ fn an_argument_that_is_no_text_is_refused() {
 }
 
 #[test]
-fn what_the_server_denies_is_exit_code_4() {
+fn a_denied_signal_is_exit_code_4() {
     let mut jam = Jam::new();
     let role = format!("visitor_{}", jam.database.name);
     let mut admin = jam.database.connect();
@@ -309,7 +312,7 @@ fn what_the_server_denies_is_exit_code_4() {
 }
 
 #[test]
-fn a_prepared_transaction_is_shown_by_its_name() {
+fn a_prepared_transaction_is_listed_by_its_name() {
     let database = Database::new();
     let mut conn = database.connect();
     let gid = format!("gid of {}", database.name);
@@ -328,7 +331,7 @@ fn a_prepared_transaction_is_shown_by_its_name() {
 }
 
 #[test]
-fn hostile_texts_break_no_table() {
+fn hostile_texts_do_not_break_the_table() {
     let hostile = "\u{1b}]0;owned\u{7}\u{202e}x\u{9b}2J\r\u{1b}[2J";
     let database = Database::new();
     let mut conn = named(&database, "x");
@@ -349,9 +352,9 @@ fn hostile_texts_break_no_table() {
     ] {
         let ran = pglock(&database, args);
         assert_eq!(ran.code, 0, "{ran:?}");
-        let steers =
+        let is_unsafe =
             |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
-        assert!(!ran.out.contains(steers), "{:?}", ran.out);
+        assert!(!ran.out.contains(is_unsafe), "{:?}", ran.out);
         if args.len() == 2 {
             assert_eq!(ran.out.lines().count(), 2, "{:?}", ran.out);
         }
@@ -359,7 +362,7 @@ fn hostile_texts_break_no_table() {
 }
 
 #[test]
-fn a_closed_pipe_ends_it_quietly() {
+fn a_closed_pipe_ends_the_command_without_an_error() {
     let database = Database::new();
     let mut conn = database.connect();
     conn.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 3000) n")
@@ -372,18 +375,18 @@ fn a_closed_pipe_ends_it_quietly() {
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
-    let mut said = String::new();
+    let mut errors = String::new();
     child
         .stderr
         .take()
         .unwrap()
-        .read_to_string(&mut said)
+        .read_to_string(&mut errors)
         .unwrap();
-    assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
+    assert_eq!((child.wait().unwrap().code(), &*errors), (Some(0), ""));
 }
 
 #[test]
-fn the_database_is_found_in_each_of_its_places() {
+fn the_database_is_found_in_each_source() {
     let database = Database::new();
     let mut conn = database.connect();
     conn.batch_execute("BEGIN; LOCK posts").unwrap();
@@ -404,7 +407,10 @@ fn the_database_is_found_in_each_of_its_places() {
     assert_eq!(missing.code, 2);
     assert!(missing.err.contains("main, other"), "{}", missing.err);
     let service = Folder::new()
-        .with("services", &format!("[here]\n{}\n", words(&database)))
+        .with(
+            "services",
+            &format!("[here]\n{}\n", service_lines(&database)),
+        )
         .with("passwords", &format!("*:*:*:*:{}\n", password(&database)));
     let (services, passwords) = (service.0.join("services"), service.0.join("passwords"));
     std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -417,8 +423,8 @@ fn the_database_is_found_in_each_of_its_places() {
     assert_eq!(found.code, 0, "{found:?}");
 }
 
-/// Where the database is, as a service file has it.
-fn words(database: &Database) -> String {
+/// Returns the lines of a service file.
+fn service_lines(database: &Database) -> String {
     let (port, name) = (server().port(), &database.name);
     format!("host=127.0.0.1\nport={port}\nuser=postgres\ndbname={name}")
 }
@@ -430,7 +436,7 @@ fn password(database: &Database) -> String {
 }
 
 #[test]
-fn a_named_config_holds_beside_the_options() {
+fn a_config_adds_to_the_options() {
     let jam = Jam::new();
     let text = "limit = 7\n[configs.stuck]\non = [\"users\"]\nfilters = [\"granted=false\"]\nattributes = [\"pid\", \"mode\"]\n";
     let folder = Folder::new()
@@ -451,7 +457,7 @@ fn a_named_config_holds_beside_the_options() {
 }
 
 #[test]
-fn a_mistake_in_the_file_is_told_by_line_and_key() {
+fn an_error_in_the_file_has_line_and_key() {
     let database = Database::new();
     let folder = Folder::new().with(
         "pglock.toml",
@@ -468,7 +474,7 @@ fn a_mistake_in_the_file_is_told_by_line_and_key() {
 }
 
 #[test]
-fn the_commands_own_locks_are_not_listed() {
+fn locks_of_the_command_itself_are_not_listed() {
     let database = Database::new();
     let ran = pglock(
         &database,
@@ -483,7 +489,7 @@ fn the_commands_own_locks_are_not_listed() {
 }
 
 #[test]
-fn a_url_where_none_is_expected_keeps_its_password() {
+fn the_password_of_a_misplaced_url_is_not_shown() {
     let url = "postgres://app:hunter2@host/db";
     for args in [
         &[url][..],

@@ -7,7 +7,7 @@ fn pglock(args: &[&str]) -> Ran {
 }
 
 #[test]
-fn every_shell_has_its_completions() {
+fn each_shell_has_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = pglock(&["completions", shell]);
         assert_eq!((ran.code, &*ran.err), (0, ""), "{shell}");
@@ -20,7 +20,7 @@ fn every_shell_has_its_completions() {
 }
 
 #[test]
-fn there_is_a_manual_page_of_all_and_of_each_command() {
+fn the_command_and_each_subcommand_have_a_manual_page() {
     let all = pglock(&["man"]).out;
     assert!(
         all.contains(".TH pglock 1") && all.contains("Exit codes"),
@@ -39,7 +39,7 @@ fn there_is_a_manual_page_of_all_and_of_each_command() {
 }
 
 #[test]
-fn the_help_tells_the_exit_codes() {
+fn the_help_lists_the_exit_codes() {
     let help = pglock(&["--help"]);
     assert_eq!((help.code, &*help.err), (0, ""));
     assert!(help.out.contains("4 denied by the server"), "{}", help.out);

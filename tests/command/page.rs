@@ -1,6 +1,6 @@
-//! `docs/command.md`: what it shows is what the command says.
+//! `docs/command.md`: the page shows real output.
 //!
-//! With `UPDATE_DOCS=1` the page is written anew.
+//! `UPDATE_DOCS=1` writes the current output into the page.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ struct Shown {
     output: Vec<String>,
 }
 
-// PostgreSQL 13 does not say how long a lock has been waited for, and the page does.
+// The page shows how long locks are awaited, which PostgreSQL 13 does not record.
 #[test]
-fn the_page_shows_what_the_command_says() {
+fn the_page_shows_the_output_of_the_command() {
     if server().version() < 14 {
         return;
     }
@@ -43,40 +43,43 @@ fn the_page_shows_what_the_command_says() {
         let mut command = folder.command(&words(&shown.command));
         let ran = ran(command.env("DATABASE_URL", &jam.database.url));
         let home = folder.0.canonicalize().expect("a folder");
-        let said =
+        let output =
             format!("{}{}", ran.out, ran.err).replace(home.to_str().expect("a path"), "/srv/shop");
-        let said = said.replace(jam.database.url.as_str(), "postgres:///shop");
+        let output = output.replace(jam.database.url.as_str(), "postgres:///shop");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             let before = format!("$ pglock{}\n{}", shown.command, lines(&shown.output));
-            rewritten = rewritten.replace(&before, &format!("$ pglock{}\n{said}", shown.command));
+            rewritten = rewritten.replace(&before, &format!("$ pglock{}\n{output}", shown.command));
             continue;
         }
-        let said_lines: Vec<String> = said.lines().map(normal).collect();
+        let output_lines: Vec<String> = output.lines().map(normal).collect();
         for line in shown.output.iter().map(|line| normal(line)) {
             assert!(
-                said_lines.contains(&line),
-                "pglock{}: {line}\n{said_lines:#?}",
+                output_lines.contains(&line),
+                "pglock{}: {line}\n{output_lines:#?}",
                 shown.command
             );
         }
         assert!(
             !shown.output.is_empty(),
-            "pglock{}: nothing is shown",
+            "pglock{}: the page shows no output",
             shown.command
         );
     }
     if rewritten != page {
         fs::write(&path, rewritten).expect("the page");
     }
-    web.join().unwrap().expect("the console was moved");
-    jam.waiter.join().unwrap().expect("the console was moved");
+    web.join().unwrap().expect("the console was terminated");
+    jam.waiter
+        .join()
+        .unwrap()
+        .expect("the console was terminated");
 }
 
 fn lines(output: &[String]) -> String {
     output.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// The file that the page shows.
+/// Returns the `pglock.toml` of the page.
 fn toml(page: &str) -> String {
     let (_, rest) = page.split_once("```toml\n").expect("a pglock.toml");
     rest.split_once("```").expect("its end").0.to_owned()
@@ -103,7 +106,7 @@ fn blocks(page: &str) -> Vec<Shown> {
     all
 }
 
-/// The arguments, of which some stand in quotes.
+/// Splits a command into its arguments, some of them quoted.
 fn words(command: &str) -> Vec<&str> {
     let parts = command.split('\'').enumerate();
     let words = parts.flat_map(|(i, part)| match i % 2 {
@@ -113,7 +116,7 @@ fn words(command: &str) -> Vec<&str> {
     words.collect()
 }
 
-/// The line with other numbers, other durations and other gaps.
+/// Replaces numbers, durations and gaps, which differ between runs.
 fn normal(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
         let mut normal = String::new();

@@ -1,4 +1,4 @@
-//! The command in a pseudo-terminal, and what a person sees there.
+//! The command in a pseudo-terminal, and its screen.
 
 use std::io::{Read, Write};
 use std::process::Child;
@@ -23,7 +23,7 @@ pub struct Terminal {
     child: Child,
     bytes: Receiver<Vec<u8>>,
     parser: vt100::Parser,
-    /// All that was written, with its escape sequences.
+    /// The raw output, with its escape sequences.
     pub raw: String,
     _folder: Folder,
 }
@@ -43,7 +43,7 @@ impl Terminal {
         Self::run(database, program, args, size, variables)
     }
 
-    /// A script of the shell, in which `$PGLOCK` is the command.
+    /// Runs a shell script, in which `$PGLOCK` is the command.
     pub fn shell(
         database: &Database,
         script: &str,
@@ -81,7 +81,7 @@ impl Terminal {
         let pty = Arc::new(pty);
         let (sender, bytes) = channel();
         let reader = Arc::clone(&pty);
-        // It ends when the command does: then there is nothing left to read.
+        // The thread ends with the command, because the read fails then.
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = (&*reader).read(&mut buffer) {
@@ -107,7 +107,7 @@ impl Terminal {
             .expect("a terminal to type in");
     }
 
-    /// What is to be seen.
+    /// Returns the text of the screen.
     pub fn screen(&self) -> String {
         self.parser.screen().contents()
     }
@@ -116,7 +116,7 @@ impl Terminal {
         self.parser.screen()
     }
 
-    /// Reads on until the screen is as it should be.
+    /// Reads until the screen meets the condition.
     #[track_caller]
     pub fn wait_for(&mut self, what: &str, shows: impl Fn(&str) -> bool) {
         let started = Instant::now();
@@ -134,7 +134,7 @@ impl Terminal {
         self.raw += &String::from_utf8_lossy(bytes);
     }
 
-    /// Reads to the end, and gives the exit code; 130 if it was interrupted.
+    /// Reads to the end, and returns the exit code, or 130 for a signal.
     pub fn end(&mut self) -> i32 {
         while let Ok(bytes) = self.bytes.recv_timeout(LIMIT) {
             self.take(&bytes);
@@ -152,7 +152,7 @@ impl Drop for Terminal {
 }
 
 #[test]
-fn the_prompt_names_what_will_be_hit_and_no_is_the_default() {
+fn the_prompt_lists_the_targets_and_no_is_the_default() {
     let jam = Jam::new();
     let args = ["--blocking", "--on", "users", "--terminate"];
     for (answer, code) in [("\n", 1), ("n\n", 1), ("yes\n", 0)] {
@@ -167,22 +167,22 @@ fn the_prompt_names_what_will_be_hit_and_no_is_the_default() {
         terminal.type_(answer);
         assert_eq!(terminal.end(), code, "{}", terminal.screen());
     }
-    jam.waiter.join().unwrap().expect("the waiter gets through");
+    jam.waiter.join().unwrap().expect("the waiter has its lock");
 }
 
 #[test]
-fn an_interrupt_at_the_prompt_does_nothing() {
+fn an_interrupt_at_the_prompt_signals_no_session() {
     let jam = Jam::new();
     let args = ["--blocking", "--on", "users", "--terminate"];
     let mut terminal = Terminal::start(&jam.database, &args, (24, 80));
     terminal.wait_for("a prompt", |screen| screen.contains("[y/N]"));
     terminal.type_("\u{3}");
     assert_eq!(terminal.end(), 130);
-    jam.end().expect("nobody was terminated");
+    jam.end().expect("no session was terminated");
 }
 
 #[test]
-fn a_table_fits_the_terminal_whatever_is_in_it() {
+fn a_table_with_hostile_texts_fits_the_terminal() {
     let hostile = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n漢字e\u{301}\u{301}\u{301}\u{202e}";
     let database = Database::new();
     let mut conn = named(&database, "x");
@@ -195,7 +195,7 @@ fn a_table_fits_the_terminal_whatever_is_in_it() {
         let mut terminal = Terminal::start(&database, &["--on", "users"], (24, columns));
         assert_eq!(terminal.end(), 0, "{}", terminal.screen());
         let screen = terminal.screen();
-        // A line that was too wide would have gone on in the next.
+        // A line that is too wide would wrap into the next.
         assert_eq!(
             screen.lines().filter(|line| !line.is_empty()).count(),
             2,
@@ -210,7 +210,7 @@ fn a_table_fits_the_terminal_whatever_is_in_it() {
 }
 
 #[test]
-fn colour_is_for_terminals_that_want_it() {
+fn colour_needs_a_terminal_and_can_be_disabled() {
     let jam = Jam::new();
     for (variables, coloured) in [
         (&[][..], true),

@@ -1,4 +1,4 @@
-//! `pglock top`, driven by keys, and what is on its screen.
+//! `pglock top`: keys, and the screen.
 
 use std::io::Read;
 use std::thread::sleep;
@@ -14,7 +14,7 @@ use crate::support::{Database, count, wait_until};
 
 const SIZE: (u16, u16) = (30, 120);
 
-/// A jam whose sessions no other test has, for the view is of the whole server.
+/// Returns a jam with a name of its own: the view covers the whole server.
 fn jam() -> (Jam, String) {
     let name = format!("top-{}", std::process::id());
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -24,7 +24,7 @@ fn jam() -> (Jam, String) {
     (jam, name)
 }
 
-/// The view, with nobody in it but the jam.
+/// Starts the view, filtered to the sessions of the jam.
 fn top(jam: &Jam, name: &str, args: &[&str]) -> Terminal {
     let args = [&["top"], args].concat();
     let mut terminal = Terminal::start(&jam.database, &args, SIZE);
@@ -41,7 +41,7 @@ fn top(jam: &Jam, name: &str, args: &[&str]) -> Terminal {
 }
 
 #[test]
-fn the_view_shows_sessions_the_query_and_the_tree() {
+fn the_view_shows_sessions_a_query_and_the_tree() {
     let (jam, name) = jam();
     let mut terminal = top(&jam, &name, &[]);
     let screen = terminal.screen();
@@ -90,7 +90,7 @@ fn the_view_shows_sessions_the_query_and_the_tree() {
 }
 
 #[test]
-fn a_session_is_terminated_when_that_is_confirmed() {
+fn a_session_is_terminated_after_a_confirmation() {
     let (jam, name) = jam();
     let mut terminal = top(&jam, &name, &[]);
     terminal.type_("j");
@@ -99,8 +99,7 @@ fn a_session_is_terminated_when_that_is_confirmed() {
     });
     terminal.type_("x");
     let question = format!("{}  {name}-h", jam.holder_pid);
-    let asks =
-        |screen: &str| screen.contains("Terminate 1 session?") && screen.contains(&question);
+    let asks = |screen: &str| screen.contains("Terminate 1 session?") && screen.contains(&question);
     terminal.wait_for("a question", asks);
     terminal.type_("n");
     terminal.wait_for("a refusal", |screen| screen.contains("nothing was done"));
@@ -108,15 +107,15 @@ fn a_session_is_terminated_when_that_is_confirmed() {
     terminal.wait_for("a question", asks);
     terminal.type_("y");
     let sent = format!("{}: terminate sent", jam.holder_pid);
-    terminal.wait_for("what came of it", |screen| screen.contains(&sent));
+    terminal.wait_for("the outcome", |screen| screen.contains(&sent));
     terminal.wait_for("no jam", |screen| screen.contains("0 waiting"));
     terminal.type_("\u{3}");
     assert_eq!(terminal.end(), 0);
-    jam.waiter.join().unwrap().expect("the waiter gets through");
+    jam.waiter.join().unwrap().expect("the waiter has its lock");
 }
 
 #[test]
-fn a_query_is_cancelled_when_that_is_confirmed() {
+fn a_query_is_cancelled_after_a_confirmation() {
     let (jam, name) = jam();
     let mut terminal = top(&jam, &name, &[]);
     terminal.type_("c");
@@ -125,17 +124,17 @@ fn a_query_is_cancelled_when_that_is_confirmed() {
     });
     terminal.type_("y");
     let sent = format!("{}: cancel sent", jam.waiter_pid);
-    terminal.wait_for("what came of it", |screen| screen.contains(&sent));
+    terminal.wait_for("the outcome", |screen| screen.contains(&sent));
     terminal.type_("q");
     assert_eq!(terminal.end(), 0);
     assert!(jam.end().is_err(), "the waiter's query was cancelled");
 }
 
 #[test]
-fn a_lost_connection_is_told_and_found_again() {
+fn a_lost_connection_is_reported_and_opened_again() {
     let (jam, name) = jam();
     let mut terminal = top(&jam, &name, &["--interval", "200ms"]);
-    // From another database, for nobody may connect to this one.
+    // From another database, because this one accepts no connections.
     let mut admin = Database::new().connect();
     let database = &jam.database.name;
     admin
@@ -152,7 +151,7 @@ fn a_lost_connection_is_told_and_found_again() {
     });
     assert!(
         terminal.screen().contains(&jam.waiter_pid.to_string()),
-        "what was known stays"
+        "the last snapshot stays"
     );
     admin
         .batch_execute(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true"))
@@ -166,7 +165,7 @@ fn a_lost_connection_is_told_and_found_again() {
 }
 
 #[test]
-fn the_terminal_is_left_as_it_was_found() {
+fn the_terminal_is_restored_at_the_end() {
     let database = Database::new();
     let script = "stty -g; sh -c 'echo pid $$; exec \"$PGLOCK\" top'; echo code $?; stty -g";
     let same = |terminal: &Terminal| {
@@ -204,8 +203,8 @@ fn the_terminal_is_left_as_it_was_found() {
     let mut killed = Terminal::shell(&database, script, size, &[]);
     killed.wait_for("the view", |screen| screen.contains("WAITS FOR"));
     let mut admin = database.connect();
-    let (_, said) = killed.raw.split_once("pid ").expect("its pid");
-    let kill = format!("kill -TERM {}", said.lines().next().unwrap().trim());
+    let (_, after) = killed.raw.split_once("pid ").expect("its pid");
+    let kill = format!("kill -TERM {}", after.lines().next().unwrap().trim());
     let status = std::process::Command::new("sh")
         .args(["-c", &kill])
         .status();
@@ -223,7 +222,7 @@ fn the_terminal_is_left_as_it_was_found() {
 }
 
 #[test]
-fn it_ends_when_its_terminal_is_closed() {
+fn the_view_ends_when_its_terminal_is_closed() {
     let database = Database::new();
     let (mut pty, pts) = open().unwrap();
     pty.resize(Size::new(SIZE.0, SIZE.1)).unwrap();
@@ -242,11 +241,11 @@ fn it_ends_when_its_terminal_is_closed() {
     }
     let ended = top.try_wait().unwrap().is_some();
     let _ = top.kill();
-    assert!(ended, "it went on without a terminal");
+    assert!(ended, "the view continued without a terminal");
 }
 
 #[test]
-fn without_a_terminal_or_a_connection_it_does_not_start() {
+fn the_view_needs_a_terminal_and_a_connection() {
     let ran = pglock(&Database::new(), &["top"]);
     assert_eq!(
         (ran.code, &*ran.err),

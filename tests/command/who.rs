@@ -7,7 +7,7 @@ use super::{Jam, named, pglock};
 use crate::support::Database;
 
 #[test]
-fn who_holds_a_mode_that_conflicts_is_in_the_way() {
+fn a_held_lock_of_a_conflicting_mode_is_listed() {
     let database = Database::new();
     let mut writer = named(&database, "the writer");
     writer
@@ -32,9 +32,9 @@ fn who_holds_a_mode_that_conflicts_is_in_the_way() {
 }
 
 #[test]
-fn who_waits_for_such_a_mode_is_in_the_way_too() {
+fn an_awaited_lock_of_a_conflicting_mode_is_listed() {
     let jam = Jam::new();
-    // The holder's own lock lets others read; the one that waits for it does not.
+    // The holder's lock allows reads; the awaited lock conflicts with them.
     let ran = pglock(&jam.database, &["who", "public.users", "AccessShare"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let line = ran.out.lines().nth(1).unwrap();
@@ -48,7 +48,7 @@ fn who_waits_for_such_a_mode_is_in_the_way_too() {
 }
 
 #[test]
-fn a_lock_on_a_partition_of_a_partition_is_in_the_way() {
+fn a_lock_on_a_partition_of_a_partition_is_listed() {
     let database = Database::new();
     let mut conn = named(&database, "reader");
     conn.batch_execute(
@@ -65,7 +65,7 @@ fn a_lock_on_a_partition_of_a_partition_is_in_the_way() {
 }
 
 #[test]
-fn a_prepared_transaction_is_in_the_way_by_its_name() {
+fn a_prepared_transaction_is_listed_by_its_name() {
     let database = Database::new();
     let gid = format!("who {}", database.name);
     let mut conn = database.connect();
@@ -82,7 +82,7 @@ fn a_prepared_transaction_is_in_the_way_by_its_name() {
 }
 
 #[test]
-fn what_is_no_table_and_what_is_no_mode_is_a_usage_error() {
+fn an_unknown_table_or_mode_is_a_usage_error() {
     let database = Database::new();
     for (args, expected) in [
         (
