@@ -75,6 +75,19 @@ fn the_page_shows_the_output_of_the_command() {
         .expect("the console was terminated");
 }
 
+#[test]
+fn the_page_lists_each_field() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/command.md");
+    let page = fs::read_to_string(path).expect("the page");
+    let ran = ran(&mut Folder::new().command(&["--attribute", "nope"]));
+    let (_, fields) = ran.err.split_once("the fields are ").expect("the fields");
+    for field in fields.trim().split(", ") {
+        let short = field.replace("activity", "").replace("blocking", "");
+        let is_listed = [field, &short].map(|it| page.contains(&format!("`{it}`")));
+        assert!(is_listed.contains(&true), "{field} is not on the page");
+    }
+}
+
 fn lines(output: &[String]) -> String {
     output.iter().map(|line| format!("{line}\n")).collect()
 }
