@@ -7,9 +7,9 @@ use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::field::Field;
 use crate::json::show_json;
-use crate::output::{Colour, Screen, show};
+use crate::output::{Screen, show};
 use crate::settings::{ActiveConfig, Settings, Source};
-use crate::table::Table;
+use crate::table::{Line, Table};
 use crate::terminal_text::clean;
 
 /// Options of `pglock config`.
@@ -107,11 +107,6 @@ fn of_file(settings: &Settings) -> [Setting; 2] {
 
 fn table(settings: &[Setting]) -> Table {
     let cells = |it: &Setting| [it.name, &it.value, &it.source].map(clean).to_vec();
-    Table {
-        titles: ["SETTING", "VALUE", "FROM"].map(str::to_owned).to_vec(),
-        rows: settings
-            .iter()
-            .map(|it| (Colour::Plain, cells(it)))
-            .collect(),
-    }
+    let lines = settings.iter().map(|it| Line::plain(cells(it)));
+    Table::new(["SETTING", "VALUE", "FROM"], lines.collect())
 }

@@ -46,10 +46,11 @@ impl FromStr for Filter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        let (name, operator, value) =
-            split(text).ok_or_else(|| FilterError::NoOperator(text.to_owned()))?;
-        let field = Field::named(name.trim()).map_err(FilterError::Field)?;
-        let value = parse(field, operator, value.trim());
+        let parts = Parts::split(text);
+        let parts = parts.ok_or_else(|| FilterError::NoOperator(text.to_owned()))?;
+        let operator = parts.operator;
+        let field = Field::named(parts.name).map_err(FilterError::Field)?;
+        let value = parse(field, operator, parts.value);
         let value = value.map_err(|error| FilterError::Value(field, error))?;
         Ok(Self {
             field,
@@ -59,12 +60,24 @@ impl FromStr for Filter {
     }
 }
 
-fn split(text: &str) -> Option<(&str, Operator, &str)> {
-    let (name, rest) = text.split_at(text.find(['!', '<', '>', '=', '~'])?);
-    OPERATORS.iter().find_map(|(sign, operator)| {
-        let value = rest.strip_prefix(sign)?;
-        Some((name, *operator, value))
-    })
+/// The texts of a filter.
+struct Parts<'t> {
+    name: &'t str,
+    operator: Operator,
+    value: &'t str,
+}
+
+impl<'t> Parts<'t> {
+    fn split(text: &'t str) -> Option<Self> {
+        let (name, rest) = text.split_at(text.find(['!', '<', '>', '=', '~'])?);
+        OPERATORS.iter().find_map(|(sign, operator)| {
+            Some(Self {
+                name: name.trim(),
+                operator: *operator,
+                value: rest.strip_prefix(sign)?.trim(),
+            })
+        })
+    }
 }
 
 /// An empty value means that the lock has no value, for fields of any type.

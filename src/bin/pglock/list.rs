@@ -14,7 +14,7 @@ use crate::output::{Colour, Screen, note, show};
 use crate::row::Row;
 use crate::selection::Selection;
 use crate::settings::{ActiveConfig, Settings};
-use crate::table::Table;
+use crate::table::{Line, Table};
 use crate::value::Value;
 
 /// The locks to list, and the format.
@@ -179,11 +179,12 @@ fn cell(field: &Field, row: &Row) -> String {
 }
 
 fn table(rows: &[Row], fields: &[&'static Field]) -> Table {
-    let cells = |row| fields.iter().map(|field| cell(field, row)).collect();
-    Table {
-        titles: fields.iter().map(|field| field.title()).collect(),
-        rows: rows.iter().map(|row| (colour(row), cells(row))).collect(),
-    }
+    let line = |row| Line {
+        colour: colour(row),
+        cells: fields.iter().map(|field| cell(field, row)).collect(),
+    };
+    let titles = fields.iter().map(|field| field.title());
+    Table::new(titles, rows.iter().map(line).collect())
 }
 
 fn colour(row: &Row) -> Colour {

@@ -78,14 +78,14 @@ fn parse(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
         error_at(path, text, position, error.message())
     })?;
     match file.first_mistake() {
-        Some((position, error)) => Err(error_at(path, text, position, &error)),
+        Some(mistake) => Err(error_at(path, text, mistake.position, &mistake.error)),
         None => Ok(file),
     }
 }
 
 impl SettingsFile {
     /// Checks fields and filters when the file is read, so that the error can name the line.
-    fn first_mistake(&self) -> Option<(usize, String)> {
+    fn first_mistake(&self) -> Option<Mistake> {
         let configs = self.configs.values();
         let lists = configs.clone().map(|config| &config.attributes);
         let lists = lists.chain([&self.attributes, &self.blocking_attributes]);
@@ -96,10 +96,17 @@ impl SettingsFile {
     }
 }
 
-/// Returns the position and the text of an error.
-fn mistake<T>(at: &Spanned<String>, result: Result<T, impl ToString>) -> Option<(usize, String)> {
-    let error = result.err()?.to_string();
-    Some((at.span().start, error))
+/// An error in a field or a filter of the file.
+struct Mistake {
+    position: usize,
+    error: String,
+}
+
+fn mistake<T>(at: &Spanned<String>, result: Result<T, impl ToString>) -> Option<Mistake> {
+    Some(Mistake {
+        position: at.span().start,
+        error: result.err()?.to_string(),
+    })
 }
 
 fn error_at(path: &Path, text: &str, position: usize, error: &str) -> Failure {

@@ -6,22 +6,37 @@ const MIN_WIDTH: usize = 8;
 
 const GAP: &str = "  ";
 
-/// Rows under titles, cut to the width of the terminal.
-#[derive(Debug, Default)]
+/// Lines under titles, cut to the width of the terminal.
+#[derive(Debug)]
 pub struct Table {
-    pub titles: Vec<String>,
-    /// The cells of each row, clean for a terminal.
-    pub rows: Vec<(Colour, Vec<String>)>,
+    titles: Line,
+    lines: Vec<Line>,
+}
+
+/// A line of a table; its cells are clean texts.
+#[derive(Debug)]
+pub struct Line {
+    pub colour: Colour,
+    pub cells: Vec<String>,
 }
 
 impl Table {
+    pub fn new(titles: impl IntoIterator<Item = impl Into<String>>, lines: Vec<Line>) -> Self {
+        let titles = Line {
+            colour: Colour::Bold,
+            cells: titles.into_iter().map(Into::into).collect(),
+        };
+        Self { titles, lines }
+    }
+
     pub fn render(&self, screen: &Screen) -> String {
         let widths = self.widths(screen);
-        let mut text = line(&self.titles, &widths, Colour::Bold, screen);
-        for (colour, cells) in &self.rows {
-            text += &line(cells, &widths, *colour, screen);
-        }
-        text
+        let lines = self.lines().map(|line| line.render(&widths, screen));
+        lines.collect()
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        std::iter::once(&self.titles).chain(&self.lines)
     }
 
     /// Returns the width of each column; the widest become narrower until all fit.
@@ -35,10 +50,9 @@ impl Table {
     }
 
     fn natural_widths(&self) -> Vec<usize> {
-        let rows = self.rows.iter().map(|(_, cells)| cells);
-        let mut widths = vec![0; self.titles.len()];
-        for cells in std::iter::once(&self.titles).chain(rows) {
-            for (column, cell) in widths.iter_mut().zip(cells) {
+        let mut widths = vec![0; self.titles.cells.len()];
+        for line in self.lines() {
+            for (column, cell) in widths.iter_mut().zip(&line.cells) {
                 *column = width(cell).min(MAX_CELL).max(*column);
             }
         }
@@ -60,16 +74,23 @@ fn shrink(widths: &mut [usize], room: usize) {
     }
 }
 
-fn line(cells: &[String], widths: &[usize], colour: Colour, screen: &Screen) -> String {
-    let mut text = String::new();
-    for (cell, column) in cells.iter().zip(widths) {
-        let cell = cut(cell, *column);
-        let fill = " ".repeat(column - width(&cell));
-        text += &format!("{cell}{fill}{GAP}");
+impl Line {
+    pub fn plain(cells: Vec<String>) -> Self {
+        let colour = Colour::Plain;
+        Self { colour, cells }
     }
-    // A terminal can be narrower than the narrowest columns.
-    let text = cut(text.trim_end(), screen.width.unwrap_or(usize::MAX));
-    screen.paint(colour, &text) + "\n"
+
+    fn render(&self, widths: &[usize], screen: &Screen) -> String {
+        let mut text = String::new();
+        for (cell, column) in self.cells.iter().zip(widths) {
+            let cell = cut(cell, *column);
+            let fill = " ".repeat(column - width(&cell));
+            text += &format!("{cell}{fill}{GAP}");
+        }
+        // A terminal can be narrower than the narrowest columns.
+        let text = cut(text.trim_end(), screen.width.unwrap_or(usize::MAX));
+        screen.paint(self.colour, &text) + "\n"
+    }
 }
 
 #[cfg(test)]
@@ -77,13 +98,9 @@ mod tests {
     use super::*;
 
     fn table(cells: &[&str]) -> Table {
-        Table {
-            titles: cells.iter().map(|_| "TITLE".to_owned()).collect(),
-            rows: vec![(
-                Colour::Plain,
-                cells.iter().map(|it| (*it).to_owned()).collect(),
-            )],
-        }
+        let titles = cells.iter().map(|_| "TITLE");
+        let cells = cells.iter().map(|it| (*it).to_owned()).collect();
+        Table::new(titles, vec![Line::plain(cells)])
     }
 
     fn screen(width: Option<usize>) -> Screen {

@@ -12,11 +12,11 @@ use crate::connection::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::field::Field;
 use crate::json::show_json;
-use crate::output::{Colour, Screen, note, show};
+use crate::output::{Screen, note, show};
 use crate::prepared;
 use crate::relation;
 use crate::row::Row;
-use crate::table::Table;
+use crate::table::{Line, Table};
 use crate::terminal_text::clean;
 
 /// A table lock that is yet to be taken.
@@ -116,11 +116,8 @@ impl<'r> Conflict<'r> {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let line = |row| (Colour::Plain, cells(row));
-    Table {
-        titles: TITLES.map(str::to_owned).to_vec(),
-        rows: rows.iter().map(line).collect(),
-    }
+    let lines = rows.iter().map(|row| Line::plain(cells(row)));
+    Table::new(TITLES, lines.collect())
 }
 
 fn cells(row: &Row) -> Vec<String> {
