@@ -1,13 +1,13 @@
 use clap::error::{Error, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::ConfigArgs;
-use crate::connection::ConnectionArgs;
+use crate::connect::ConfigArgs;
+use crate::connect::ConnectionArgs;
 use crate::list::ListArgs;
+use crate::list::TreeArgs;
+use crate::list::WhoArgs;
 use crate::migrate::MigrateArgs;
 use crate::top::TopArgs;
-use crate::tree::TreeArgs;
-use crate::who::WhoArgs;
 
 /// Lists the locks of a PostgreSQL database, and cancels or terminates the sessions that block others.
 ///

@@ -3,50 +3,25 @@
 //! Each command parses its arguments, queries the server through the public API of the
 //! library, and shows the result. A hidden module of the library has the helpers they share.
 
-mod action;
 mod arguments;
-mod config;
-mod connection;
+mod connect;
 mod duration;
 mod failure;
-mod field;
-mod filter;
-mod interrupt;
-mod json;
 mod list;
 mod manual;
 mod migrate;
 mod output;
-mod prepared;
-mod priority;
-mod progress;
-mod redact;
-mod relation;
-mod row;
-mod selection;
-mod settings;
-mod settings_file;
-mod signal_request;
-mod table;
-mod terminal_text;
+mod signal;
 mod top;
-mod top_feed;
-mod top_state;
-mod top_view;
-mod tree;
-mod value;
-mod victims;
-mod who;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use arguments::{Arguments, Command};
-use connection::{ConnectionArgs, Environment};
+use connect::{ConnectionArgs, Environment, redact_arguments};
 use failure::{Failure, Outcome};
 use list::ListArgs;
-use redact::redact_arguments;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse().and_then(Arguments::checked) {
@@ -89,13 +64,13 @@ fn run_on_database(
 ) -> Result<Outcome, Failure> {
     let environment = Environment::read();
     match command {
-        None => list::run(list, connect, &environment),
-        Some(Command::Ls(args)) => list::run(args, connect, &environment),
-        Some(Command::Tree(args)) => tree::run(args, connect, &environment),
+        None => list::locks::run(list, connect, &environment),
+        Some(Command::Ls(args)) => list::locks::run(args, connect, &environment),
+        Some(Command::Tree(args)) => list::tree::run(args, connect, &environment),
         Some(Command::Top(args)) => top::run(&args, connect, &environment),
-        Some(Command::Who(args)) => who::run(&args, connect, &environment),
+        Some(Command::Who(args)) => list::who::run(&args, connect, &environment),
         Some(Command::Migrate(args)) => migrate::run(&args, connect, &environment),
-        Some(Command::Config(args)) => config::run(&args, connect, &environment),
+        Some(Command::Config(args)) => connect::config::run(&args, connect, &environment),
         Some(Command::Completions { .. } | Command::Man { .. }) => Ok(Outcome::Done),
     }
 }

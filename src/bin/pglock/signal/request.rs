@@ -4,9 +4,9 @@ use diesel::PgConnection;
 use diesel_pglock::{SignalKind, SignalOutcome};
 use serde::Serialize;
 
+use super::victims::Victim;
 use crate::failure::Failure;
-use crate::terminal_text::clean;
-use crate::victims::Victim;
+use crate::output::clean;
 
 /// The answer to a question that was not confirmed.
 pub const DECLINED: &str = "nothing was done";

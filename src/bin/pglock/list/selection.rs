@@ -6,11 +6,11 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{pg_class, pg_locks};
 use diesel_pglock::{BlockedPgLock, PgLock};
 
+use super::filter::Filter;
+use super::prepared;
+use super::relation;
+use super::row::Row;
 use crate::failure::Failure;
-use crate::filter::Filter;
-use crate::prepared;
-use crate::relation;
-use crate::row::Row;
 
 /// The locks to list.
 #[derive(Clone, Debug, Default)]

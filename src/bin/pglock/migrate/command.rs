@@ -12,15 +12,15 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::{MigrationEvent, PrioritizedHarness};
 use serde::Serialize;
 
-use crate::connection::{ConnectionArgs, Database, Environment};
+use super::interrupt::Interrupt;
+use super::priority::PriorityArgs;
+use super::progress::{Progress, summary};
+use crate::connect::Settings;
+use crate::connect::{ConnectionArgs, Database, Environment};
 use crate::failure::{Failure, Outcome};
-use crate::interrupt::Interrupt;
-use crate::json::show_json;
+use crate::output::clean;
+use crate::output::show_json;
 use crate::output::{Screen, note, show};
-use crate::priority::PriorityArgs;
-use crate::progress::{Progress, summary};
-use crate::settings::Settings;
-use crate::terminal_text::clean;
 use diesel_pglock::internal::with_sources;
 
 /// What to do with a directory of migrations.

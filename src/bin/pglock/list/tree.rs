@@ -3,9 +3,9 @@
 use clap::Args;
 use diesel_pglock::WaitGraph;
 
-use crate::connection::{ConnectionArgs, Environment};
+use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
-use crate::json::show_json;
+use crate::output::show_json;
 use crate::output::{Screen, show};
 
 /// The format of the tree.

@@ -1,5 +1,5 @@
-use crate::output::{Colour, MAX_CELL, Screen};
-use crate::terminal_text::{cut, width};
+use super::screen::{Colour, MAX_CELL, Screen};
+use super::terminal_text::{cut, width};
 
 /// The width to which columns shrink, at least.
 const MIN_WIDTH: usize = 8;

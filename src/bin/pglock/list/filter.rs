@@ -7,10 +7,10 @@ use std::str::FromStr;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel_pglock::{LockMode, TableLockMode};
 
+use super::field::{Field, Kind, UnknownField};
+use super::row::Row;
+use super::value::Value;
 use crate::duration::parse_duration;
-use crate::field::{Field, Kind, UnknownField};
-use crate::row::Row;
-use crate::value::Value;
 
 /// A condition on a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_million_inputs_are_parsed_or_refused() {
-        let names: Vec<&'static str> = crate::field::fields().map(|field| field.name).collect();
+        let names: Vec<&'static str> = super::field::fields().map(|field| field.name).collect();
         let mut inputs = Inputs(0x9e37_79b9_7f4a_7c15);
         let (mut text, mut read) = (String::new(), 0);
         for _ in 0..1_000_000 {

@@ -8,16 +8,16 @@ use diesel_pglock::schema::{pg_class, pg_locks};
 use diesel_pglock::{LockMode, LockType, PgLock, TableLockMode};
 use serde::Serialize;
 
-use crate::connection::{ConnectionArgs, Environment};
+use super::field::Field;
+use super::prepared;
+use super::relation;
+use super::row::Row;
+use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
-use crate::field::Field;
-use crate::json::show_json;
+use crate::output::clean;
+use crate::output::show_json;
+use crate::output::{Line, Table};
 use crate::output::{Screen, note, show};
-use crate::prepared;
-use crate::relation;
-use crate::row::Row;
-use crate::table::{Line, Table};
-use crate::terminal_text::clean;
 
 /// A table lock that is yet to be taken.
 #[derive(Args, Clone, Debug)]

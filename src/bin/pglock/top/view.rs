@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, Wrap};
 
-use crate::top_state::{Mode, Session, State};
+use super::state::{Mode, Session, State};
 use diesel_pglock::internal::format_duration;
 
 const HELP: &str = "\

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::settings_file;
+use super::settings_file::{NamedConfig, SettingsFile};
 use crate::failure::Failure;
-use crate::field::Field;
-use crate::settings_file::{self, NamedConfig, SettingsFile};
+use crate::list::Field;
 
 const LIMIT: usize = 25;
 

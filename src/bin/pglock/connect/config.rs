@@ -3,14 +3,14 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::connection::{ConnectionArgs, Environment};
+use super::connection::{ConnectionArgs, Environment};
+use super::settings::{ActiveConfig, Settings, Source};
 use crate::failure::{Failure, Outcome};
-use crate::field::Field;
-use crate::json::show_json;
+use crate::list::Field;
+use crate::output::clean;
+use crate::output::show_json;
+use crate::output::{Line, Table};
 use crate::output::{Screen, show};
-use crate::settings::{ActiveConfig, Settings, Source};
-use crate::table::{Line, Table};
-use crate::terminal_text::clean;
 
 /// Options of `pglock config`.
 #[derive(Args, Clone, Debug)]

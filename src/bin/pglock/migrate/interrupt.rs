@@ -14,7 +14,7 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::schema::pg_stat_activity;
 use diesel_pglock::{BackendState, PgActivity};
 
-use crate::connection::Database;
+use crate::connect::Database;
 use crate::failure::Failure;
 use crate::output::note;
 

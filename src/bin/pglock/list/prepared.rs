@@ -7,8 +7,8 @@ use diesel::prelude::*;
 use diesel_pglock::schema::pg_locks;
 use diesel_pglock::{LockType, PgLock, PreparedTransaction};
 
+use super::row::Row;
 use crate::failure::Failure;
-use crate::row::Row;
 
 /// The locks of prepared transactions.
 struct PreparedLocks {

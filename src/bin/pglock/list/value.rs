@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel_pglock::LockMode;
 use serde::{Serialize, Serializer};
 
-use crate::terminal_text::clean;
+use crate::output::clean;
 use diesel_pglock::internal::format_duration;
 
 /// The value of a field.

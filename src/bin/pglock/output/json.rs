@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::screen::show;
+use super::terminal_text::is_invisible;
 use crate::failure::Failure;
-use crate::output::show;
-use crate::terminal_text::is_invisible;
 
 /// Writes a value to stdout as indented JSON.
 pub fn show_json(value: &impl Serialize) -> Result<(), Failure> {

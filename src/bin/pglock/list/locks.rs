@@ -4,18 +4,18 @@ use clap::Args;
 use diesel::PgConnection;
 use serde_json::{Map, Value as Json};
 
-use crate::action::ActionArgs;
-use crate::connection::{ConnectionArgs, Environment};
+use super::field::{Field, fields};
+use super::filter::{Filter, FilterError};
+use super::row::Row;
+use super::selection::Selection;
+use super::value::Value;
+use crate::connect::{ActiveConfig, Settings};
+use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
-use crate::field::{Field, fields};
-use crate::filter::{Filter, FilterError};
-use crate::json::show_json;
+use crate::output::show_json;
 use crate::output::{Colour, Screen, note, show};
-use crate::row::Row;
-use crate::selection::Selection;
-use crate::settings::{ActiveConfig, Settings};
-use crate::table::{Line, Table};
-use crate::value::Value;
+use crate::output::{Line, Table};
+use crate::signal::ActionArgs;
 
 /// The locks to list, and the format.
 #[derive(Args, Clone, Debug, Default, PartialEq)]

@@ -7,8 +7,8 @@ use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 use diesel_pglock::WatcherSource;
 
+use super::settings::{Settings, Source};
 use crate::failure::Failure;
-use crate::settings::{Settings, Source};
 use diesel_pglock::internal::redact_conninfo;
 
 /// Options that choose the database.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 use diesel_pglock::WaitGraph;
 
-use crate::connection::Database;
+use crate::connect::Database;
 use crate::failure::Failure;
-use crate::signal_request::SignalRequest;
+use crate::signal::SignalRequest;
 
 /// A message to the view.
 #[derive(Debug)]

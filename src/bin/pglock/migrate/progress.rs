@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use diesel_pglock::{HarnessReport, MigrationEvent, MigrationReport, PrioritizerEvent};
 
 use crate::output::{Screen, show};
-use crate::terminal_text::{clean, cut};
+use crate::output::{clean, cut};
 use diesel_pglock::internal::format_duration;
 
 const TICK: Duration = Duration::from_millis(100);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::redact::redact_quotations;
 use crate::failure::Failure;
-use crate::field::Field;
-use crate::filter::Filter;
-use crate::redact::redact_quotations;
+use crate::list::Field;
+use crate::list::Filter;
 
 /// The settings of a project.
 #[derive(Debug, Default, Deserialize)]

@@ -8,10 +8,10 @@ use diesel_pglock::{PgActivity, SignalKind, WaitGraph, WaitNode};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 
-use crate::signal_request::{DECLINED, SignalRequest};
-use crate::terminal_text::clean;
-use crate::top_feed::Update;
-use crate::victims::Victim;
+use super::feed::Update;
+use crate::output::clean;
+use crate::signal::Victim;
+use crate::signal::{DECLINED, SignalRequest};
 
 /// A session that waits or blocks.
 #[derive(Clone, Debug)]

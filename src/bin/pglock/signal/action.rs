@@ -2,13 +2,13 @@ use clap::{ArgGroup, Args};
 use diesel::PgConnection;
 use diesel_pglock::SignalKind;
 
+use super::request::{DECLINED, Delivery, SignalRequest, SignalResult};
+use super::victims::victims;
 use crate::failure::{Failure, Outcome};
-use crate::json::show_json;
+use crate::list::Row;
+use crate::list::Selection;
+use crate::output::show_json;
 use crate::output::{ask, note, show};
-use crate::row::Row;
-use crate::selection::Selection;
-use crate::signal_request::{DECLINED, Delivery, SignalRequest, SignalResult};
-use crate::victims::victims;
 
 /// Signals to the sessions of a list.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,13 +12,13 @@ use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
-use crate::connection::{ConnectionArgs, Environment};
+use super::feed::Feed;
+use super::state::{Command, State};
+use super::view as top_view;
+use crate::connect::Settings;
+use crate::connect::{ConnectionArgs, Environment};
 use crate::duration::parse_duration;
 use crate::failure::{Failure, Outcome};
-use crate::settings::Settings;
-use crate::top_feed::Feed;
-use crate::top_state::{Command, State};
-use crate::top_view;
 
 /// The delay of a key, at most.
 const TICK: Duration = Duration::from_millis(50);

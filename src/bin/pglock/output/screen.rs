@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use super::terminal_text::{clean, cut};
 use crate::failure::Failure;
-use crate::terminal_text::{clean, cut};
 
 /// The width of a cell, at most, if stdout is not a terminal.
 pub const MAX_CELL: usize = 200;

@@ -5,10 +5,10 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
 use diesel_pglock::{BackendState, BlockedPgLock, PgActivity, Signal, SignalKind, SignalOutcome};
 
+use super::request::SignalResult;
 use crate::failure::Failure;
-use crate::row::Row;
-use crate::signal_request::SignalResult;
-use crate::terminal_text::{clean, cut};
+use crate::list::Row;
+use crate::output::{clean, cut};
 use diesel_pglock::internal::format_duration;
 
 const MAX_NAME: usize = 30;

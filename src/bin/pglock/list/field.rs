@@ -4,8 +4,8 @@ use std::fmt;
 
 use diesel_pglock::PgActivity;
 
-use crate::row::Row;
-use crate::value::Value;
+use super::row::Row;
+use super::value::Value;
 
 /// A property of a [`Row`].
 pub struct Field {

@@ -1,0 +1,12 @@
+//! Reaches a database: options, `pglock.toml` and the connection.
+
+pub mod config;
+mod connection;
+mod redact;
+mod settings;
+mod settings_file;
+
+pub use config::ConfigArgs;
+pub use connection::{ConnectionArgs, Database, Environment};
+pub use redact::redact_arguments;
+pub use settings::{ActiveConfig, Settings};

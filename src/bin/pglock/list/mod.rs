@@ -1,0 +1,20 @@
+//! Lists locks, waits and the sessions that hold a table.
+
+mod field;
+mod filter;
+pub mod locks;
+mod prepared;
+mod relation;
+mod row;
+mod selection;
+pub mod tree;
+mod value;
+pub mod who;
+
+pub use field::Field;
+pub use filter::Filter;
+pub use locks::ListArgs;
+pub use row::Row;
+pub use selection::Selection;
+pub use tree::TreeArgs;
+pub use who::WhoArgs;

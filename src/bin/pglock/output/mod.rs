@@ -1,0 +1,11 @@
+//! Writes to the terminal: tables, JSON and safe text.
+
+mod json;
+mod screen;
+mod table;
+mod terminal_text;
+
+pub use json::show_json;
+pub use screen::{Colour, Screen, ask, note, print_error, show};
+pub use table::{Line, Table};
+pub use terminal_text::{clean, cut};

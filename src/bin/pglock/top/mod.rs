@@ -1,0 +1,8 @@
+//! The live view.
+
+mod command;
+mod feed;
+mod state;
+mod view;
+
+pub use command::{TopArgs, run};
