@@ -17,8 +17,8 @@ use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::AsyncDriver;
 use crate::session::BackendPid;
 use crate::session::Driver;
-use crate::session::Unsettled;
-use crate::session::Us;
+use crate::session::EndSessionOnDrop;
+use crate::session::PrioritizedSession;
 use crate::session::async_scope::{AsyncClosure, end};
 use crate::source::AsyncWatcherSource;
 use crate::table::AsyncTableLock;
@@ -98,9 +98,9 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
         Box::pin(async move {
             let mut driver = AsyncDriver(self);
             let previous = lock_timeout::set(&mut driver, timeout).await?;
-            let mut session = Unsettled::unless(previous.is_local(), &mut driver);
+            let mut session = EndSessionOnDrop::armed_if(!previous.is_local(), &mut driver);
             let ended = end(f(&mut *session.driver().0)).await;
-            session.settle();
+            session.disarm();
             let restored = lock_timeout::restore(&mut driver, previous).await;
             ended.and(restored)
         })
@@ -162,7 +162,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     {
         Box::pin(async move {
             prioritizer.set_report(PrioritizerReport::default());
-            let us = Us::identify(&mut AsyncDriver(self)).await?;
+            let us = PrioritizedSession::identify(&mut AsyncDriver(self)).await?;
             let lock_timeout = prioritizer.settings().lock_timeout;
             let run = async move {
                 match lock_timeout {

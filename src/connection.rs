@@ -10,9 +10,9 @@ use crate::prioritize::thread::watch_over;
 use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::BackendPid;
 use crate::session::Driver;
-use crate::session::Us;
-use crate::session::or_undo;
-use crate::session::{SyncDriver, ready};
+use crate::session::PrioritizedSession;
+use crate::session::run_or_undo;
+use crate::session::{SyncDriver, run_ready};
 use crate::source::WatcherSource;
 use crate::table::TableLock;
 use crate::timeout::scoped_timeout as lock_timeout;
@@ -75,11 +75,11 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     where
         E: From<Error>,
     {
-        let previous = ready(lock_timeout::set(&mut SyncDriver(self), timeout.into()))?;
-        let (result, previous) = or_undo(self, previous, f, |conn, previous| {
-            let _ = ready(lock_timeout::restore(&mut SyncDriver(conn), previous));
+        let previous = run_ready(lock_timeout::set(&mut SyncDriver(self), timeout.into()))?;
+        let (result, previous) = run_or_undo(self, previous, f, |conn, previous| {
+            let _ = run_ready(lock_timeout::restore(&mut SyncDriver(conn), previous));
         });
-        let restored = ready(lock_timeout::restore(&mut SyncDriver(self), previous));
+        let restored = run_ready(lock_timeout::restore(&mut SyncDriver(self), previous));
         result.and_then(|value| Ok(restored.map(|()| value)?))
     }
 
@@ -111,7 +111,7 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
         E: From<Error>,
     {
         prioritizer.set_report(PrioritizerReport::default());
-        let us = ready(Us::identify(&mut SyncDriver(self)))?;
+        let us = run_ready(PrioritizedSession::identify(&mut SyncDriver(self)))?;
         watch_over(prioritizer, us, || {
             match prioritizer.settings().lock_timeout {
                 Some(timeout) => self.with_lock_timeout(timeout, f),
@@ -127,7 +127,7 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     /// [`Error::Query`] when the server cannot be asked.
     #[doc(alias = "pg_backend_pid")]
     fn backend_pid(&mut self) -> Result<i32> {
-        ready(SyncDriver(self).ask(BackendPid))
+        run_ready(SyncDriver(self).ask(BackendPid))
     }
 }
 

@@ -140,7 +140,7 @@ pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode};
 pub mod internal {
     pub use crate::fmt::{format_duration, is_bidi_control, single_line, with_sources};
     pub use crate::source::{redact_conninfo, url};
-    pub use crate::views::{BEFORE_NAME, BEHIND_NAME};
+    pub use crate::views::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 }
 
 /// The columns of the lock views, for filters, orders and joins.

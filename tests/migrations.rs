@@ -190,7 +190,7 @@ fn two_runners_take_turns_and_do_not_deadlock_with_a_concurrent_index() {
                     let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
                         .lock_timeout(None)
                         .on_event(move |event| {
-                            if let MigrationEvent::WaitingForRunner = event {
+                            if let MigrationEvent::WaitingForInstance = event {
                                 waits.send(()).unwrap();
                             }
                         });
@@ -526,7 +526,7 @@ fn waiting_for_another_runner_can_be_bounded() {
     let mut conn = db.connect();
     let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
         .lock_key(7)
-        .lock_timeout_for_other_runners(Duration::from_millis(50));
+        .wait_for_instances(Duration::from_millis(50));
     let error = harness
         .run_pending_migrations(migrations.source())
         .unwrap_err();
@@ -765,7 +765,7 @@ fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
                 let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
                     .lock_timeout(None)
                     .on_event(move |event| {
-                        if let MigrationEvent::WaitingForRunner = event {
+                        if let MigrationEvent::WaitingForInstance = event {
                             let _ = waits.send(());
                         }
                     });

@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use super::hold::{AdvisoryHold, may_hold, session_changed};
+use super::hold::{AdvisoryHold, might_hold, session_changed};
 use super::holders::holders;
 use super::statement::{AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock};
 use crate::error::{Error, Result};
 use crate::session::Driver;
-use crate::session::Unsettled;
+use crate::session::EndSessionOnDrop;
 use crate::session::{ACQUIRED, TakeOutcome};
 use crate::timeout::{LockRequest, lock_request};
-use crate::timeout::{Patience, Wait};
+use crate::timeout::{WaitLimit, WaitOption};
 use crate::views::PgLock;
 
 /// A session's lock under which a closure runs; in a transaction a savepoint is open once it
@@ -38,7 +38,7 @@ impl LockRequest for SessionLock {
     async fn take(
         &self,
         driver: &mut impl Driver,
-        limit: Patience,
+        limit: WaitLimit,
     ) -> Result<Option<AdvisoryHold>> {
         take(driver, self.0, limit).await
     }
@@ -51,7 +51,7 @@ impl LockRequest for SessionLock {
 impl LockRequest for XactLock {
     type Held = ();
 
-    async fn take(&self, driver: &mut impl Driver, limit: Patience) -> Result<Option<()>> {
+    async fn take(&self, driver: &mut impl Driver, limit: WaitLimit) -> Result<Option<()>> {
         driver.require_transaction()?;
         let backend = attempt(driver, self.0, limit).await;
         Ok(backend.map_err(|failed| failed.error)?.map(drop))
@@ -66,7 +66,7 @@ impl LockRequest for XactLock {
 pub(crate) async fn acquire(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    wait: Wait,
+    wait: WaitOption,
 ) -> Result<AdvisoryHold> {
     let hold = lock_request::acquire(driver, &SessionLock(target), wait).await?;
     without_savepoint(driver, hold).await
@@ -76,7 +76,7 @@ pub(crate) async fn acquire(
 pub(crate) async fn try_acquire(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    wait: Wait,
+    wait: WaitOption,
 ) -> Result<Option<AdvisoryHold>> {
     match lock_request::try_acquire(driver, &SessionLock(target), wait).await? {
         Some(hold) => without_savepoint(driver, hold).await.map(Some),
@@ -89,9 +89,9 @@ async fn without_savepoint(driver: &mut impl Driver, hold: AdvisoryHold) -> Resu
     if hold.depth == 0 {
         return Ok(hold);
     }
-    let mut session = Unsettled::new(driver);
+    let mut session = EndSessionOnDrop::new(driver);
     let closed = session.driver().close(hold.depth, true).await;
-    session.settle();
+    session.disarm();
     match closed {
         Ok(()) => Ok(hold),
         Err(error) => {
@@ -108,12 +108,12 @@ async fn without_savepoint(driver: &mut impl Driver, hold: AdvisoryHold) -> Resu
 async fn take(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    patience: Patience,
+    patience: WaitLimit,
 ) -> Result<Option<AdvisoryHold>> {
     let depth = driver.depth()?;
-    let mut session = Unsettled::new(driver);
+    let mut session = EndSessionOnDrop::new(driver);
     let backend = take_at(session.driver(), target, patience, depth).await;
-    session.settle();
+    session.disarm();
     let hold = |backend| AdvisoryHold {
         target,
         backend,
@@ -125,7 +125,7 @@ async fn take(
 async fn take_at(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    patience: Patience,
+    patience: WaitLimit,
     depth: u32,
 ) -> Result<Option<i32>> {
     if depth > 0 {
@@ -169,7 +169,7 @@ async fn after_failure(
     refused: Option<i32>,
 ) {
     let answers = driver.unwind(depth).await.is_ok();
-    if answers && !may_hold(driver, target).await {
+    if answers && !might_hold(driver, target).await {
         return;
     }
     match refused {
@@ -194,7 +194,7 @@ async fn give_back(driver: &mut impl Driver, target: AdvisoryTarget, backend: i3
 async fn attempt(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    patience: Patience,
+    patience: WaitLimit,
 ) -> Result<Option<i32>, Failed> {
     let (granted, backend) = driver
         .ask(TryAdvisoryLock(target))
@@ -208,10 +208,10 @@ async fn attempt(
 async fn wait_for(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    patience: Patience,
+    patience: WaitLimit,
     backend: i32,
 ) -> Result<bool, Failed> {
-    if matches!(patience, Patience::None) {
+    if matches!(patience, WaitLimit::NoWait) {
         return Ok(false);
     }
     crate::trace::waiting(&target);

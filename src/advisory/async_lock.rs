@@ -9,9 +9,9 @@ use super::hold::AdvisoryHold;
 use super::statement::AdvisoryTarget;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
-use crate::session::Unsettled;
+use crate::session::EndSessionOnDrop;
 use crate::session::async_scope::{AsyncClosure, end};
-use crate::timeout::Wait;
+use crate::timeout::WaitOption;
 use crate::timeout::advisory_lock_options;
 use crate::timeout::lock_request;
 use crate::types::AdvisoryKey;
@@ -27,7 +27,7 @@ use crate::types::AdvisoryKey;
 pub struct AsyncAdvisoryLock<'c, C> {
     conn: &'c mut C,
     target: AdvisoryTarget,
-    wait: Wait,
+    wait: WaitOption,
 }
 
 advisory_lock_options!(
@@ -41,7 +41,7 @@ impl<'c, C> AsyncAdvisoryLock<'c, C> {
         Self {
             conn,
             target: AdvisoryTarget::new(key),
-            wait: Wait::default(),
+            wait: WaitOption::default(),
         }
     }
 
@@ -170,9 +170,9 @@ where
     E: From<Error> + Send,
     R: Send,
 {
-    let mut session = Unsettled::new(&mut driver);
+    let mut session = EndSessionOnDrop::new(&mut driver);
     let ended = end(f(&mut *session.driver().0)).await;
-    session.settle();
+    session.disarm();
     let left = hold.leave(&mut driver, ended.succeeded()).await;
     ended.and(left)
 }

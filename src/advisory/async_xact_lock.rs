@@ -8,7 +8,7 @@ use super::statement::AdvisoryTarget;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
 use crate::session::async_scope::AsyncClosure;
-use crate::timeout::Wait;
+use crate::timeout::WaitOption;
 use crate::timeout::advisory_lock_options;
 use crate::timeout::lock_request as flow;
 use crate::timeout::{run_in_transaction, try_run_in_transaction};
@@ -21,7 +21,7 @@ use crate::timeout::{run_in_transaction, try_run_in_transaction};
 pub struct AsyncAdvisoryXactLock<'c, C> {
     conn: &'c mut C,
     target: AdvisoryTarget,
-    wait: Wait,
+    wait: WaitOption,
 }
 
 advisory_lock_options!(
@@ -31,7 +31,7 @@ advisory_lock_options!(
 );
 
 impl<'c, C> AsyncAdvisoryXactLock<'c, C> {
-    pub(crate) fn new(conn: &'c mut C, target: AdvisoryTarget, wait: Wait) -> Self {
+    pub(crate) fn new(conn: &'c mut C, target: AdvisoryTarget, wait: WaitOption) -> Self {
         Self { conn, target, wait }
     }
 }

@@ -8,7 +8,7 @@ use diesel::pg::Pg;
 
 use super::hold::AdvisoryHold;
 use crate::error::Result;
-use crate::session::{SyncDriver, ready};
+use crate::session::{SyncDriver, run_ready};
 
 /// A held advisory lock; dropping it releases.
 ///
@@ -51,7 +51,7 @@ where
     #[doc(alias = "pg_advisory_unlock")]
     pub fn release(mut self) -> Result<()> {
         match self.hold.take() {
-            Some(hold) => ready(hold.release(&mut SyncDriver(self.conn))),
+            Some(hold) => run_ready(hold.release(&mut SyncDriver(self.conn))),
             None => Ok(()),
         }
     }
@@ -97,8 +97,8 @@ where
         let mut driver = SyncDriver(&mut *self.conn);
         // Nobody is left to be told; where it cannot be released, the session ends.
         let _ = match thread::panicking() {
-            true => ready(hold.leave(&mut driver, false)),
-            false => ready(hold.release(&mut driver)),
+            true => run_ready(hold.leave(&mut driver, false)),
+            false => run_ready(hold.release(&mut driver)),
         };
     }
 }

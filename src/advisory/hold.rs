@@ -3,7 +3,7 @@
 use super::statement::{AdvisoryHeld, AdvisoryTarget, AdvisoryUnlock};
 use crate::error::{Error, Result};
 use crate::session::Driver;
-use crate::session::Unsettled;
+use crate::session::EndSessionOnDrop;
 
 /// A session lock that was taken and has to be given back.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +21,12 @@ impl AdvisoryHold {
     /// Without a savepoint, a transaction that the closure abandoned is rolled back: the lock
     /// protects its work, and it could not be committed under the lock any more.
     pub(crate) async fn leave(self, driver: &mut impl Driver, succeeded: bool) -> Result<()> {
-        let mut session = Unsettled::new(driver);
+        let mut session = EndSessionOnDrop::new(driver);
         let closed = match self.depth {
             0 => session.driver().unwind(0).await,
             depth => session.driver().close(depth, succeeded).await,
         };
-        session.settle();
+        session.disarm();
         self.release(driver).await?;
         closed
     }
@@ -39,14 +39,14 @@ impl AdvisoryHold {
         let Self {
             target, backend, ..
         } = self;
-        let mut session = Unsettled::new(driver);
+        let mut session = EndSessionOnDrop::new(driver);
         let unlock = AdvisoryUnlock { target, backend };
         let released = match session.driver().ask(unlock).await {
             Ok(reply) => self.released(reply),
             Err(error) => self.after_failed_release(session.driver(), error).await,
         };
         match &released {
-            Ok(()) | Err(Error::NotHeld(_)) => session.settle(),
+            Ok(()) | Err(Error::NotHeld(_)) => session.disarm(),
             Err(Error::SessionChanged { .. }) => session.mark_broken(),
             Err(_) => session.end().await,
         }
@@ -67,7 +67,7 @@ impl AdvisoryHold {
     /// another one could take away an outer hold, for the server does not show how
     /// often a lock is held: then the session has to end.
     async fn after_failed_release(&self, driver: &mut impl Driver, error: Error) -> Result<()> {
-        match is_outside(driver) && !may_hold(driver, self.target).await {
+        match is_outside(driver) && !might_hold(driver, self.target).await {
             true => Ok(()),
             false => Err(error),
         }
@@ -80,7 +80,7 @@ pub(crate) fn is_outside(driver: &mut impl Driver) -> bool {
 }
 
 /// Whether this session holds the lock, or cannot be asked.
-pub(crate) async fn may_hold(driver: &mut impl Driver, target: AdvisoryTarget) -> bool {
+pub(crate) async fn might_hold(driver: &mut impl Driver, target: AdvisoryTarget) -> bool {
     driver.ask(AdvisoryHeld(target)).await.unwrap_or(true)
 }
 

@@ -19,7 +19,7 @@ pub(crate) async fn holders(
         .filter(pg_locks::mode.eq_any(target.conflicts()))
         .filter(pg_locks::pid.is_distinct_from(own_pid()))
         .order_by(pg_locks::granted.desc());
-    let locks = driver.load_aside::<_, ColumnsOf<PgLock>, PgLock>(locks);
+    let locks = driver.load_in_savepoint::<_, ColumnsOf<PgLock>, PgLock>(locks);
     // An error here must not replace "not acquired".
     Ok(locks.await?.unwrap_or_default())
 }

@@ -9,9 +9,9 @@ use super::hold::AdvisoryHold;
 use super::statement::AdvisoryTarget;
 use super::xact_lock::AdvisoryXactLock;
 use crate::error::{Error, Result};
-use crate::session::or_undo;
-use crate::session::{SyncDriver, ready};
-use crate::timeout::Wait;
+use crate::session::run_or_undo;
+use crate::session::{SyncDriver, run_ready};
+use crate::timeout::WaitOption;
 use crate::timeout::advisory_lock_options;
 use crate::timeout::lock_request;
 use crate::types::AdvisoryKey;
@@ -33,7 +33,7 @@ use crate::types::AdvisoryKey;
 pub struct AdvisoryLock<'c, C> {
     conn: &'c mut C,
     target: AdvisoryTarget,
-    wait: Wait,
+    wait: WaitOption,
 }
 
 advisory_lock_options!(
@@ -47,7 +47,7 @@ impl<'c, C> AdvisoryLock<'c, C> {
         Self {
             conn,
             target: AdvisoryTarget::new(key),
-            wait: Wait::default(),
+            wait: WaitOption::default(),
         }
     }
 
@@ -91,7 +91,7 @@ where
     /// ```
     pub fn acquire(self) -> Result<AdvisoryGuard<'c, C>> {
         let Self { conn, target, wait } = self;
-        let hold = ready(flow::acquire(&mut SyncDriver(conn), target, wait))?;
+        let hold = run_ready(flow::acquire(&mut SyncDriver(conn), target, wait))?;
         Ok(AdvisoryGuard::new(conn, hold))
     }
 
@@ -117,7 +117,7 @@ where
     /// ```
     pub fn try_acquire(self) -> Result<Option<AdvisoryGuard<'c, C>>> {
         let Self { conn, target, wait } = self;
-        let hold = ready(flow::try_acquire(&mut SyncDriver(conn), target, wait))?;
+        let hold = run_ready(flow::try_acquire(&mut SyncDriver(conn), target, wait))?;
         Ok(hold.map(|hold| AdvisoryGuard::new(conn, hold)))
     }
 
@@ -153,7 +153,7 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        let hold = ready(lock_request::acquire(
+        let hold = run_ready(lock_request::acquire(
             &mut SyncDriver(conn),
             &SessionLock(target),
             wait,
@@ -190,7 +190,7 @@ where
     {
         let Self { conn, target, wait } = self;
         let lock = SessionLock(target);
-        match ready(lock_request::try_acquire(
+        match run_ready(lock_request::try_acquire(
             &mut SyncDriver(conn),
             &lock,
             wait,
@@ -210,10 +210,10 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
     E: From<Error>,
 {
-    let (result, hold) = or_undo(conn, hold, f, |conn, hold| {
+    let (result, hold) = run_or_undo(conn, hold, f, |conn, hold| {
         // The panic goes on; where the lock cannot be released, the session ends.
-        let _ = ready(hold.leave(&mut SyncDriver(conn), false));
+        let _ = run_ready(hold.leave(&mut SyncDriver(conn), false));
     });
-    let left = ready(hold.leave(&mut SyncDriver(conn), result.is_ok()));
+    let left = run_ready(hold.leave(&mut SyncDriver(conn), result.is_ok()));
     result.and_then(|value| Ok(left.map(|()| value)?))
 }

@@ -18,7 +18,7 @@ pub use async_lock::AsyncAdvisoryLock;
 pub use async_xact_lock::AsyncAdvisoryXactLock;
 pub use guard::AdvisoryGuard;
 #[cfg(feature = "migrations")]
-pub(crate) use hold::{AdvisoryHold, may_hold};
+pub(crate) use hold::{AdvisoryHold, might_hold};
 pub use lock::AdvisoryLock;
 #[cfg(feature = "migrations")]
 pub(crate) use statement::AdvisoryTarget;

@@ -5,8 +5,8 @@ use diesel::pg::Pg;
 use super::acquire::XactLock;
 use super::statement::AdvisoryTarget;
 use crate::error::{Error, Result};
-use crate::session::{SyncDriver, ready};
-use crate::timeout::Wait;
+use crate::session::{SyncDriver, run_ready};
+use crate::timeout::WaitOption;
 use crate::timeout::advisory_lock_options;
 use crate::timeout::lock_request as flow;
 
@@ -21,7 +21,7 @@ use crate::timeout::lock_request as flow;
 pub struct AdvisoryXactLock<'c, C> {
     conn: &'c mut C,
     target: AdvisoryTarget,
-    wait: Wait,
+    wait: WaitOption,
 }
 
 advisory_lock_options!(
@@ -31,7 +31,7 @@ advisory_lock_options!(
 );
 
 impl<'c, C> AdvisoryXactLock<'c, C> {
-    pub(crate) fn new(conn: &'c mut C, target: AdvisoryTarget, wait: Wait) -> Self {
+    pub(crate) fn new(conn: &'c mut C, target: AdvisoryTarget, wait: WaitOption) -> Self {
         Self { conn, target, wait }
     }
 }
@@ -68,7 +68,7 @@ where
     /// ```
     pub fn acquire(self) -> Result<()> {
         let Self { conn, target, wait } = self;
-        ready(flow::acquire(
+        run_ready(flow::acquire(
             &mut SyncDriver(conn),
             &XactLock(target),
             wait,
@@ -102,7 +102,7 @@ where
     pub fn try_acquire(self) -> Result<bool> {
         let Self { conn, target, wait } = self;
         let lock = XactLock(target);
-        let held = ready(flow::try_acquire(&mut SyncDriver(conn), &lock, wait))?;
+        let held = run_ready(flow::try_acquire(&mut SyncDriver(conn), &lock, wait))?;
         Ok(held.is_some())
     }
 

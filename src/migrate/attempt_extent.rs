@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::fmt::with_sources;
 use crate::session::Driver;
 use crate::session::query;
-use crate::session::ready;
+use crate::session::run_ready;
 use crate::session::uncached;
 
 /// Notes in a setting which transaction it is itself, behind what `$before` has; as a text
@@ -71,7 +71,7 @@ impl Extent {
         C: Connection<Backend = Pg> + LoadConnection,
     {
         conn.batch_execute(NOTE_AFTER)?;
-        let noted = ready(uncached(conn).ask(NotedTransactions))?;
+        let noted = run_ready(uncached(conn).ask(NotedTransactions))?;
         Ok(Self::between(&noted.unwrap_or_default()))
     }
 

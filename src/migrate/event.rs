@@ -9,7 +9,7 @@ use crate::prioritize::PrioritizerEvent;
 #[non_exhaustive]
 pub enum MigrationEvent {
     /// Another runner holds the runners' lock.
-    WaitingForRunner,
+    WaitingForInstance,
     /// The history of migrations cannot be read at once. In a run, sessions that lock it are
     /// dealt with as if they blocked a migration; a question waits for them.
     #[non_exhaustive]
@@ -49,7 +49,7 @@ impl MigrationEvent {
     pub(crate) fn trace(&self) {
         #[cfg(feature = "tracing")]
         match self {
-            Self::WaitingForRunner => {
+            Self::WaitingForInstance => {
                 tracing::info!("another runner is at the migrations; waiting for it");
             }
             Self::ReadingHistory { attempt } => {

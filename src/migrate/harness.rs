@@ -22,11 +22,11 @@ use crate::error::Error;
 use crate::fmt::with_sources;
 use crate::prioritize::Prioritizer;
 use crate::session::Driver;
-use crate::session::or_undo;
+use crate::session::run_or_undo;
 use crate::session::uncached;
-use crate::session::{SyncDriver, ready};
+use crate::session::{SyncDriver, run_ready};
 use crate::source::WatcherSource;
-use crate::timeout::Wait;
+use crate::timeout::WaitOption;
 use crate::types::AdvisoryKey;
 
 /// How often a runner asks whether another one has finished, on average.
@@ -129,7 +129,7 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
 
     /// How long to wait for other runners before giving up with
     /// [`Error::NotAcquired`]; as long as it takes unless said.
-    pub fn lock_timeout_for_other_runners(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+    pub fn wait_for_instances(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.patience = timeout.into();
         self
     }
@@ -169,15 +169,15 @@ where
         let lock = AdvisoryTarget::new(self.key()?);
         let started = Instant::now();
         let hold = take_turn(self.conn, lock, self.patience, &self.settings)?;
-        self.report.waited_for_runners += started.elapsed();
+        self.report.waited_for_instances += started.elapsed();
         let begin_and_run = |conn: &mut C| {
             let (report, history) = (&mut self.report, &mut self.history);
             let (prioritizer, settings) = (&self.prioritizer, &self.settings);
             let run = MigrationRun::begin(conn, lock, prioritizer, settings, report, history);
             f(&mut run?)
         };
-        let (result, hold) = or_undo(self.conn, hold, begin_and_run, |conn, hold| {
-            let _ = ready(hold.leave(&mut uncached(conn), false));
+        let (result, hold) = run_or_undo(self.conn, hold, begin_and_run, |conn, hold| {
+            let _ = run_ready(hold.leave(&mut uncached(conn), false));
         });
         let released = self.release(hold);
         result.and_then(|value| Ok(released.map(|()| value)?))
@@ -217,7 +217,7 @@ where
 
     /// Releases the migration lock; that it is gone, or goes with its session, undoes no migration.
     fn release(&mut self, hold: AdvisoryHold) -> crate::error::Result<()> {
-        let released = ready(hold.release(&mut uncached(self.conn)));
+        let released = run_ready(hold.release(&mut uncached(self.conn)));
         let warning = match released {
             Ok(()) | Err(Error::SessionChanged { .. }) => return released,
             Err(Error::NotHeld(_)) => "a migration released the migration lock".to_owned(),
@@ -250,17 +250,22 @@ where
     let mut told = false;
     loop {
         let is_last = patience.is_some_and(|patience| started.elapsed() >= patience);
-        match ready(flow::try_acquire(&mut uncached(conn), lock, Wait::No))? {
+        match run_ready(flow::try_acquire(
+            &mut uncached(conn),
+            lock,
+            WaitOption::NoWait,
+        ))? {
             Some(hold) => return Ok(hold),
             // Asked once more, for the error that names the other runner.
             None if is_last => {
-                let mut refused = ready(flow::acquire(&mut uncached(conn), lock, Wait::No));
+                let mut refused =
+                    run_ready(flow::acquire(&mut uncached(conn), lock, WaitOption::NoWait));
                 if let Err(Error::NotAcquired { waited, .. }) = &mut refused {
                     *waited = started.elapsed();
                 }
                 return Ok(refused?);
             }
-            None if !told => settings.tell(&MigrationEvent::WaitingForRunner),
+            None if !told => settings.tell(&MigrationEvent::WaitingForInstance),
             None => {}
         }
         told = true;

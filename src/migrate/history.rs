@@ -10,7 +10,7 @@ use diesel::{Connection, ExpressionMethods, PgExpressionMethods, QueryDsl, Query
 
 use crate::error::Result;
 use crate::query_dsl::PgLockDsl;
-use crate::session::ready;
+use crate::session::run_ready;
 use crate::session::uncached;
 use crate::session::{ColumnsOf, Driver};
 use crate::session::{command, query};
@@ -136,7 +136,7 @@ impl HistoryPlace {
     {
         match known.map(|known| known.now(conn)).transpose()?.flatten() {
             Some(place) => Ok(place),
-            None => ready(uncached(conn).ask(FindHistory)),
+            None => run_ready(uncached(conn).ask(FindHistory)),
         }
     }
 
@@ -147,7 +147,7 @@ impl HistoryPlace {
     {
         let Some(oid) = self.oid else { return Ok(None) };
         type Columns = <HistoryWithOid as Query>::SqlType;
-        let places = ready(uncached(conn).load::<_, Columns, Self>(HistoryWithOid(oid)))?;
+        let places = run_ready(uncached(conn).load::<_, Columns, Self>(HistoryWithOid(oid)))?;
         Ok(places.into_iter().next())
     }
 
@@ -159,7 +159,7 @@ impl HistoryPlace {
         let (Some(_), Some(schema)) = (self.oid, self.schema.clone()) else {
             return Ok(None);
         };
-        let versions = ready(uncached(conn).load::<_, Text, String>(ReadHistory { schema }))?;
+        let versions = run_ready(uncached(conn).load::<_, Text, String>(ReadHistory { schema }))?;
         Ok(Some(versions.into_iter().map(Into::into).collect()))
     }
 
@@ -186,6 +186,6 @@ pub(crate) async fn blockers_of_reading(driver: &mut impl Driver, table: u32) ->
         .filter(pg_locks::mode.eq(LockMode::AccessExclusive))
         .filter(pg_locks::pid.is_distinct_from(own_pid()))
         .order_by(pg_locks::granted.desc());
-    let locks = driver.load_aside::<_, ColumnsOf<PgLock>, PgLock>(locks);
+    let locks = driver.load_in_savepoint::<_, ColumnsOf<PgLock>, PgLock>(locks);
     locks.await.and_then(|locks| Ok(locks?)).unwrap_or_default()
 }

@@ -19,7 +19,7 @@ pub struct HarnessReport {
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::of_std")
     )]
-    pub waited_for_runners: Duration,
+    pub waited_for_instances: Duration,
     /// The sessions that blocked the reading of the history, and what was done about them.
     pub history_blockers: Vec<Blocker>,
     /// What went wrong beside the migrations, and was no reason for one to fail: locks that

@@ -21,7 +21,7 @@ use crate::session::Driver;
 use crate::session::quote;
 use crate::session::uncached;
 use crate::session::{BackendPid, OUTCOME, TakeOutcome, command, query};
-use crate::session::{SyncDriver, ready};
+use crate::session::{SyncDriver, run_ready};
 use crate::source::WatcherSource;
 use crate::types::AdvisoryKey;
 
@@ -40,7 +40,7 @@ where
 {
     let error = with_sources(error);
     let says = |text: String| !text.is_empty() && error.contains(&text);
-    let deadlock_text = |conn: &mut C| match ready(uncached(conn).ask(DeadlockTimeout))? {
+    let deadlock_text = |conn: &mut C| match run_ready(uncached(conn).ask(DeadlockTimeout))? {
         millis if took < Duration::from_millis(u64::from(millis.unsigned_abs())) => {
             Ok(String::new())
         }
@@ -51,7 +51,7 @@ where
 
 /// A lock of two sessions that nobody else asks for.
 fn key<C: PgLockConnection>(conn: &mut C, name: &str) -> Result<AdvisoryKey> {
-    let pid = ready(uncached(conn).ask(BackendPid))?;
+    let pid = run_ready(uncached(conn).ask(BackendPid))?;
     Ok(AdvisoryKey::named(&format!("diesel_pglock::{name}::{pid}")))
 }
 
@@ -128,7 +128,7 @@ where
 {
     let limit = Instant::now() + Duration::from_millis(millis.into());
     let mut driver = SyncDriver(conn);
-    while ready(driver.ask(BlockingPids(pid)))?.is_empty() && Instant::now() < limit {
+    while run_ready(driver.ask(BlockingPids(pid)))?.is_empty() && Instant::now() < limit {
         thread::sleep(Duration::from_millis(1));
     }
     Ok(())
@@ -140,7 +140,7 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     let mut driver = uncached(conn);
-    ready(async {
+    run_ready(async {
         driver.execute(WaitInVain { key, millis }).await?;
         let (text, _) = driver.ask(TakeOutcome { local: false }).await?;
         Ok(text.unwrap_or_default())

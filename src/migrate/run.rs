@@ -20,20 +20,20 @@ use super::report::{HarnessReport, MigrationReport, TakenLock};
 use super::retry::is_want_of_lock;
 use crate::advisory::AdvisoryTarget;
 use crate::advisory::acquire as flow;
-use crate::advisory::may_hold;
+use crate::advisory::might_hold;
 use crate::error::Error;
 use crate::fmt::with_sources;
 use crate::prioritize::thread::watch_over;
 use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::BackendPid;
-use crate::session::Us;
-use crate::session::or_undo;
-use crate::session::ready;
+use crate::session::PrioritizedSession;
+use crate::session::run_or_undo;
+use crate::session::run_ready;
 use crate::session::uncached;
 use crate::session::{ColumnsOf, Driver};
 use crate::source::WatcherSource;
 use crate::tables::pg_locks;
-use crate::timeout::Wait;
+use crate::timeout::WaitOption;
 use crate::timeout::scoped_timeout as lock_timeout;
 use crate::types::RelationKind;
 use crate::views::PgLock;
@@ -103,7 +103,7 @@ pub(crate) struct MigrationRun<'r, C, S> {
     /// What is in the history and means nothing to this run.
     left_out: Vec<MigrationVersion<'static>>,
     /// This session, once it was asked: a migration may leave it unable to answer in time.
-    us: Option<Us>,
+    us: Option<PrioritizedSession>,
     /// Whether a migration has run under the lock, which it may have released.
     has_run: bool,
 }
@@ -267,7 +267,11 @@ where
         if !self.has_run || self.holds_lock() {
             return Ok(());
         }
-        let acquired = ready(flow::acquire(&mut uncached(self.conn), self.lock, Wait::No));
+        let acquired = run_ready(flow::acquire(
+            &mut uncached(self.conn),
+            self.lock,
+            WaitOption::NoWait,
+        ));
         acquired.map_err(|error| self.lost_lock(error))?;
         self.warn("a migration released the migration lock; it was acquired again".to_owned());
         // Another instance may have come and gone in between.
@@ -278,7 +282,7 @@ where
     fn holds_lock(&mut self) -> bool {
         let (report, lock) = (&mut *self.report, self.lock);
         let held = with_lock_timeout(self.conn, Some(AT_ONCE), report, self.settings, |conn| {
-            Ok(ready(may_hold(&mut uncached(conn), lock)))
+            Ok(run_ready(might_hold(&mut uncached(conn), lock)))
         });
         held.unwrap_or(true)
     }
@@ -408,7 +412,9 @@ where
         let result = with_lock_timeout(self.conn, lock_timeout, report, self.settings, |conn| {
             let us = match *known {
                 Some(us) => us,
-                None => *known.insert(ready(Us::identify(&mut uncached(conn)))?),
+                None => *known.insert(run_ready(PrioritizedSession::identify(&mut uncached(
+                    conn,
+                )))?),
             };
             watch_over(&prioritizer, us, || f(conn))?
         });
@@ -467,11 +473,11 @@ pub(crate) fn with_lock_timeout<C, T>(
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let previous = ready(lock_timeout::set(&mut uncached(conn), timeout))?;
-    let (result, previous) = or_undo(conn, previous, f, |conn, previous| {
-        let _ = ready(lock_timeout::restore(&mut uncached(conn), previous));
+    let previous = run_ready(lock_timeout::set(&mut uncached(conn), timeout))?;
+    let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
+        let _ = run_ready(lock_timeout::restore(&mut uncached(conn), previous));
     });
-    let restored = ready(lock_timeout::restore(&mut uncached(conn), previous));
+    let restored = run_ready(lock_timeout::restore(&mut uncached(conn), previous));
     match (result, restored) {
         (Ok(_), Err(error @ Error::SessionChanged { .. })) => Err(error.into()),
         (result, restored) => {
@@ -528,7 +534,7 @@ where
     let holders = with_lock_timeout(conn, Some(AT_ONCE), report, settings, |conn| {
         let place = HistoryPlace::find(conn, known)?;
         let table = place.oid().ok_or(diesel::result::Error::NotFound)?;
-        Ok(ready(blockers_of_reading(&mut uncached(conn), table)))
+        Ok(run_ready(blockers_of_reading(&mut uncached(conn), table)))
     });
     // That it could not be read stays the news.
     let holders = holders.unwrap_or_default();
@@ -551,7 +557,7 @@ where
             Direction::Down => migration.revert(conn)?,
         }
         let seen = Seen::after_migration(conn, history);
-        ready(uncached(conn).execute(RecordMigration {
+        run_ready(uncached(conn).execute(RecordMigration {
             schema: seen.history.clone(),
             version: migration.name().version().to_string(),
             reverted: direction == Direction::Down,
@@ -647,9 +653,9 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     let mut driver = uncached(conn);
-    let us = ready(driver.ask(BackendPid))?;
+    let us = run_ready(driver.ask(BackendPid))?;
     let query = PgLock::query().filter(pg_locks::pid.eq(us));
-    let locks = ready(driver.load::<_, ColumnsOf<PgLock>, PgLock>(query))?;
+    let locks = run_ready(driver.load::<_, ColumnsOf<PgLock>, PgLock>(query))?;
     Ok(strongest(locks))
 }
 

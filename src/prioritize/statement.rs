@@ -6,7 +6,7 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 
-use crate::session::Us;
+use crate::session::PrioritizedSession;
 use crate::session::query;
 use crate::signal::HAS_SYNCHRONOUS_STANDBY;
 use crate::signal::{AWAITED, WAIT_START};
@@ -18,7 +18,7 @@ use crate::signal::{IS_MARK, walk_mark};
 /// If it may go on it also marks us, and tells whether it did.
 #[derive(Debug)]
 pub(crate) struct CheckWatcher {
-    pub(crate) us: Us,
+    pub(crate) us: PrioritizedSession,
     /// Whether it has to write to the signal log.
     pub(crate) audit: bool,
 }
@@ -175,17 +175,17 @@ mod tests {
     use crate::prioritize::wait_chain::WaitChain;
     use crate::session::Driver;
     use crate::session::Identify;
-    use crate::session::{SyncDriver, ready};
+    use crate::session::{SyncDriver, run_ready};
     use crate::signal::Block;
     use crate::signal::SignalKind;
     use crate::signal::Unmark;
-    use crate::signal::{Provided, SendSignal};
+    use crate::signal::{Precondition, SendSignal};
 
     /// What came of a signal to the session of `pid`, if it began at `backend_start`.
     fn send(
         conn: &mut PgConnection,
         (pid, backend_start): (i32, Option<DateTime<Utc>>),
-        provided: Provided,
+        provided: Precondition,
     ) -> Vec<bool> {
         let signal = SendSignal {
             kind: SignalKind::Terminate,
@@ -193,7 +193,7 @@ mod tests {
             backend_start,
             provided,
         };
-        ready(SyncDriver(conn).load::<_, Bool, bool>(signal)).unwrap()
+        run_ready(SyncDriver(conn).load::<_, Bool, bool>(signal)).unwrap()
     }
 
     #[test]
@@ -201,14 +201,14 @@ mod tests {
         let server = Sandbox::start().unwrap();
         let connect = || PgConnection::establish(&server.url()).unwrap();
         let (mut conn, mut other) = (connect(), connect());
-        let (pid, began) = ready(SyncDriver(&mut other).ask(Identify)).unwrap();
+        let (pid, began) = run_ready(SyncDriver(&mut other).ask(Identify)).unwrap();
         let predecessor = (pid, began.map(|began| began - TimeDelta::microseconds(1)));
-        assert!(send(&mut conn, predecessor, Provided::Always).is_empty());
-        let us = Us {
+        assert!(send(&mut conn, predecessor, Precondition::None).is_empty());
+        let us = PrioritizedSession {
             pid,
             backend_start: began,
         };
-        let way = Provided::Leads {
+        let way = Precondition::StillOnPath {
             us,
             waiters: vec![1],
             blockers: vec![pid],
@@ -219,7 +219,7 @@ mod tests {
             "not in the way"
         );
         diesel::sql_query("SELECT 1").execute(&mut other).unwrap();
-        assert_eq!(send(&mut conn, (pid, began), Provided::Always), [true]);
+        assert_eq!(send(&mut conn, (pid, began), Precondition::None), [true]);
         assert!(diesel::sql_query("SELECT 1").execute(&mut other).is_err());
     }
 
@@ -227,14 +227,14 @@ mod tests {
     fn block_by(conn: &mut PgConnection, pid: i32, us: i32) -> Block {
         type Columns = <Processes as diesel::query_builder::Query>::SqlType;
         let mut driver = SyncDriver(conn);
-        let processes = ready(driver.load::<_, Columns, Process>(Processes));
+        let processes = run_ready(driver.load::<_, Columns, Process>(Processes));
         WaitChain::walk(us, processes.unwrap()).block_by(pid)
     }
 
     /// A session that waits for an advisory lock until its holder ends, and a third that looks.
     struct Blocked {
         conn: PgConnection,
-        us: Us,
+        us: PrioritizedSession,
         victim: (i32, Option<DateTime<Utc>>),
         waits: std::thread::JoinHandle<()>,
         _server: Sandbox,
@@ -247,13 +247,14 @@ mod tests {
             let (mut conn, mut holder, mut waiter) = (connect(), connect(), connect());
             let lock = "SELECT pg_advisory_lock(1)";
             diesel::sql_query(lock).execute(&mut holder).unwrap();
-            let victim = ready(SyncDriver(&mut holder).ask(Identify)).unwrap();
-            let us = ready(Us::identify(&mut SyncDriver(&mut waiter))).unwrap();
+            let victim = run_ready(SyncDriver(&mut holder).ask(Identify)).unwrap();
+            let us = run_ready(PrioritizedSession::identify(&mut SyncDriver(&mut waiter))).unwrap();
             let waits = std::thread::spawn(move || {
                 let _holder = holder;
                 diesel::sql_query(lock).execute(&mut waiter).unwrap();
             });
-            while ready(SyncDriver(&mut conn).ask(BlockingPids(us.pid))).unwrap() != [victim.0] {
+            while run_ready(SyncDriver(&mut conn).ask(BlockingPids(us.pid))).unwrap() != [victim.0]
+            {
                 std::thread::yield_now();
             }
             Self {
@@ -270,8 +271,8 @@ mod tests {
         }
 
         /// What came of a signal that is meant for this block of this session of ours.
-        fn send(&mut self, us: Us, block: Block) -> Vec<bool> {
-            let way = Provided::Leads {
+        fn send(&mut self, us: PrioritizedSession, block: Block) -> Vec<bool> {
+            let way = Precondition::StillOnPath {
                 us,
                 waiters: vec![us.pid],
                 blockers: vec![self.victim.0],
@@ -285,7 +286,7 @@ mod tests {
     fn nobody_is_signalled_for_a_session_whose_pid_was_given_to_another() {
         let mut blocked = Blocked::new();
         let (us, block) = (blocked.us, blocked.block());
-        let successor = Us {
+        let successor = PrioritizedSession {
             backend_start: us.backend_start.map(|it| it - TimeDelta::microseconds(1)),
             ..us
         };
@@ -299,16 +300,16 @@ mod tests {
         let mut blocked = Blocked::new();
         let (us, block, victim) = (blocked.us, blocked.block(), blocked.victim.0);
         let mark = CheckWatcher {
-            us: Us {
+            us: PrioritizedSession {
                 pid: victim,
                 backend_start: None,
             },
             audit: false,
         };
-        let marked = ready(SyncDriver(&mut blocked.conn).ask(mark)).unwrap();
+        let marked = run_ready(SyncDriver(&mut blocked.conn).ask(mark)).unwrap();
         assert_eq!(marked.2, Some(true));
         assert!(blocked.send(us, block.clone()).is_empty());
-        assert!(ready(SyncDriver(&mut blocked.conn).ask(Unmark(victim))).unwrap());
+        assert!(run_ready(SyncDriver(&mut blocked.conn).ask(Unmark(victim))).unwrap());
         assert_eq!(blocked.send(us, block), [true]);
         blocked.waits.join().unwrap();
     }

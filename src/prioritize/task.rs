@@ -18,7 +18,7 @@ use super::watch::Watch;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
 use crate::session::Driver;
-use crate::session::Us;
+use crate::session::PrioritizedSession;
 use crate::session::async_scope::{Ended, end};
 use crate::source::AsyncWatcherSource;
 
@@ -56,7 +56,7 @@ impl Stop {
 /// is first polled. A look that is under way when `run` ends is awaited.
 pub(crate) async fn watch_over<S: AsyncWatcherSource, T>(
     prioritizer: &Prioritizer<S>,
-    us: Us,
+    us: PrioritizedSession,
     run: impl Future<Output = T> + Send,
 ) -> Result<Ended<T>> {
     let mut watch = Watch::new(us, prioritizer.settings().clone());
@@ -180,7 +180,7 @@ impl<C: AsyncConnection<Backend = Pg>> Marked<C> {
 impl<C: AsyncConnection<Backend = Pg>> Drop for Marked<C> {
     fn drop(&mut self) {
         if self.is_marked {
-            self.driver().hang_up();
+            self.driver().terminate_without_waiting();
         }
     }
 }

@@ -10,8 +10,8 @@ use super::report::PrioritizerReport;
 use super::watch::Watch;
 use crate::error::{Error, Result};
 use crate::session::Driver;
-use crate::session::Us;
-use crate::session::{SyncDriver, ready};
+use crate::session::PrioritizedSession;
+use crate::session::{SyncDriver, run_ready};
 use crate::source::WatcherSource;
 use crate::trace;
 use diesel::Connection;
@@ -24,12 +24,12 @@ use diesel::pg::Pg;
 /// begins. The scope joins it whichever way `f` ends.
 pub(crate) fn watch_over<S: WatcherSource, T>(
     prioritizer: &Prioritizer<S>,
-    us: Us,
+    us: PrioritizedSession,
     f: impl FnOnce() -> T,
 ) -> Result<T> {
     let mut watch = Watch::new(us, prioritizer.settings().clone());
     let mut session = prioritizer.source().connect()?;
-    ready(watch.check(&mut SyncDriver(&mut session)))?;
+    run_ready(watch.check(&mut SyncDriver(&mut session)))?;
     let (stop, stopping) = channel();
     let stopped = &AtomicBool::new(false);
     Ok(thread::scope(|scope| {
@@ -72,7 +72,7 @@ fn run<S: WatcherSource>(
     }
     if let Some(session) = &mut session {
         // A pool would hand it on with the mark.
-        ready(watch.unmark(&mut SyncDriver(session)));
+        run_ready(watch.unmark(&mut SyncDriver(session)));
     }
     watch.into_report()
 }
@@ -86,7 +86,7 @@ fn look<S: WatcherSource>(
 ) {
     let looked = reconnect(watch, session, source).and_then(|session| {
         let stopped = || stopped.load(Ordering::SeqCst);
-        ready(watch.look(&mut SyncDriver(session), &stopped))
+        run_ready(watch.look(&mut SyncDriver(session), &stopped))
     });
     if let Err(error) = looked {
         end(session.take());
@@ -100,7 +100,7 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     if let Some(mut session) = session {
-        ready(SyncDriver(&mut session).end_session());
+        run_ready(SyncDriver(&mut session).end_session());
     }
 }
 
@@ -113,7 +113,7 @@ fn reconnect<'s, S: WatcherSource>(
         Some(session) => Ok(session),
         None => {
             let session = session.insert(source.connect()?);
-            ready(watch.check(&mut SyncDriver(session)))?;
+            run_ready(watch.check(&mut SyncDriver(session)))?;
             Ok(session)
         }
     }

@@ -15,12 +15,12 @@ use super::report::PrioritizerReport;
 use super::statement::{BlockingPids, CheckWatcher, HasSynchronousStandby, HeldBy, Processes};
 use super::wait_chain::WaitChain;
 use crate::error::{Error, Result};
-use crate::session::Us;
+use crate::session::PrioritizedSession;
 use crate::session::{ColumnsOf, Driver};
 use crate::signal::Block;
 use crate::signal::Unmark;
 use crate::signal::action as signal_plan;
-use crate::signal::{Provided, SendSignal};
+use crate::signal::{Precondition, SendSignal};
 use crate::signal::{Signal, SignalKind};
 use crate::tables::pg_locks;
 use crate::views::BlockedPgLock;
@@ -51,7 +51,7 @@ fn protection(row: &BlockedPgLock, chain: &WaitChain, has_standby: bool) -> Opti
 
 /// One run's watcher.
 pub(crate) struct Watch {
-    us: Us,
+    us: PrioritizedSession,
     settings: Settings,
     presence: Presence,
     /// The blockers are added at the end.
@@ -61,7 +61,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(us: Us, settings: Settings) -> Self {
+    pub(crate) fn new(us: PrioritizedSession, settings: Settings) -> Self {
         Self {
             us,
             settings,
@@ -212,7 +212,7 @@ impl Watch {
             kind,
             pid: target.row.blocking_pid,
             backend_start: activity.and_then(|activity| activity.backend_start),
-            provided: Provided::Leads {
+            provided: Precondition::StillOnPath {
                 us: self.us,
                 waiters,
                 blockers,

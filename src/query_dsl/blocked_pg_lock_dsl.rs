@@ -50,24 +50,24 @@ pub trait BlockedPgLockDsl: Sized {
     /// [`Gone`](crate::SignalOutcome::Gone). A prepared transaction has no session to
     /// signal. Otherwise as [`PgLockDsl::cancel_activity`](crate::PgLockDsl::cancel_activity).
     #[doc(alias = "pg_cancel_backend")]
-    fn cancel_blocking_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
+    fn cancel_blocking_activity<C, Mode>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where
-        C: Session<Style>,
+        C: Session<Mode>,
         Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
     {
-        conn.drive(to_blocking(self, SignalKind::Cancel))
+        conn.run_action(to_blocking(self, SignalKind::Cancel))
     }
 
     /// Ends the sessions in the way, and tells what came of it.
     ///
     /// As [`cancel_blocking_activity`](Self::cancel_blocking_activity).
     #[doc(alias = "pg_terminate_backend")]
-    fn terminate_blocking_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
+    fn terminate_blocking_activity<C, Mode>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where
-        C: Session<Style>,
+        C: Session<Mode>,
         Self: SelectDsl<BlockingColumns, Output: SessionQuery>,
     {
-        conn.drive(to_blocking(self, SignalKind::Terminate))
+        conn.run_action(to_blocking(self, SignalKind::Terminate))
     }
 }
 

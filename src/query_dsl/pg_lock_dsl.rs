@@ -187,12 +187,12 @@ pub trait PgLockDsl: Sized {
     /// error. A denied signal keeps no other from being sent and no transaction from
     /// going on. What is idle in a transaction [stays so](SignalKind::Cancel).
     #[doc(alias = "pg_cancel_backend")]
-    fn cancel_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
+    fn cancel_activity<C, Mode>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where
-        C: Session<Style>,
+        C: Session<Mode>,
         Self: SelectDsl<ActivityColumns, Output: SessionQuery>,
     {
-        conn.drive(to_activity(self, SignalKind::Cancel))
+        conn.run_action(to_activity(self, SignalKind::Cancel))
     }
 
     /// Ends the sessions that the query finds, and tells what came of it.
@@ -220,12 +220,12 @@ pub trait PgLockDsl: Sized {
     /// # }
     /// ```
     #[doc(alias = "pg_terminate_backend")]
-    fn terminate_activity<C, Style>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
+    fn terminate_activity<C, Mode>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where
-        C: Session<Style>,
+        C: Session<Mode>,
         Self: SelectDsl<ActivityColumns, Output: SessionQuery>,
     {
-        conn.drive(to_activity(self, SignalKind::Terminate))
+        conn.run_action(to_activity(self, SignalKind::Terminate))
     }
 }
 

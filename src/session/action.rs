@@ -6,7 +6,7 @@ use super::driver::Driver;
 use crate::error::Result;
 
 /// A flow as a value: what an action does, whichever connection it is given.
-pub trait Plan: Send + 'static {
+pub trait Action: Send + 'static {
     /// What comes of it.
     type Output: Send + 'static;
 
@@ -22,12 +22,12 @@ pub trait Plan: Send + 'static {
     message = "`{Self}` is no Diesel connection to PostgreSQL",
     note = "sync: `diesel::Connection<Backend = diesel::pg::Pg>`; async, with the feature `async`: `diesel_async::AsyncConnection<Backend = diesel::pg::Pg>`"
 )]
-pub trait Session<Style> {
+pub trait Session<Mode> {
     /// `Result<T>`, or a future of it.
     type Output<'c, T: Send + 'static>
     where
         Self: 'c;
 
     #[doc(hidden)]
-    fn drive<P: Plan>(&mut self, plan: P) -> Self::Output<'_, P::Output>;
+    fn run_action<P: Action>(&mut self, plan: P) -> Self::Output<'_, P::Output>;
 }

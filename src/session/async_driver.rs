@@ -12,7 +12,7 @@ use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel_async::{AsyncConnection, TransactionManager};
 use futures_util::TryStreamExt;
 
-use super::action::{Plan, Session};
+use super::action::{Action, Session};
 use super::driver::{Driver, build};
 use super::statement::END_SESSION;
 use crate::error::Result;
@@ -89,7 +89,7 @@ where
     ///
     /// The mark alone would do for bb8 and deadpool. A connection of one's own lives
     /// on with it, and mobc, as diesel-async 0.9 uses it, hands out again what is marked.
-    fn hang_up(&mut self) {
+    fn terminate_without_waiting(&mut self) {
         let ending = self.0.batch_execute(END_SESSION);
         let _ = pin!(ending).poll(&mut Context::from_waker(Waker::noop()));
         self.status().set_in_error();
@@ -114,7 +114,7 @@ where
     where
         C: 'c;
 
-    fn drive<P: Plan>(&mut self, plan: P) -> Self::Output<'_, P::Output> {
+    fn run_action<P: Action>(&mut self, plan: P) -> Self::Output<'_, P::Output> {
         Box::pin(async move { plan.run(&mut AsyncDriver(self)).await })
     }
 }

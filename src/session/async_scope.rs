@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 
 use super::async_driver::AsyncDriver;
 use super::driver::Driver;
-use super::end_on_drop::Unsettled;
+use super::end_on_drop::EndSessionOnDrop;
 use crate::error::{Error, Result};
 
 /// An async closure whose future has a name, so that it can be asked to be `Send`.
@@ -109,13 +109,13 @@ where
 {
     let mut driver = AsyncDriver(conn);
     driver.refuse_transaction()?;
-    let mut session = Unsettled::new(&mut driver);
+    let mut session = EndSessionOnDrop::new(&mut driver);
     if let Err(error) = session.driver().begin().await {
-        session.settle();
+        session.disarm();
         return Err(Error::from(error).into());
     }
     let ended = end(f(&mut *session.driver().0)).await;
     let closed = session.driver().close(0, ended.succeeded()).await;
-    session.settle();
+    session.disarm();
     ended.and(closed)
 }

@@ -1,7 +1,7 @@
 //! What a flow needs of a connection, so that it is written once for sync and async.
 //!
 //! A flow is an `async fn` over a [`Driver`]. On a sync connection each of its
-//! futures is ready at once, so [`ready`](crate::sync_driver::ready) runs the flow in a single poll.
+//! futures is ready at once, so [`ready`](crate::sync_driver::run_ready) runs the flow in a single poll.
 
 use std::future::Future;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub trait Driver: Send {
     /// and which sees the sessions as they are now, not as that transaction saw them first.
     ///
     /// The savepoint is none of Diesel's: one that a dropped future leaves behind does no harm.
-    fn load_aside<Q, ST, R>(
+    fn load_in_savepoint<Q, ST, R>(
         &mut self,
         query: Q,
     ) -> impl Future<Output = Result<QueryResult<Vec<R>>>> + Send
@@ -185,7 +185,7 @@ pub trait Driver: Send {
     fn batch_execute(&mut self, sql: &str) -> impl Future<Output = QueryResult<()>> + Send;
 
     /// Ends the session without waiting for an answer, and marks the connection broken.
-    fn hang_up(&mut self);
+    fn terminate_without_waiting(&mut self);
 
     /// Lets time pass.
     fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send;

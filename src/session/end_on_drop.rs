@@ -1,49 +1,54 @@
-//! A session that ends unless what was done to it is in order again.
+//! A session that ends unless its state is known to be in order.
 
 use super::driver::Driver;
 
-/// Ends the session when dropped before it was settled: what it was left with, a lock
-/// or a setting, goes with it, and pools drop the connection.
-pub(crate) struct Unsettled<'d, D: Driver> {
+/// Ends the session when it is dropped while armed.
+///
+/// A lock or a setting that the session was left with goes with it, and pools drop the
+/// connection.
+pub(crate) struct EndSessionOnDrop<'d, D: Driver> {
     driver: &'d mut D,
-    settled: bool,
+    armed: bool,
 }
 
-impl<'d, D: Driver> Unsettled<'d, D> {
+impl<'d, D: Driver> EndSessionOnDrop<'d, D> {
+    /// Arms the guard.
     pub(crate) fn new(driver: &'d mut D) -> Self {
-        Self::unless(false, driver)
+        Self::armed_if(true, driver)
     }
 
-    /// Not when `settled`, because the end of the transaction will see to it.
-    pub(crate) fn unless(settled: bool, driver: &'d mut D) -> Self {
-        Self { driver, settled }
+    /// Arms the guard if `armed`; else the end of the transaction restores the session.
+    pub(crate) fn armed_if(armed: bool, driver: &'d mut D) -> Self {
+        Self { driver, armed }
     }
 
+    /// Returns the driver of the session.
     pub(crate) fn driver(&mut self) -> &mut D {
         self.driver
     }
 
-    pub(crate) fn settle(mut self) {
-        self.settled = true;
+    /// Leaves the session alone.
+    pub(crate) fn disarm(mut self) {
+        self.armed = false;
     }
 
     /// Ends the session now.
     pub(crate) async fn end(mut self) {
         self.driver.end_session().await;
-        self.settled = true;
+        self.armed = false;
     }
 
-    /// Only marks the connection broken: behind a pooler the session may be somebody else's.
+    /// Marks the connection broken; behind a pooler the session may belong to another client.
     pub(crate) fn mark_broken(mut self) {
-        self.settled = true;
+        self.armed = false;
         self.driver.status().set_in_error();
     }
 }
 
-impl<D: Driver> Drop for Unsettled<'_, D> {
+impl<D: Driver> Drop for EndSessionOnDrop<'_, D> {
     fn drop(&mut self) {
-        if !self.settled {
-            self.driver.hang_up();
+        if self.armed {
+            self.driver.terminate_without_waiting();
         }
     }
 }

@@ -28,12 +28,12 @@ impl QueryFragment<Pg> for Identify {
 
 /// The session that is let through.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Us {
+pub(crate) struct PrioritizedSession {
     pub(crate) pid: i32,
     pub(crate) backend_start: Option<DateTime<Utc>>,
 }
 
-impl Us {
+impl PrioritizedSession {
     pub(crate) async fn identify(driver: &mut impl Driver) -> Result<Self> {
         let (pid, backend_start) = driver.ask(Identify).await?;
         Ok(Self { pid, backend_start })
@@ -41,7 +41,7 @@ impl Us {
 }
 
 /// Whether it is there, as far as this role may look.
-impl QueryFragment<Pg> for Us {
+impl QueryFragment<Pg> for PrioritizedSession {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS us WHERE us.pid = ");
         out.push_bind_param::<Integer, _>(&self.pid)?;

@@ -18,7 +18,7 @@ mod sync_driver;
 #[cfg(feature = "migrations")]
 mod uncached;
 
-pub(crate) use action::Plan;
+pub(crate) use action::Action;
 pub use action::Session;
 #[cfg(feature = "async")]
 pub(crate) use async_driver::AsyncDriver;
@@ -26,14 +26,14 @@ pub(crate) use async_driver::AsyncDriver;
 pub use async_scope::{AsyncClosure, AsyncFunc};
 pub(crate) use do_block::quote;
 pub(crate) use driver::{ColumnsOf, Driver};
-pub(crate) use end_on_drop::Unsettled;
+pub(crate) use end_on_drop::EndSessionOnDrop;
 #[cfg(all(test, feature = "postgres"))]
 pub(crate) use identity::Identify;
-pub(crate) use identity::Us;
-pub(crate) use scope::{in_new_transaction, or_undo};
+pub(crate) use identity::PrioritizedSession;
+pub(crate) use scope::{in_new_transaction, run_or_undo};
 pub(crate) use statement::{
     ACQUIRED, BUSY, BackendPid, OUTCOME, Statement, TakeOutcome, command, query,
 };
-pub(crate) use sync_driver::{SyncDriver, ready};
+pub(crate) use sync_driver::{SyncDriver, run_ready};
 #[cfg(feature = "migrations")]
 pub(crate) use uncached::uncached;

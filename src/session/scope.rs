@@ -5,11 +5,11 @@ use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
 use super::driver::Driver;
-use super::sync_driver::{SyncDriver, ready};
+use super::sync_driver::{SyncDriver, run_ready};
 use crate::error::{Error, Result};
 
 /// Runs `f`, and hands `state` back; when `f` panics, `undo` gets it.
-pub(crate) fn or_undo<C, S, R>(
+pub(crate) fn run_or_undo<C, S, R>(
     conn: &mut C,
     state: S,
     f: impl FnOnce(&mut C) -> R,
@@ -50,11 +50,11 @@ where
     E: From<Error>,
 {
     SyncDriver(conn).refuse_transaction()?;
-    ready(SyncDriver(conn).begin()).map_err(Error::from)?;
-    let (result, ()) = or_undo(conn, (), f, |conn, ()| {
+    run_ready(SyncDriver(conn).begin()).map_err(Error::from)?;
+    let (result, ()) = run_or_undo(conn, (), f, |conn, ()| {
         // A connection that cannot roll back is marked broken by Diesel.
-        let _ = ready(SyncDriver(conn).unwind(0));
+        let _ = run_ready(SyncDriver(conn).unwind(0));
     });
-    let closed = ready(SyncDriver(conn).close(0, result.is_ok()));
+    let closed = run_ready(SyncDriver(conn).close(0, result.is_ok()));
     result.and_then(|value| Ok(closed.map(|()| value)?))
 }

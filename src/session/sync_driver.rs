@@ -14,7 +14,7 @@ use diesel::pg::Pg;
 use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel::{Connection, QueryResult};
 
-use super::action::{Plan, Session};
+use super::action::{Action, Session};
 use super::driver::{Driver, build};
 use crate::error::Result;
 
@@ -63,8 +63,8 @@ where
         done(self.0.batch_execute(sql))
     }
 
-    fn hang_up(&mut self) {
-        ready(self.end_session());
+    fn terminate_without_waiting(&mut self) {
+        run_ready(self.end_session());
     }
 
     fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send {
@@ -74,7 +74,7 @@ where
 }
 
 /// Runs a flow over a [`SyncDriver`].
-pub(crate) fn ready<T>(flow: impl Future<Output = T>) -> T {
+pub(crate) fn run_ready<T>(flow: impl Future<Output = T>) -> T {
     match pin!(flow).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => unreachable!("a sync connection answers before it returns"),
@@ -95,7 +95,7 @@ where
     where
         C: 'c;
 
-    fn drive<P: Plan>(&mut self, plan: P) -> Result<P::Output> {
-        ready(plan.run(&mut SyncDriver(self)))
+    fn run_action<P: Action>(&mut self, plan: P) -> Result<P::Output> {
+        run_ready(plan.run(&mut SyncDriver(self)))
     }
 }

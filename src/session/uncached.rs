@@ -69,8 +69,8 @@ impl<D: Driver> Driver for Uncached<D> {
         self.0.is_interrupted()
     }
 
-    fn hang_up(&mut self) {
-        self.0.hang_up();
+    fn terminate_without_waiting(&mut self) {
+        self.0.terminate_without_waiting();
     }
 
     fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send {

@@ -10,11 +10,11 @@ use diesel::query_source::AliasedField;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{self, Bool, Integer, Timestamptz};
 
-use super::statement::{MaySignal, Provided, SendSignal};
+use super::statement::{CanSignal, Precondition, SendSignal};
 use super::types::{Signal, SignalKind, SignalOutcome};
 use crate::error::Result;
+use crate::session::Action;
 use crate::session::Driver;
-use crate::session::Plan;
 use crate::tables::{BlockingActivity, blocking_activity, pg_locks, pg_stat_activity};
 
 #[diesel::declare_sql_function]
@@ -104,7 +104,7 @@ where
     }
 }
 
-impl<Q: SessionQuery> Plan for SignalSessions<Q> {
+impl<Q: SessionQuery> Action for SignalSessions<Q> {
     type Output = Vec<Signal>;
 
     async fn run(self, driver: &mut impl Driver) -> Result<Vec<Signal>> {
@@ -131,7 +131,7 @@ fn statements(rows: Vec<Row>, kind: SignalKind, in_the_way: bool) -> Vec<SendSig
         let waiter = waiter.filter(|_| in_the_way);
         match statements.iter_mut().find(|it| it.pid == pid) {
             Some(SendSignal {
-                provided: Provided::Blocks(waiters),
+                provided: Precondition::StillBlocks(waiters),
                 ..
             }) => waiters.extend(waiter),
             Some(_) => {}
@@ -139,7 +139,7 @@ fn statements(rows: Vec<Row>, kind: SignalKind, in_the_way: bool) -> Vec<SendSig
                 kind,
                 pid,
                 backend_start,
-                provided: waiter.map_or(Provided::Always, |w| Provided::Blocks(vec![w])),
+                provided: waiter.map_or(Precondition::None, |w| Precondition::StillBlocks(vec![w])),
             }),
         }
     }
@@ -153,7 +153,7 @@ fn statements(rows: Vec<Row>, kind: SignalKind, in_the_way: bool) -> Vec<SendSig
 /// spoiling the rest.
 pub async fn send(driver: &mut impl Driver, signal: SendSignal, is_own: bool) -> Result<Signal> {
     let (pid, kind) = (signal.pid, signal.kind);
-    let outcome = match driver.load_aside::<_, Bool, bool>(signal).await? {
+    let outcome = match driver.load_in_savepoint::<_, Bool, bool>(signal).await? {
         Ok(rows) if rows.contains(&true) => SignalOutcome::Sent,
         Ok(_) => SignalOutcome::Gone,
         Err(error) if is_own => return Err(error.into()),
@@ -167,7 +167,7 @@ async fn denied(driver: &mut impl Driver, pid: i32, error: DieselError) -> Resul
     let DieselError::DatabaseError(DatabaseErrorKind::Unknown, refusal) = &error else {
         return Err(error.into());
     };
-    let allowed = driver.load::<_, Bool, bool>(MaySignal { pid }).await?;
+    let allowed = driver.load::<_, Bool, bool>(CanSignal { pid }).await?;
     if allowed.contains(&true) {
         return Err(error.into());
     }

@@ -11,5 +11,5 @@ mod types;
 pub(crate) use action::{ActivityColumns, BlockingColumns, SessionQuery, to_activity, to_blocking};
 pub(crate) use block::{AWAITED, Block, WAIT_START, Wait};
 pub(crate) use mark::{IS_MARK, Unmark, walk_mark};
-pub(crate) use statement::{HAS_SYNCHRONOUS_STANDBY, Provided, SendSignal};
+pub(crate) use statement::{HAS_SYNCHRONOUS_STANDBY, Precondition, SendSignal};
 pub use types::{Signal, SignalKind, SignalOutcome};

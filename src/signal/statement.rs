@@ -9,7 +9,7 @@ use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
 use super::block::Block;
 use super::mark::walk_unmarked;
 use super::types::SignalKind;
-use crate::session::Us;
+use crate::session::PrioritizedSession;
 use crate::session::query;
 
 /// Every role may read this setting.
@@ -28,21 +28,21 @@ pub struct SendSignal {
     /// As `pg_stat_activity` shows it to this role, which may be not at all.
     pub backend_start: Option<DateTime<Utc>>,
     /// What must still be so for the signal to be sent.
-    pub provided: Provided,
+    pub provided: Precondition,
 }
 
 /// What is looked at again in the statement that signals.
 #[derive(Clone, Debug)]
-pub enum Provided {
+pub enum Precondition {
     /// Nothing but that the session is the same.
-    Always,
+    None,
     /// It stands in the way of one of these sessions.
-    Blocks(Vec<i32>),
+    StillBlocks(Vec<i32>),
     /// The session that is let through is there, each of these sessions stands in the way
     /// of the other beside it, the first of the two, in the same block; and it is not the
     /// session that sends the signal.
-    Leads {
-        us: Us,
+    StillOnPath {
+        us: PrioritizedSession,
         waiters: Vec<i32>,
         blockers: Vec<i32>,
         block: Block,
@@ -58,13 +58,13 @@ impl QueryFragment<Pg> for SendSignal {
         out.push_sql(" AND backend_start IS NOT DISTINCT FROM ");
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
         match &self.provided {
-            Provided::Always => {}
-            Provided::Blocks(waiters) => {
+            Precondition::None => {}
+            Precondition::StillBlocks(waiters) => {
                 out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.unnest(");
                 out.push_bind_param::<Array<Integer>, _>(waiters)?;
                 out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
             }
-            Provided::Leads {
+            Precondition::StillOnPath {
                 us,
                 waiters,
                 blockers,
@@ -110,11 +110,11 @@ query!(SendSignal => Bool, bool);
 /// Diesel does not show the code of an error, and its text is in the server's
 /// language: this tells "you may not" from a cancelled or timed-out statement.
 #[derive(Clone, Debug)]
-pub struct MaySignal {
+pub struct CanSignal {
     pub pid: i32,
 }
 
-impl QueryFragment<Pg> for MaySignal {
+impl QueryFragment<Pg> for CanSignal {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "SELECT me.rolsuper OR (them.rolsuper IS FALSE \
@@ -129,4 +129,4 @@ impl QueryFragment<Pg> for MaySignal {
     }
 }
 
-query!(MaySignal => Bool, bool);
+query!(CanSignal => Bool, bool);

@@ -6,16 +6,16 @@ use crate::error::Result;
 use crate::session::Driver;
 use crate::session::{ACQUIRED, TakeOutcome};
 use crate::timeout::LockRequest;
-use crate::timeout::Patience;
+use crate::timeout::WaitLimit;
 use crate::trace;
 use crate::views::PgLock;
 
 impl LockRequest for TableTarget {
     type Held = ();
 
-    async fn take(&self, driver: &mut impl Driver, limit: Patience) -> Result<Option<()>> {
+    async fn take(&self, driver: &mut impl Driver, limit: WaitLimit) -> Result<Option<()>> {
         driver.require_transaction()?;
-        if !matches!(limit, Patience::None) {
+        if !matches!(limit, WaitLimit::NoWait) {
             trace::waiting(self);
         }
         let message = self.block(limit).message(limit);

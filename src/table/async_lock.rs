@@ -7,7 +7,7 @@ use super::lock::Tables;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
 use crate::session::async_scope::AsyncClosure;
-use crate::timeout::Wait;
+use crate::timeout::WaitOption;
 use crate::timeout::lock_options;
 use crate::timeout::lock_request as flow;
 use crate::timeout::{run_in_transaction, try_run_in_transaction};
@@ -22,7 +22,7 @@ use crate::types::{LockableTable, TableLockMode};
 pub struct AsyncTableLock<'c, C> {
     conn: &'c mut C,
     tables: Tables,
-    wait: Wait,
+    wait: WaitOption,
 }
 
 lock_options!(AsyncTableLock, tables, "NOWAIT");
@@ -32,7 +32,7 @@ impl<'c, C> AsyncTableLock<'c, C> {
         Self {
             conn,
             tables: Tables::new::<T>(mode),
-            wait: Wait::default(),
+            wait: WaitOption::default(),
         }
     }
 

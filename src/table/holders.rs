@@ -13,7 +13,7 @@ use crate::tables::pg_locks;
 use crate::types::LockMode;
 use crate::views::PgLock;
 use crate::views::own_pid;
-use crate::views::{BEFORE_NAME, BEHIND_NAME};
+use crate::views::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 
 /// Returns the locks that conflict with a table lock, held ones first.
 pub(crate) async fn holders(driver: &mut impl Driver, target: TableTarget) -> Result<Vec<PgLock>> {
@@ -26,7 +26,7 @@ pub(crate) async fn holders(driver: &mut impl Driver, target: TableTarget) -> Re
         .filter(pg_locks::mode.eq_any(modes))
         .filter(pg_locks::pid.is_distinct_from(own_pid()))
         .order_by(pg_locks::granted.desc());
-    let locks = driver.load_aside::<_, ColumnsOf<PgLock>, PgLock>(locks);
+    let locks = driver.load_in_savepoint::<_, ColumnsOf<PgLock>, PgLock>(locks);
     // An error here must not replace "not acquired".
     Ok(locks.await?.unwrap_or_default())
 }
@@ -65,9 +65,9 @@ impl QueryFragment<Pg> for IsOnAny {
              \"pg_catalog\".\"pg_locks\".\"relation\" = ANY (ARRAY(\
              WITH RECURSIVE those(id) AS (SELECT ",
         );
-        out.push_sql(BEFORE_NAME);
+        out.push_sql(REGCLASS_PREFIX);
         out.push_sql("names.name");
-        out.push_sql(BEHIND_NAME);
+        out.push_sql(REGCLASS_SUFFIX);
         out.push_sql(" FROM pg_catalog.unnest(");
         out.push_bind_param::<Array<Text>, _>(&self.tables)?;
         out.push_sql(") AS names(name)");

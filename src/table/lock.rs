@@ -4,8 +4,8 @@ use diesel::pg::Pg;
 
 use super::statement::TableTarget;
 use crate::error::{Error, Result};
-use crate::session::{SyncDriver, ready};
-use crate::timeout::Wait;
+use crate::session::{SyncDriver, run_ready};
+use crate::timeout::WaitOption;
 use crate::timeout::lock_options;
 use crate::timeout::lock_request as flow;
 use crate::types::{LockableTable, TableLockMode};
@@ -35,7 +35,7 @@ use crate::types::{LockableTable, TableLockMode};
 pub struct TableLock<'c, C> {
     conn: &'c mut C,
     tables: Tables,
-    wait: Wait,
+    wait: WaitOption,
 }
 
 /// The builder's part that sync and async share.
@@ -88,7 +88,7 @@ impl<'c, C> TableLock<'c, C> {
         Self {
             conn,
             tables: Tables::new::<T>(mode),
-            wait: Wait::default(),
+            wait: WaitOption::default(),
         }
     }
 
@@ -144,7 +144,7 @@ where
     /// ```
     pub fn acquire(self) -> Result<()> {
         let target = self.tables.into_target()?;
-        ready(flow::acquire(
+        run_ready(flow::acquire(
             &mut SyncDriver(self.conn),
             &target,
             self.wait,
@@ -180,7 +180,7 @@ where
     pub fn try_acquire(self) -> Result<bool> {
         let target = self.tables.into_target()?;
         let mut driver = SyncDriver(self.conn);
-        let held = ready(flow::try_acquire(&mut driver, &target, self.wait))?;
+        let held = run_ready(flow::try_acquire(&mut driver, &target, self.wait))?;
         Ok(held.is_some())
     }
 

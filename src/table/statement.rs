@@ -1,7 +1,7 @@
 //! The statement that locks tables.
 
 use crate::timeout::LockBlock;
-use crate::timeout::Patience;
+use crate::timeout::WaitLimit;
 use crate::types::{LockMode, TableLockMode};
 
 /// Which tables, and how.
@@ -30,8 +30,8 @@ impl TableTarget {
     ///
     /// The server locks tables that inherit in its own order, in this one subtransaction, and
     /// for a role that may lock the parent alone: a lock statement each would do none of that.
-    pub(crate) fn block(&self, patience: Patience) -> LockBlock {
-        let nowait = matches!(patience, Patience::None);
+    pub(crate) fn block(&self, patience: WaitLimit) -> LockBlock {
+        let nowait = matches!(patience, WaitLimit::NoWait);
         let tables = self.tables.iter();
         LockBlock {
             locks: tables.map(|table| self.lock(table, nowait)).collect(),

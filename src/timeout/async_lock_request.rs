@@ -4,7 +4,7 @@ use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
 use super::lock_request::{LockRequest, acquire, try_acquire};
-use super::wait::Wait;
+use super::wait::WaitOption;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
 use crate::session::async_scope::{AsyncClosure, in_new_transaction};
@@ -13,7 +13,7 @@ use crate::session::async_scope::{AsyncClosure, in_new_transaction};
 pub(crate) async fn run_in_transaction<C, L, R, E, F>(
     conn: &mut C,
     lock: L,
-    wait: Wait,
+    wait: WaitOption,
     f: F,
 ) -> Result<R, E>
 where
@@ -34,7 +34,7 @@ where
 pub(crate) async fn try_run_in_transaction<C, L, R, E, F>(
     conn: &mut C,
     lock: L,
-    wait: Wait,
+    wait: WaitOption,
     f: F,
 ) -> Result<Option<R>, E>
 where

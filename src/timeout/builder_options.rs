@@ -8,7 +8,7 @@ macro_rules! lock_options {
             /// Does not wait at all.
             #[doc(alias = $nowait)]
             pub fn nowait(mut self) -> Self {
-                self.wait = $crate::timeout::Wait::No;
+                self.wait = $crate::timeout::WaitOption::NoWait;
                 self
             }
 
@@ -18,7 +18,7 @@ macro_rules! lock_options {
             /// A free lock costs no more round trips with a timeout than without.
             #[doc(alias = "lock_timeout")]
             pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
-                self.wait = $crate::timeout::Wait::UpTo(timeout);
+                self.wait = $crate::timeout::WaitOption::Timeout(timeout);
                 self
             }
         }

@@ -4,7 +4,7 @@
 //! error that means "busy", and leaves the outcome in a setting: `DO` returns no rows. The
 //! handler also keeps a surrounding transaction usable.
 
-use super::wait::Patience;
+use super::wait::WaitLimit;
 use crate::session::quote;
 use crate::session::{ACQUIRED, BUSY, OUTCOME};
 
@@ -23,25 +23,25 @@ impl LockBlock {
     ///
     /// The limits are statements of their own because the server reads them when a statement
     /// starts. Outside a transaction they end with the message.
-    pub(crate) fn message(&self, patience: Patience) -> String {
+    pub(crate) fn message(&self, patience: WaitLimit) -> String {
         let block = quote(&self.body(patience));
         match patience {
-            Patience::None => block,
-            Patience::Session => format!("{}; {block}; {RESTORE}", quote(&limits(None))),
-            Patience::Until(deadline) => {
+            WaitLimit::NoWait => block,
+            WaitLimit::SessionTimeout => format!("{}; {block}; {RESTORE}", quote(&limits(None))),
+            WaitLimit::Deadline(deadline) => {
                 let limits = limits(Some(deadline.remaining_millis()));
                 format!("{}; {block}; {RESTORE}", quote(&limits))
             }
         }
     }
 
-    fn body(&self, patience: Patience) -> String {
+    fn body(&self, patience: WaitLimit) -> String {
         let Self { locks, local, .. } = self;
         let busy = self.busy();
         // Each lock is waited for until the deadline of all: `lock_timeout` would count anew.
         let (deadline, no_lock_timeout) = match patience {
-            Patience::Until(_) => (DEADLINE, NO_LOCK_TIMEOUT),
-            Patience::None | Patience::Session => ("NULL", ""),
+            WaitLimit::Deadline(_) => (DEADLINE, NO_LOCK_TIMEOUT),
+            WaitLimit::NoWait | WaitLimit::SessionTimeout => ("NULL", ""),
         };
         format!(
             "DECLARE \
@@ -128,7 +128,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::timeout::wait::Wait;
+    use crate::timeout::wait::WaitOption;
 
     fn block() -> LockBlock {
         LockBlock {
@@ -159,12 +159,14 @@ mod tests {
             PERFORM pg_catalog.set_config('diesel_pglock.outcome', 'busy', true); \
             PERFORM pg_catalog.pg_stat_clear_snapshot(); \
             END$pglock$";
-        assert_eq!(words(&block().message(Patience::None)), words(expected));
+        assert_eq!(words(&block().message(WaitLimit::NoWait)), words(expected));
     }
 
     #[test]
     fn a_call_that_waits_sets_limits_before_the_block_and_restores_them_after() {
-        let wait = Wait::UpTo(Duration::from_secs(3600)).of_try().unwrap();
+        let wait = WaitOption::Timeout(Duration::from_secs(3600))
+            .for_try()
+            .unwrap();
         let message = block().message(wait);
         let (limits, rest) = message.split_once("; DO ").unwrap();
         assert!(

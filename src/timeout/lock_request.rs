@@ -8,11 +8,11 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use super::wait::{Patience, Wait};
+use super::wait::{WaitLimit, WaitOption};
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::in_new_transaction;
-use crate::session::{SyncDriver, ready};
+use crate::session::{SyncDriver, run_ready};
 use crate::trace;
 use crate::views::PgLock;
 
@@ -25,7 +25,7 @@ pub(crate) trait LockRequest: Display + Send + Sync {
     fn take(
         &self,
         driver: &mut impl Driver,
-        limit: Patience,
+        limit: WaitLimit,
     ) -> impl Future<Output = Result<Option<Self::Held>>> + Send;
 
     /// Returns the locks that conflict, held ones first.
@@ -37,10 +37,10 @@ pub(crate) trait LockRequest: Display + Send + Sync {
 pub(crate) async fn acquire<L: LockRequest>(
     driver: &mut impl Driver,
     lock: &L,
-    wait: Wait,
+    wait: WaitOption,
 ) -> Result<L::Held> {
     let started = Instant::now();
-    match take(driver, lock, wait.of_acquire()?).await? {
+    match take(driver, lock, wait.for_acquire()?).await? {
         Some(held) => Ok(held),
         None => Err(Error::NotAcquired {
             lock: lock.to_string(),
@@ -54,15 +54,15 @@ pub(crate) async fn acquire<L: LockRequest>(
 pub(crate) async fn try_acquire<L: LockRequest>(
     driver: &mut impl Driver,
     lock: &L,
-    wait: Wait,
+    wait: WaitOption,
 ) -> Result<Option<L::Held>> {
-    take(driver, lock, wait.of_try()?).await
+    take(driver, lock, wait.for_try()?).await
 }
 
 async fn take<L: LockRequest>(
     driver: &mut impl Driver,
     lock: &L,
-    limit: Patience,
+    limit: WaitLimit,
 ) -> Result<Option<L::Held>> {
     let started = Instant::now();
     let held = lock.take(driver, limit).await?;
@@ -74,7 +74,7 @@ async fn take<L: LockRequest>(
 pub(crate) fn run_in_transaction<C, L, R, E>(
     conn: &mut C,
     lock: &L,
-    wait: Wait,
+    wait: WaitOption,
     f: impl FnOnce(&mut C) -> Result<R, E>,
 ) -> Result<R, E>
 where
@@ -83,7 +83,7 @@ where
     E: From<Error>,
 {
     in_new_transaction(conn, |conn| {
-        ready(acquire(&mut SyncDriver(conn), lock, wait))?;
+        run_ready(acquire(&mut SyncDriver(conn), lock, wait))?;
         f(conn)
     })
 }
@@ -92,7 +92,7 @@ where
 pub(crate) fn try_run_in_transaction<C, L, R, E>(
     conn: &mut C,
     lock: &L,
-    wait: Wait,
+    wait: WaitOption,
     f: impl FnOnce(&mut C) -> Result<R, E>,
 ) -> Result<Option<R>, E>
 where
@@ -101,7 +101,7 @@ where
     E: From<Error>,
 {
     in_new_transaction(conn, |conn| {
-        let held = ready(try_acquire(&mut SyncDriver(conn), lock, wait))?;
+        let held = run_ready(try_acquire(&mut SyncDriver(conn), lock, wait))?;
         held.map(|_| f(conn)).transpose()
     })
 }

@@ -10,7 +10,7 @@ use diesel::sql_types::{Bool, Integer, Nullable, Text};
 use super::wait::millis;
 use crate::error::{Error, Result};
 use crate::session::Driver;
-use crate::session::Unsettled;
+use crate::session::EndSessionOnDrop;
 use crate::session::query;
 
 /// Sets `lock_timeout`: the value before and the backend that has it now.
@@ -84,9 +84,9 @@ pub(crate) async fn set(driver: &mut impl Driver, timeout: Option<Duration>) -> 
     let depth = driver.depth()?;
     let local = depth > 0;
     let swap = SwapLockTimeout { value, local };
-    let mut session = Unsettled::unless(local, driver);
+    let mut session = EndSessionOnDrop::armed_if(!local, driver);
     let reply = session.driver().ask(swap).await;
-    session.settle();
+    session.disarm();
     let (value, _, backend) = reply?;
     let restore = RestoreLockTimeout {
         value,
@@ -102,12 +102,12 @@ pub(crate) async fn set(driver: &mut impl Driver, timeout: Option<Duration>) -> 
 /// the restoring. In a transaction a failure means that it is aborted, and then its rollback
 /// puts the value back. Outside of one the session has to end.
 pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Result<()> {
-    let mut session = Unsettled::unless(previous.is_local(), driver);
+    let mut session = EndSessionOnDrop::armed_if(!previous.is_local(), driver);
     // A rollback that fails leaves the rest to fail, which ends the session.
     let _ = session.driver().unwind(previous.depth).await;
     let restored = put_back(session.driver(), &previous.restore).await;
     match restored {
-        Ok(()) => session.settle(),
+        Ok(()) => session.disarm(),
         Err(_) if previous.is_local() => return Ok(()),
         Err(Error::SessionChanged { .. }) => session.mark_broken(),
         Err(_) => session.end().await,

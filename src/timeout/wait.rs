@@ -6,52 +6,52 @@ use crate::error::{Error, Result};
 
 /// How long to wait for a lock, as the builder was told.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum Wait {
+pub(crate) enum WaitOption {
     /// Nothing was said: `acquire` waits, `try_acquire` does not.
     #[default]
-    Unsaid,
+    Default,
     /// Not at all.
-    No,
+    NoWait,
     /// At most so long, for the whole call.
-    UpTo(Duration),
+    Timeout(Duration),
 }
 
 /// How long one call waits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
+pub(crate) enum WaitLimit {
     /// Not at all.
-    None,
+    NoWait,
     /// As long as the session's own `lock_timeout` allows.
-    Session,
+    SessionTimeout,
     /// Until the whole call has taken so long.
-    Until(Deadline),
+    Deadline(Deadline),
 }
 
-impl Wait {
+impl WaitOption {
     /// The patience of `acquire` and `run`.
-    pub(crate) fn of_acquire(self) -> Result<Patience> {
-        self.or(Patience::Session)
+    pub(crate) fn for_acquire(self) -> Result<WaitLimit> {
+        self.or(WaitLimit::SessionTimeout)
     }
 
     /// How long a call that began at `started` has waited: without waiting, not at all,
     /// however long the server took to say no.
     pub(crate) fn since(self, started: Instant) -> Duration {
         match self {
-            Self::No => Duration::ZERO,
-            Self::Unsaid | Self::UpTo(_) => started.elapsed(),
+            Self::NoWait => Duration::ZERO,
+            Self::Default | Self::Timeout(_) => started.elapsed(),
         }
     }
 
     /// The patience of `try_acquire` and `try_run`.
-    pub(crate) fn of_try(self) -> Result<Patience> {
-        self.or(Patience::None)
+    pub(crate) fn for_try(self) -> Result<WaitLimit> {
+        self.or(WaitLimit::NoWait)
     }
 
-    fn or(self, unsaid: Patience) -> Result<Patience> {
+    fn or(self, default: WaitLimit) -> Result<WaitLimit> {
         Ok(match self {
-            Self::Unsaid => unsaid,
-            Self::No => Patience::None,
-            Self::UpTo(timeout) => Patience::Until(Deadline::after(timeout)?),
+            Self::Default => default,
+            Self::NoWait => WaitLimit::NoWait,
+            Self::Timeout(timeout) => WaitLimit::Deadline(Deadline::after(timeout)?),
         })
     }
 }
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn a_call_that_does_not_wait_has_not_waited() {
         let started = Instant::now() - Duration::from_secs(1);
-        assert_eq!(Wait::No.since(started), Duration::ZERO);
-        assert!(Wait::Unsaid.since(started) >= Duration::from_secs(1));
+        assert_eq!(WaitOption::NoWait.since(started), Duration::ZERO);
+        assert!(WaitOption::Default.since(started) >= Duration::from_secs(1));
     }
 
     #[test]

@@ -20,39 +20,39 @@ impl FromSql<Xid, Pg> for u32 {
 /// bytes on as they are. What is no UTF-8 is replaced by U+FFFD, as one such text
 /// must not hide all the others.
 #[derive(Debug, PartialEq, FromSqlRow)]
-pub struct Lossy<T>(T);
+pub struct LossyText<T>(T);
 
-impl From<Lossy<String>> for String {
-    fn from(text: Lossy<Self>) -> Self {
+impl From<LossyText<String>> for String {
+    fn from(text: LossyText<Self>) -> Self {
         text.0
     }
 }
 
-impl From<Lossy<Option<String>>> for Option<String> {
-    fn from(text: Lossy<Self>) -> Self {
+impl From<LossyText<Option<String>>> for Option<String> {
+    fn from(text: LossyText<Self>) -> Self {
         text.0
     }
 }
 
-impl FromSql<Text, Pg> for Lossy<String> {
+impl FromSql<Text, Pg> for LossyText<String> {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         Ok(Self(String::from_utf8_lossy(value.as_bytes()).into_owned()))
     }
 }
 
-impl FromSql<Binary, Pg> for Lossy<String> {
+impl FromSql<Binary, Pg> for LossyText<String> {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         <Self as FromSql<Text, Pg>>::from_sql(value)
     }
 }
 
-impl<ST> FromSql<Nullable<ST>, Pg> for Lossy<Option<String>>
+impl<ST> FromSql<Nullable<ST>, Pg> for LossyText<Option<String>>
 where
     ST: SqlType<IsNull = is_nullable::NotNull>,
-    Lossy<String>: FromSql<ST, Pg>,
+    LossyText<String>: FromSql<ST, Pg>,
 {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        Ok(Self(Some(Lossy::<String>::from_sql(value)?.0)))
+        Ok(Self(Some(LossyText::<String>::from_sql(value)?.0)))
     }
 
     fn from_nullable_sql(value: Option<PgValue<'_>>) -> deserialize::Result<Self> {

@@ -13,7 +13,7 @@ mod text_enum;
 pub use advisory_key::AdvisoryKey;
 pub(crate) use advisory_key::Repr;
 pub use backend_state::BackendState;
-pub(crate) use decode::{ClientAddress, Lossy};
+pub(crate) use decode::{ClientAddress, LossyText};
 pub use lock_mode::LockMode;
 pub use lock_type::LockType;
 pub use lockable_table::LockableTable;

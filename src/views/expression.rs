@@ -118,7 +118,7 @@ expression! {
     visible!(r#""pg_catalog"."pg_stat_activity""#)
 }
 
-/// The bytes of that text, for [`Lossy`](crate::sql_value::Lossy). Of a session in a database
+/// The bytes of that text, for [`LossyText`](crate::sql_value::LossyText). Of a session in a database
 /// of another encoding they are as it sent them, or NULL where they would be taken for ours.
 ///
 /// Read as a text they are refused, and the rows of all other sessions with them.

@@ -23,4 +23,4 @@ pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
 pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
 pub(crate) use predicate::{IsAdvisory, IsOn, own_pid};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
-pub use regclass::{BEFORE_NAME, BEHIND_NAME};
+pub use regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};

@@ -13,7 +13,7 @@ use super::expression::{
 };
 use crate::tables::{BlockingActivity, blocking_activity, pg_stat_activity};
 use crate::types::BackendState;
-use crate::types::{ClientAddress, Lossy};
+use crate::types::{ClientAddress, LossyText};
 
 /// A session and what it does: a row of [`pg_stat_activity`][pg].
 ///
@@ -34,10 +34,10 @@ pub struct PgActivity {
     /// The leader of the parallel query that the session works for.
     pub leader_pid: Option<i32>,
     /// The database it is connected to; `None` for processes that serve all of them.
-    #[diesel(deserialize_as = Lossy<Option<String>>)]
+    #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub database: Option<String>,
     /// The role that logged in.
-    #[diesel(deserialize_as = Lossy<Option<String>>)]
+    #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub user: Option<String>,
     /// What the client calls itself.
     pub application_name: Option<String>,
@@ -45,7 +45,7 @@ pub struct PgActivity {
     #[diesel(deserialize_as = ClientAddress)]
     pub client_addr: Option<IpAddr>,
     /// The name of that address, where `log_hostname` is on.
-    #[diesel(deserialize_as = Lossy<Option<String>>)]
+    #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub client_hostname: Option<String>,
     /// The client's port; -1 on a unix socket.
     pub client_port: Option<i32>,
@@ -75,7 +75,7 @@ pub struct PgActivity {
     ///
     /// Of a session in a database of another encoding, what is no UTF-8 is replaced by
     /// U+FFFD; seen from a database that is neither in UTF8 nor SQL_ASCII it is `None`.
-    #[diesel(deserialize_as = Lossy<Option<String>>)]
+    #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub query: Option<String>,
     /// How long ago that query began, by the server's clock.
     #[cfg_attr(

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use super::expression::{LockedRelationIsHere, WaitDuration, WaitStart};
 use super::pg_activity::PgActivity;
 use crate::tables::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity};
-use crate::types::Lossy;
+use crate::types::LossyText;
 use crate::types::{AdvisoryKey, LockMode, LockType, RelationKind};
 
 /// A lock that is held or awaited: a row of [`pg_locks`][pg].
@@ -43,7 +43,7 @@ pub struct PgLock {
     )]
     pub wait_duration: Option<TimeDelta>,
     /// The database of the locked thing; `None` for a shared thing and for transactions.
-    #[diesel(deserialize_as = Lossy<Option<String>>, select_expression = pg_database::datname.nullable())]
+    #[diesel(deserialize_as = LossyText<Option<String>>, select_expression = pg_database::datname.nullable())]
     pub database: Option<String>,
     /// The relation, or that of the page or row; `None` in another database, whose names are not to be seen from here.
     #[diesel(embed)]

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
 
-use super::regclass::{BEFORE_NAME, BEHIND_NAME};
+use super::regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 use crate::tables::pg_locks;
 use crate::types::{AdvisoryKey, LockableTable};
 
@@ -41,9 +41,9 @@ impl IsOn {
 impl QueryFragment<Pg> for IsOn {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("(\"pg_catalog\".\"pg_locks\".\"relation\" = ");
-        out.push_sql(BEFORE_NAME);
+        out.push_sql(REGCLASS_PREFIX);
         out.push_bind_param::<Text, _>(&self.relation)?;
-        out.push_sql(BEHIND_NAME);
+        out.push_sql(REGCLASS_SUFFIX);
         out.push_sql(
             " AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, \
              (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())))",

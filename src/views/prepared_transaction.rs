@@ -5,7 +5,7 @@ use diesel::prelude::*;
 
 use super::expression::PreparedDuration;
 use crate::tables::pg_prepared_xacts;
-use crate::types::Lossy;
+use crate::types::LossyText;
 
 /// A transaction that was prepared for a two-phase commit: a row of [`pg_prepared_xacts`][pg].
 ///
@@ -23,7 +23,7 @@ pub struct PreparedTransaction {
     #[diesel(column_name = transaction)]
     pub transaction_id: u32,
     /// The name it was prepared under.
-    #[diesel(deserialize_as = Lossy<String>)]
+    #[diesel(deserialize_as = LossyText<String>)]
     pub gid: String,
     /// When it was prepared.
     pub prepared: DateTime<Utc>,
@@ -32,10 +32,10 @@ pub struct PreparedTransaction {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::fmt::seconds::of"))]
     pub duration: TimeDelta,
     /// Who prepared it.
-    #[diesel(deserialize_as = Lossy<String>)]
+    #[diesel(deserialize_as = LossyText<String>)]
     pub owner: String,
     /// In which database.
-    #[diesel(deserialize_as = Lossy<String>)]
+    #[diesel(deserialize_as = LossyText<String>)]
     pub database: String,
 }
 

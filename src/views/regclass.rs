@@ -5,7 +5,7 @@
 //! which whoever watches the server often lacks: there the catalogs are asked.
 
 /// What stands before the name.
-pub const BEFORE_NAME: &str = "(SELECT CASE WHEN EXISTS (\
+pub const REGCLASS_PREFIX: &str = "(SELECT CASE WHEN EXISTS (\
      SELECT FROM pg_catalog.pg_namespace AS n \
      WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
      AND (pg_catalog.starts_with(pg_catalog.lower(given.name), pg_catalog.concat(n.nspname, '.')) \
@@ -17,4 +17,4 @@ pub const BEFORE_NAME: &str = "(SELECT CASE WHEN EXISTS (\
      ELSE pg_catalog.to_regclass(given.name)::pg_catalog.oid END FROM (SELECT ";
 
 /// What stands behind the name.
-pub const BEHIND_NAME: &str = " AS name OFFSET 0) AS given)";
+pub const REGCLASS_SUFFIX: &str = " AS name OFFSET 0) AS given)";

@@ -6,7 +6,7 @@ use super::node::{WaitBlocker, WaitNode};
 use super::query::{Columns, ContestedLock, ContestedLocks};
 use crate::error::Result;
 use crate::session::Driver;
-use crate::session::{Plan, Session};
+use crate::session::{Action, Session};
 
 /// Who waits for whom, at one moment.
 ///
@@ -40,7 +40,7 @@ pub struct WaitGraph {
 
 struct LoadWaitGraph;
 
-impl Plan for LoadWaitGraph {
+impl Action for LoadWaitGraph {
     type Output = WaitGraph;
 
     async fn run(self, driver: &mut impl Driver) -> Result<WaitGraph> {
@@ -54,11 +54,11 @@ impl WaitGraph {
     /// Reads who waits for whom, in one statement.
     ///
     /// In a transaction it takes a second one, to see the sessions as they are now.
-    pub fn load<C, Style>(conn: &mut C) -> C::Output<'_, Self>
+    pub fn load<C, Mode>(conn: &mut C) -> C::Output<'_, Self>
     where
-        C: Session<Style>,
+        C: Session<Mode>,
     {
-        conn.drive(LoadWaitGraph)
+        conn.run_action(LoadWaitGraph)
     }
 
     pub(crate) fn from_rows(rows: Vec<ContestedLock>) -> Self {

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, Integer, Nullable, Text};
 
 use crate::session::ColumnsOf;
 use crate::session::query;
-use crate::types::Lossy;
+use crate::types::LossyText;
 use crate::views::PgLock;
 
 /// Reads the locks on all things that somebody waits for, in one snapshot.
@@ -24,7 +24,7 @@ pub struct ContestedLocks;
 pub struct ContestedLock {
     pub lock: PgLock,
     pub blocking_pids: Option<Vec<i32>>,
-    #[diesel(deserialize_as = Lossy<Option<String>>)]
+    #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub gid: Option<String>,
 }
 

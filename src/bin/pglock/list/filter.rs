@@ -319,7 +319,9 @@ mod tests {
 
     #[test]
     fn a_million_inputs_are_parsed_or_refused() {
-        let names: Vec<&'static str> = super::field::fields().map(|field| field.name).collect();
+        let names: Vec<&'static str> = crate::list::field::fields()
+            .map(|field| field.name)
+            .collect();
         let mut inputs = Inputs(0x9e37_79b9_7f4a_7c15);
         let (mut text, mut read) = (String::new(), 0);
         for _ in 0..1_000_000 {

@@ -4,15 +4,15 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{Nullable, Oid, Text};
 
 use crate::failure::Failure;
-use diesel_pglock::internal::{BEFORE_NAME, BEHIND_NAME};
+use diesel_pglock::internal::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 
 /// Finds a relation by its name, with its schema or by the `search_path`.
 ///
 /// An unknown name is an error: for a mistyped name, the list would be empty.
 pub fn find(conn: &mut PgConnection, name: &str) -> Result<u32, Failure> {
-    let oid = diesel::dsl::sql::<Nullable<Oid>>(BEFORE_NAME)
+    let oid = diesel::dsl::sql::<Nullable<Oid>>(REGCLASS_PREFIX)
         .bind::<Text, _>(name)
-        .sql(BEHIND_NAME);
+        .sql(REGCLASS_SUFFIX);
     match diesel::select(oid).get_result::<Option<u32>>(conn) {
         Ok(Some(oid)) => Ok(oid),
         Ok(None) => Err(Failure::Usage(format!(

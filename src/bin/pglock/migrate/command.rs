@@ -102,7 +102,7 @@ impl MigrateArgs {
         let running = interrupt.clone();
         let prioritizer = self.priority.prioritizer(database.source());
         let harness = PrioritizedHarness::new(conn, prioritizer).on_event(move |event| {
-            running.idles(matches!(event, MigrationEvent::WaitingForRunner));
+            running.idles(matches!(event, MigrationEvent::WaitingForInstance));
             if let Some(teller) = &teller {
                 teller.tell(event);
             }

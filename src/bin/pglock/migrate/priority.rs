@@ -128,7 +128,7 @@ impl PriorityArgs {
         harness
             .lock_timeout(self.lock_timeout.0)
             .attempts(self.attempts)
-            .lock_timeout_for_other_runners(self.wait_for_runners)
+            .wait_for_instances(self.wait_for_runners)
     }
 }
 

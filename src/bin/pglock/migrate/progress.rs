@@ -76,7 +76,7 @@ impl Drop for Progress {
 impl Teller {
     pub fn tell(&self, event: &MigrationEvent) {
         match event {
-            MigrationEvent::WaitingForRunner => self.now_is(Some("another runner".to_owned())),
+            MigrationEvent::WaitingForInstance => self.now_is(Some("another runner".to_owned())),
             MigrationEvent::ReadingHistory { .. } => {
                 self.now_is(Some("the history of migrations".to_owned()));
             }
@@ -116,7 +116,7 @@ impl Teller {
 
 fn line(event: &MigrationEvent) -> Option<String> {
     Some(match event {
-        MigrationEvent::WaitingForRunner => "waiting for another runner".to_owned(),
+        MigrationEvent::WaitingForInstance => "waiting for another runner".to_owned(),
         MigrationEvent::ReadingHistory { attempt: 1, .. } => {
             "waiting for the history of migrations".to_owned()
         }
