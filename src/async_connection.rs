@@ -1,6 +1,6 @@
-// Declared `async fn`, callers with pooled connections in spawned tasks are told that
-// "implementation is not general enough"; declared `impl Future`, code that is generic over
-// the connection is told so there, unless the future is boxed.
+// Declared `async fn`, callers with pooled connections in spawned tasks get the error
+// "implementation is not general enough". Declared `impl Future`, code that is generic over
+// the connection gets that error, unless the future is boxed.
 #![allow(clippy::manual_async_fn)]
 
 use std::future::Future;
@@ -58,7 +58,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped outside a transaction, the session is told to end; a pool replaces
+    /// If the future is dropped outside a transaction, the session is terminated; a pool replaces
     /// the connection. Inside a transaction the timeout stays until its end.
     ///
     /// # Examples
@@ -106,7 +106,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
         })
     }
 
-    /// Runs `f` while a watcher moves out of the way whoever blocks this session.
+    /// Runs `f` while a watcher signals the sessions that block this session.
     ///
     /// What it does is said at
     /// [`PgLockConnection::prioritize`](crate::PgLockConnection::prioritize). The watcher
@@ -118,10 +118,10 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     ///
     /// # Cancel safety
     ///
-    /// The watcher goes with the future, and its session ends; a pool replaces it. A signal that was sent already may still
-    /// arrive, if its addressee is in the way then; the report is lost. For the
-    /// connection holds what holds for `f`, and for
-    /// [`with_lock_timeout`](Self::with_lock_timeout) if the prioritizer has one.
+    /// The watcher's session ends with the future; a pool replaces it. A signal that was sent
+    /// already takes effect if its target still blocks; the report is lost. The connection is
+    /// left as `f` leaves it, and as [`with_lock_timeout`](Self::with_lock_timeout) does if the
+    /// prioritizer has a `lock_timeout`.
     ///
     /// # Examples
     ///

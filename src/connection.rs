@@ -36,8 +36,7 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     /// rounded up to a millisecond; `None` for no limit.
     ///
     /// The timeout counts for each lock that a statement waits for. The value that
-    /// was there before, whoever set it, is back afterwards, also when `f` fails
-    /// or panics; scopes nest. In an aborted transaction it comes back with the
+    /// was there before is restored afterwards, even if `f` fails or panics; scopes nest. In an aborted transaction it comes back with the
     /// rollback. A transaction that `f` opens and leaves open is rolled back.
     ///
     /// See [`lock_timeout`](https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT).
@@ -83,10 +82,10 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
         result.and_then(|value| Ok(restored.map(|()| value)?))
     }
 
-    /// Runs `f` while a watcher moves out of the way whoever blocks this session.
+    /// Runs `f` while a watcher signals the sessions that block this session.
     ///
     /// The watcher has its connection before `f` begins, and has stopped, able to
-    /// signal nobody, before this returns, also when `f` fails or panics. What it
+    /// signal no session, before this returns, even if `f` fails or panics. What it
     /// did is in [`Prioritizer::report`]. One that has lost its connection is waited for
     /// while it opens another: give the source a `connect_timeout`.
     ///

@@ -7,25 +7,25 @@ use crate::views::PgLock;
 /// A result whose error is this crate's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong.
+/// An error of this crate.
 ///
 /// An error of the server (a deadlock, a cancelled statement, a lost connection)
 /// is never reported as [`NotAcquired`](Error::NotAcquired).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Somebody else holds the lock, and it was not waited for, or not long enough.
+    /// Another session holds the lock, and the call did not wait, or not long enough.
     #[error("{lock} was not acquired{}{}", waiting(.waited), HeldBy(.holders))]
     #[non_exhaustive]
     NotAcquired {
-        /// What was asked for, such as ``shared advisory lock `42` ``.
+        /// The requested lock, such as ``shared advisory lock `42` ``.
         lock: String,
-        /// How long it was waited for.
+        /// The time that the call waited.
         waited: Duration,
-        /// The locks in the way, and the sessions that have them or wait for them too; those
-        /// that are held first.
+        /// The conflicting locks with the sessions that hold them or wait for them; held locks
+        /// first.
         ///
-        /// Empty when they were gone as soon as that was asked, and for a view.
+        /// Empty if they were gone when they were read, and for a view.
         holders: Vec<PgLock>,
     },
 
@@ -100,7 +100,7 @@ pub enum Error {
     History {
         /// The locks that keep it from being read.
         holders: Vec<PgLock>,
-        /// What the server says.
+        /// The error of the server.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
@@ -123,7 +123,7 @@ fn backend(found: &Option<i32>) -> String {
 }
 
 impl Error {
-    /// Whether somebody else holds the lock: trying again later may succeed.
+    /// Returns `true` if another session holds the lock: a later attempt may succeed.
     ///
     /// # Examples
     ///

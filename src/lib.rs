@@ -1,14 +1,14 @@
-//! PostgreSQL lock management for [Diesel](https://diesel.rs): take locks, look at
-//! them, and get through those of others.
+//! PostgreSQL lock management for [Diesel](https://diesel.rs): acquire locks, read the lock
+//! views, and terminate the sessions that block prioritized code.
 //!
 //! | you want | look at |
 //! |---|---|
 //! | a job that does not overlap with itself | [`advisory`](PgLockConnection::advisory) |
 //! | a table to yourself for a moment | [`lock_table`](PgLockConnection::lock_table) |
 //! | a statement that does not wait for ever | [`with_lock_timeout`](PgLockConnection::with_lock_timeout) |
-//! | a migration that gets through, once | `PrioritizedHarness` |
-//! | any code that gets through | [`prioritize`](PgLockConnection::prioritize) |
-//! | to know who blocks whom | [`WaitGraph`], [`PgLock`], [`BlockedPgLock`], and the [`guide`] |
+//! | a migration that is applied once, in spite of blockers | `PrioritizedHarness` |
+//! | any code that runs in spite of blockers | [`prioritize`](PgLockConnection::prioritize) |
+//! | a list of waiters and their blockers | [`WaitGraph`], [`PgLock`], [`BlockedPgLock`], and the [`guide`] |
 //!
 //! `use diesel_pglock::prelude::*;` puts the methods on sync connections, plain,
 //! pooled or wrapped, and with the feature `async` on those of diesel-async.
@@ -33,7 +33,7 @@
 //! # }
 //! ```
 //!
-//! Who waits for whom:
+//! The graph of all waits:
 //!
 //! ```
 //! # include!("../tests/support/doctest.rs");
@@ -51,7 +51,7 @@
 //!
 //! * `postgres` (default): watchers over libpq connections, by URL.
 //! * `r2d2`, `bb8`, `deadpool`, `mobc`: pools.
-//! * `async`: the async front end; without `postgres` there is no libpq in the tree.
+//! * `async`: the async front end; without `postgres` it does not need libpq.
 //! * `migrations`: `PrioritizedHarness` and `MIGRATIONS`.
 //! * `serde`: `Serialize` for rows, reports and the wait graph.
 //! * `tracing`: events for waits, signals and retries.
@@ -134,7 +134,7 @@ pub use views::{
 pub use views::{blocking_table as blocking, expression};
 pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode};
 
-/// What the command shares with the library, and no other program should use.
+/// The helpers that the command shares with the library; not for other programs.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod internal {

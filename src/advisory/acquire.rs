@@ -1,4 +1,4 @@
-//! Taking an advisory lock: the order of statements, and what follows from each reply.
+//! Acquires advisory locks: the order of the statements, and the consequences of each reply.
 
 use std::fmt;
 
@@ -95,7 +95,7 @@ async fn without_savepoint(driver: &mut impl Driver, hold: AdvisoryHold) -> Resu
     match closed {
         Ok(()) => Ok(hold),
         Err(error) => {
-            give_back(driver, hold.target, hold.backend).await;
+            unlock(driver, hold.target, hold.backend).await;
             Err(error)
         }
     }
@@ -108,11 +108,11 @@ async fn without_savepoint(driver: &mut impl Driver, hold: AdvisoryHold) -> Resu
 async fn take(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    patience: WaitLimit,
+    limit: WaitLimit,
 ) -> Result<Option<AdvisoryHold>> {
     let depth = driver.depth()?;
     let mut session = EndSessionOnDrop::new(driver);
-    let backend = take_at(session.driver(), target, patience, depth).await;
+    let backend = take_at(session.driver(), target, limit, depth).await;
     session.disarm();
     let hold = |backend| AdvisoryHold {
         target,
@@ -125,13 +125,13 @@ async fn take(
 async fn take_at(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    patience: WaitLimit,
+    limit: WaitLimit,
     depth: u32,
 ) -> Result<Option<i32>> {
     if depth > 0 {
         driver.begin().await?;
     }
-    match attempt(driver, target, patience).await {
+    match attempt(driver, target, limit).await {
         Ok(Some(backend)) => Ok(Some(backend)),
         Ok(None) if depth > 0 => driver.close(depth, true).await.map(|()| None),
         Ok(None) => Ok(None),
@@ -173,12 +173,12 @@ async fn after_failure(
         return;
     }
     match refused {
-        Some(backend) if answers => give_back(driver, target, backend).await,
+        Some(backend) if answers => unlock(driver, target, backend).await,
         _ => driver.end_session().await,
     }
 }
 
-async fn give_back(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
+async fn unlock(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
     if driver
         .ask(AdvisoryUnlock { target, backend })
         .await
@@ -188,35 +188,35 @@ async fn give_back(driver: &mut impl Driver, target: AdvisoryTarget, backend: i3
     }
 }
 
-/// First a try, in one round trip; a wait only when that said no.
+/// Tries in one round trip, and waits only if the try was refused.
 ///
-/// The try never overtakes: it says no while somebody waits in the queue.
+/// The try never overtakes: it is refused while other sessions wait in the queue.
 async fn attempt(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    patience: WaitLimit,
+    limit: WaitLimit,
 ) -> Result<Option<i32>, Failed> {
     let (granted, backend) = driver
         .ask(TryAdvisoryLock(target))
         .await
         .map_err(Failed::after(None))?;
-    let acquired = granted || wait_for(driver, target, patience, backend).await?;
+    let acquired = granted || wait_for(driver, target, limit, backend).await?;
     Ok(acquired.then_some(backend))
 }
 
-/// Waits on the server, on the backend whose try said no; whether the lock came.
+/// Waits on the backend whose try was refused; `true` if the lock was acquired.
 async fn wait_for(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    patience: WaitLimit,
+    limit: WaitLimit,
     backend: i32,
 ) -> Result<bool, Failed> {
-    if matches!(patience, WaitLimit::NoWait) {
+    if matches!(limit, WaitLimit::NoWait) {
         return Ok(false);
     }
     crate::trace::waiting(&target);
     let local = driver.depth().map_err(Failed::after(None))? > 0;
-    let wait = target.block(local).message(patience);
+    let wait = target.block(local).message(limit);
     let waited = driver.batch_execute(&wait).await;
     waited.map_err(Failed::after(Some(backend)))?;
     let (outcome, found) = driver

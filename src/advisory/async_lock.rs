@@ -20,7 +20,7 @@ use crate::types::AdvisoryKey;
 /// [`advisory`](crate::AsyncPgLockConnection::advisory).
 ///
 /// The options and what they mean are those of [`AdvisoryLock`](crate::AdvisoryLock).
-/// There is no guard: dropping one could not wait for the release. [`run`](Self::run)
+/// A guard does not exist here: its drop could not wait for the release. [`run`](Self::run)
 /// and [`try_run`](Self::try_run) hold the lock while a closure runs.
 #[must_use = "the lock is taken by `run` or `try_run`"]
 #[doc(alias = "pg_advisory_lock")]
@@ -70,7 +70,7 @@ where
     /// # Cancel safety
     ///
     /// A future that is dropped cannot wait for the release. Wherever it is dropped
-    /// (waiting for the lock, in `f`, releasing), the session is told to end, and
+    /// (waiting for the lock, in `f`, releasing), the session is terminated, and
     /// the lock goes with it; a pool replaces the connection. A wait on the server ends within
     /// about a second once the connection is closed; before PostgreSQL 14, through a pooler,
     /// and on a connection that is kept, it lasts until the lock is granted: give it a
@@ -110,7 +110,7 @@ where
         }
     }
 
-    /// Runs `f` if the lock can be had; `None` when somebody else has it.
+    /// Runs `f` if the lock can be acquired; `None` if another session holds it.
     ///
     /// # Errors
     ///

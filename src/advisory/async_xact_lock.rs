@@ -10,7 +10,7 @@ use crate::session::AsyncDriver;
 use crate::session::async_scope::AsyncClosure;
 use crate::timeout::WaitOption;
 use crate::timeout::advisory_lock_options;
-use crate::timeout::lock_request as flow;
+use crate::timeout::lock_request;
 use crate::timeout::{run_in_transaction, try_run_in_transaction};
 
 /// An advisory lock for the rest of the transaction, on an async connection; made by
@@ -74,10 +74,10 @@ where
     /// ```
     pub async fn acquire(self) -> Result<()> {
         let lock = XactLock(self.target);
-        flow::acquire(&mut AsyncDriver(self.conn), &lock, self.wait).await
+        lock_request::acquire(&mut AsyncDriver(self.conn), &lock, self.wait).await
     }
 
-    /// Takes the lock if it can be had; `false` when somebody else has it.
+    /// Acquires the lock if it is free; `false` if another session holds it.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ where
     pub async fn try_acquire(self) -> Result<bool> {
         let lock = XactLock(self.target);
         let mut driver = AsyncDriver(self.conn);
-        let held = flow::try_acquire(&mut driver, &lock, self.wait).await?;
+        let held = lock_request::try_acquire(&mut driver, &lock, self.wait).await?;
         Ok(held.is_some())
     }
 
@@ -125,7 +125,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, the session is told to end, which rolls the
+    /// If the future is dropped early, the session is terminated, which rolls the
     /// transaction back; a pool replaces the connection. A session that waits for
     /// the lock notices only when the wait is over.
     ///
@@ -160,7 +160,7 @@ where
         run_in_transaction(conn, XactLock(target), wait, f)
     }
 
-    /// Opens a transaction and runs `f` in it if the lock can be had; `None` otherwise.
+    /// Opens a transaction and runs `f` in it if the lock can be acquired; `None` otherwise.
     ///
     /// # Errors
     ///

@@ -19,7 +19,7 @@ use crate::session::{SyncDriver, run_ready};
 /// connection. In a transaction that a failed statement has aborted, each release does:
 /// take the guard outside and open the transaction on it, or use
 /// [`run`](crate::AdvisoryLock::run), which has a savepoint. [`release`](Self::release)
-/// tells of that; dropping does not.
+/// reports it; dropping does not.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct AdvisoryGuard<'c, C>
 where
@@ -95,10 +95,11 @@ where
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
         let mut driver = SyncDriver(&mut *self.conn);
-        // Nobody is left to be told; where it cannot be released, the session ends.
-        let _ = match thread::panicking() {
-            true => run_ready(hold.leave(&mut driver, false)),
-            false => run_ready(hold.release(&mut driver)),
+        // An error has no receiver here; if the release fails, the session ends.
+        let _ = if thread::panicking() {
+            run_ready(hold.leave(&mut driver, false))
+        } else {
+            run_ready(hold.release(&mut driver))
         };
     }
 }

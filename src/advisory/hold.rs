@@ -11,7 +11,7 @@ pub(crate) struct AdvisoryHold {
     pub(crate) target: AdvisoryTarget,
     /// The backend that has the lock; behind a pooler the next statement may meet another.
     pub(crate) backend: i32,
-    /// How many transactions were open when it was taken.
+    /// The number of transactions that were open when it was acquired.
     pub(crate) depth: u32,
 }
 
@@ -67,19 +67,20 @@ impl AdvisoryHold {
     /// another one could take away an outer hold, for the server does not show how
     /// often a lock is held: then the session has to end.
     async fn after_failed_release(&self, driver: &mut impl Driver, error: Error) -> Result<()> {
-        match is_outside(driver) && !might_hold(driver, self.target).await {
-            true => Ok(()),
-            false => Err(error),
+        if not_in_transaction(driver) && !might_hold(driver, self.target).await {
+            Ok(())
+        } else {
+            Err(error)
         }
     }
 }
 
-/// Whether no transaction is open.
-pub(crate) fn is_outside(driver: &mut impl Driver) -> bool {
+/// Returns `true` if no transaction is open.
+pub(crate) fn not_in_transaction(driver: &mut impl Driver) -> bool {
     driver.depth().is_ok_and(|depth| depth == 0)
 }
 
-/// Whether this session holds the lock, or cannot be asked.
+/// Returns `true` if this session holds the lock, or cannot be asked.
 pub(crate) async fn might_hold(driver: &mut impl Driver, target: AdvisoryTarget) -> bool {
     driver.ask(AdvisoryHeld(target)).await.unwrap_or(true)
 }

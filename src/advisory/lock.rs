@@ -2,7 +2,7 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use super::acquire as flow;
+use super::acquire;
 use super::acquire::SessionLock;
 use super::guard::AdvisoryGuard;
 use super::hold::AdvisoryHold;
@@ -22,7 +22,7 @@ use crate::types::AdvisoryKey;
 /// rolled back, and it nests: taken twice, it has to be released twice. Without
 /// [`shared`](Self::shared) it excludes every other session that asks for the key.
 ///
-/// | call | nothing said | [`timeout(d)`](Self::timeout) | [`nowait()`](Self::nowait) |
+/// | call | default | [`timeout(d)`](Self::timeout) | [`nowait()`](Self::nowait) |
 /// |---|---|---|---|
 /// | [`acquire`](Self::acquire), [`run`](Self::run) | waits; the session's `lock_timeout` applies | waits up to `d`, then an error | an error at once |
 /// | [`try_acquire`](Self::try_acquire), [`try_run`](Self::try_run) | `None` at once | waits up to `d`, then `None` | `None` at once |
@@ -69,7 +69,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`Error::NotAcquired`] when somebody else had it until the wait was over;
+    /// [`Error::NotAcquired`] if another session held it until the wait was over;
     /// [`Error::InvalidTimeout`] before anything is sent;
     /// [`Error::Query`] for what else the server says, a deadlock for example.
     ///
@@ -91,11 +91,11 @@ where
     /// ```
     pub fn acquire(self) -> Result<AdvisoryGuard<'c, C>> {
         let Self { conn, target, wait } = self;
-        let hold = run_ready(flow::acquire(&mut SyncDriver(conn), target, wait))?;
+        let hold = run_ready(acquire::acquire(&mut SyncDriver(conn), target, wait))?;
         Ok(AdvisoryGuard::new(conn, hold))
     }
 
-    /// Takes the lock if it can be had; `None` when somebody else has it.
+    /// Acquires the lock if it is free; `None` if another session holds it.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ where
     /// ```
     pub fn try_acquire(self) -> Result<Option<AdvisoryGuard<'c, C>>> {
         let Self { conn, target, wait } = self;
-        let hold = run_ready(flow::try_acquire(&mut SyncDriver(conn), target, wait))?;
+        let hold = run_ready(acquire::try_acquire(&mut SyncDriver(conn), target, wait))?;
         Ok(hold.map(|hold| AdvisoryGuard::new(conn, hold)))
     }
 
@@ -161,7 +161,7 @@ where
         run_held(conn, hold, f)
     }
 
-    /// Runs `f` if the lock can be had; `None` when somebody else has it.
+    /// Runs `f` if the lock can be acquired; `None` if another session holds it.
     ///
     /// # Errors
     ///

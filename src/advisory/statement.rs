@@ -10,7 +10,7 @@ use crate::timeout::LockBlock;
 use crate::types::Repr;
 use crate::types::{AdvisoryKey, LockMode};
 
-/// Which advisory lock.
+/// An advisory lock, with its mode and duration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdvisoryTarget {
     pub(crate) key: AdvisoryKey,
@@ -46,9 +46,10 @@ impl AdvisoryTarget {
 
     /// The modes that keep this lock from being taken.
     pub(crate) fn conflicts(&self) -> Vec<LockMode> {
-        match self.shared {
-            true => vec![LockMode::Exclusive],
-            false => vec![LockMode::Exclusive, LockMode::Share],
+        if self.shared {
+            vec![LockMode::Exclusive]
+        } else {
+            vec![LockMode::Exclusive, LockMode::Share]
         }
     }
 
@@ -88,7 +89,7 @@ impl AdvisoryTarget {
     }
 }
 
-/// What the lock is called in an error.
+/// The name of the lock in errors.
 impl std::fmt::Display for AdvisoryTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shared = if self.shared { "shared " } else { "" };
@@ -102,7 +103,7 @@ pub(crate) struct TryAdvisoryLock(pub(crate) AdvisoryTarget);
 
 query!(TryAdvisoryLock => (Bool, Integer), (bool, i32));
 
-// The backend's pid comes along for nothing, and shows a pooler in between.
+// The backend's pid costs nothing, and reveals a pooler.
 impl QueryFragment<Pg> for TryAdvisoryLock {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("SELECT ");
@@ -114,8 +115,8 @@ impl QueryFragment<Pg> for TryAdvisoryLock {
 
 /// Releases the lock: whether it was held, and the backend that was asked.
 ///
-/// Behind a pooler another backend may be asked, which holds the same lock for
-/// somebody else: it is left alone.
+/// Behind a pooler another backend may be asked, which holds the same lock for another
+/// client: it is left alone.
 #[derive(Debug)]
 pub(crate) struct AdvisoryUnlock {
     pub(crate) target: AdvisoryTarget,
@@ -135,7 +136,7 @@ impl QueryFragment<Pg> for AdvisoryUnlock {
     }
 }
 
-/// Whether this session holds the lock.
+/// Returns `true` if this session holds the lock.
 #[derive(Debug)]
 pub(crate) struct AdvisoryHeld(pub(crate) AdvisoryTarget);
 

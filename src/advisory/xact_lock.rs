@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::session::{SyncDriver, run_ready};
 use crate::timeout::WaitOption;
 use crate::timeout::advisory_lock_options;
-use crate::timeout::lock_request as flow;
+use crate::timeout::lock_request;
 
 /// An advisory lock for the rest of the transaction; made by
 /// [`AdvisoryLock::xact`](crate::AdvisoryLock::xact).
@@ -68,14 +68,14 @@ where
     /// ```
     pub fn acquire(self) -> Result<()> {
         let Self { conn, target, wait } = self;
-        run_ready(flow::acquire(
+        run_ready(lock_request::acquire(
             &mut SyncDriver(conn),
             &XactLock(target),
             wait,
         ))
     }
 
-    /// Takes the lock if it can be had; `false` when somebody else has it.
+    /// Acquires the lock if it is free; `false` if another session holds it.
     ///
     /// # Errors
     ///
@@ -102,7 +102,11 @@ where
     pub fn try_acquire(self) -> Result<bool> {
         let Self { conn, target, wait } = self;
         let lock = XactLock(target);
-        let held = run_ready(flow::try_acquire(&mut SyncDriver(conn), &lock, wait))?;
+        let held = run_ready(lock_request::try_acquire(
+            &mut SyncDriver(conn),
+            &lock,
+            wait,
+        ))?;
         Ok(held.is_some())
     }
 
@@ -138,10 +142,10 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        flow::run_in_transaction(conn, &XactLock(target), wait, f)
+        lock_request::run_in_transaction(conn, &XactLock(target), wait, f)
     }
 
-    /// Opens a transaction and runs `f` in it if the lock can be had; `None` otherwise.
+    /// Opens a transaction and runs `f` in it if the lock can be acquired; `None` otherwise.
     ///
     /// # Errors
     ///
@@ -167,6 +171,6 @@ where
         E: From<Error>,
     {
         let Self { conn, target, wait } = self;
-        flow::try_run_in_transaction(conn, &XactLock(target), wait, f)
+        lock_request::try_run_in_transaction(conn, &XactLock(target), wait, f)
     }
 }

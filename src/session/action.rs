@@ -1,4 +1,4 @@
-//! What takes either kind of connection: a flow as a value, and a trait for connections.
+//! Actions: flows as values, and the trait of the connections that run them.
 
 use std::future::Future;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// A flow as a value: what an action does, whichever connection it is given.
 pub trait Action: Send + 'static {
-    /// What comes of it.
+    /// The result of the action.
     type Output: Send + 'static;
 
     /// Takes the steps.
@@ -19,7 +19,7 @@ pub trait Action: Send + 'static {
 /// On a sync connection an action returns its result, on an async one a future
 /// of it. `Style` is found by inference and never needs to be written.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no Diesel connection to PostgreSQL",
+    message = "`{Self}` is not a Diesel connection to PostgreSQL",
     note = "sync: `diesel::Connection<Backend = diesel::pg::Pg>`; async, with the feature `async`: `diesel_async::AsyncConnection<Backend = diesel::pg::Pg>`"
 )]
 pub trait Session<Mode> {

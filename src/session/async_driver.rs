@@ -51,8 +51,10 @@ where
         C::TransactionManager::begin_transaction(self.0).await
     }
 
-    /// diesel-async takes a savepoint for closed when its release failed, as it does in an
-    /// aborted transaction, which stays aborted until somebody rolls back to the savepoint.
+    /// Commits, and rolls back to a savepoint whose release failed.
+    ///
+    /// diesel-async considers such a savepoint closed. In an aborted transaction the release
+    /// fails, and the transaction stays aborted until a rollback to the savepoint.
     async fn commit(&mut self) -> QueryResult<()> {
         let depth = self.depth()?;
         let committed = C::TransactionManager::commit_transaction(self.0).await;
@@ -67,8 +69,9 @@ where
         C::TransactionManager::rollback_transaction(self.0).await
     }
 
-    /// diesel-async keeps a flag for that, and shows it mixed with the status: an empty status
-    /// in the place of ours leaves the flag alone to be seen.
+    /// Reads the flag of diesel-async for such a future.
+    ///
+    /// The flag is shown combined with the status, so an empty status takes its place meanwhile.
     fn is_interrupted(&mut self) -> bool {
         let status = std::mem::take(self.status());
         let interrupted = C::TransactionManager::is_broken_transaction_manager(self.0);
@@ -84,8 +87,8 @@ where
         self.0.batch_execute(sql).await
     }
 
-    /// Ends the session as soon as it is done with what it is busy with: a request
-    /// leaves with the first poll, and needs nobody to wait for the answer.
+    /// Ends the session as soon as its running statement is done: a request leaves with the
+    /// first poll, and does not need a caller that waits for the answer.
     ///
     /// The mark alone would do for bb8 and deadpool. A connection of one's own lives
     /// on with it, and mobc, as diesel-async 0.9 uses it, hands out again what is marked.

@@ -34,8 +34,8 @@ where
 
 /// An async closure over a connection: `async |conn| …`, with a future that is `Send`.
 ///
-/// There is nothing to implement: it stands for what every such closure is, where code
-/// passes one on.
+/// Every such closure implements it. Code that passes closures on can name the trait as
+/// their bound.
 ///
 /// # Examples
 ///
@@ -75,8 +75,8 @@ impl<F, C, R, E> AsyncClosure<C, R, E> for F where
 {
 }
 
-/// How a closure ended: with its result, or with a panic that goes on once the
-/// connection is in order.
+/// The end of a closure: its result, or a panic that continues once the connection is in
+/// order.
 pub(crate) struct Ended<T>(Result<T, Box<dyn Any + Send>>);
 
 /// Runs the closure's future, and keeps a panic.

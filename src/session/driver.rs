@@ -1,4 +1,4 @@
-//! What a flow needs of a connection, so that it is written once for sync and async.
+//! The operations on a session that flows need, so that a flow exists once for sync and async.
 //!
 //! A flow is an `async fn` over a [`Driver`]. On a sync connection each of its
 //! futures is ready at once, so [`ready`](crate::sync_driver::run_ready) runs the flow in a single poll.
@@ -16,7 +16,7 @@ use diesel::query_builder::{Query, QueryFragment, QueryId};
 use super::statement::{END_SESSION, Statement};
 use crate::error::{Error, Result};
 
-/// One session, whichever way it is spoken to.
+/// One session, over a sync or an async connection.
 pub trait Driver: Send {
     /// Sends a query and reads all of its rows.
     ///
@@ -43,10 +43,10 @@ pub trait Driver: Send {
         }
     }
 
-    /// As [`load`](Self::load), for a query whose failure must not abort an open transaction,
-    /// and which sees the sessions as they are now, not as that transaction saw them first.
+    /// As [`load`](Self::load), behind a savepoint and with a new snapshot of the sessions: a
+    /// failure leaves an open transaction usable.
     ///
-    /// The savepoint is none of Diesel's: one that a dropped future leaves behind does no harm.
+    /// The savepoint is not Diesel's, so one that a dropped future leaves behind does no harm.
     fn load_in_savepoint<Q, ST, R>(
         &mut self,
         query: Q,
@@ -100,16 +100,16 @@ pub trait Driver: Send {
     /// Rolls the innermost transaction or savepoint back.
     fn rollback(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
 
-    /// What Diesel knows of the session's transaction.
+    /// Returns Diesel's record of the session's transaction.
     fn status(&mut self) -> &mut TransactionManagerStatus;
 
-    /// Whether a future was dropped in the middle of a `BEGIN`, `COMMIT` or `ROLLBACK`: then
-    /// nobody knows how many levels the server has open.
+    /// Returns `true` if a future was dropped during a `BEGIN`, `COMMIT` or `ROLLBACK`: the
+    /// number of levels that the server has open is then unknown.
     fn is_interrupted(&mut self) -> bool {
         false
     }
 
-    /// How many transactions and savepoints are open.
+    /// Returns the number of open transactions and savepoints.
     fn depth(&mut self) -> QueryResult<u32> {
         let depth = self.status().transaction_depth()?;
         Ok(depth.map_or(0, |depth| depth.get()))
@@ -133,8 +133,8 @@ pub trait Driver: Send {
 
     /// Rolls back until no more than `depth` transactions and savepoints are open.
     ///
-    /// A savepoint that cannot be rolled back to goes with the one around it: what decides is
-    /// the outermost rollback. Where the levels are unknown the session ends.
+    /// If the rollback to a savepoint fails, the rollback of the level around it decides. The
+    /// session ends if the levels are unknown.
     fn unwind(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send {
         async move {
             if self.is_interrupted() {
@@ -157,20 +157,21 @@ pub trait Driver: Send {
     /// Ends the transaction or savepoint that was opened at `depth`: commits it after success,
     /// else rolls it back.
     ///
-    /// Levels above it were opened and abandoned by somebody else, by a future that was dropped
-    /// or a panic that was caught: they are half done, and always rolled back.
+    /// Levels above it were abandoned by a dropped future or a caught panic. Their work is half
+    /// done, and always rolled back.
     fn close(&mut self, depth: u32, succeeded: bool) -> impl Future<Output = Result<()>> + Send {
         async move {
-            let closed = match succeeded {
-                true => self.commit_level(depth + 1).await,
-                false => Ok(()),
+            let closed = if succeeded {
+                self.commit_level(depth + 1).await
+            } else {
+                Ok(())
             };
             self.unwind(depth).await?;
             closed
         }
     }
 
-    /// Commits the level `level`, after what was abandoned above it is rolled back.
+    /// Rolls back the levels above `level`, then commits it.
     fn commit_level(&mut self, level: u32) -> impl Future<Output = Result<()>> + Send {
         async move {
             self.unwind(level).await?;
@@ -190,10 +191,10 @@ pub trait Driver: Send {
     /// Lets time pass.
     fn pause(&mut self, time: Duration) -> impl Future<Output = ()> + Send;
 
-    /// Ends the session, for nobody knows any more what it holds, and marks the connection broken.
+    /// Ends the session, because what it holds is unknown, and marks the connection broken.
     ///
-    /// The mark alone would not do: `PgConnection` takes it back when a later
-    /// statement finds the session idle.
+    /// The mark alone is not enough: `PgConnection` removes it when a later statement finds the
+    /// session idle.
     fn end_session(&mut self) -> impl Future<Output = ()> + Send {
         async move {
             for round in 0..END_ROUNDS {
@@ -212,13 +213,13 @@ pub trait Driver: Send {
     }
 }
 
-/// How often a session is asked to end, should each time be cancelled.
+/// The number of attempts to end a session whose statements are cancelled.
 const END_ROUNDS: u32 = 20;
 
-/// How long nothing is sent, for the server to end a session that is idle in its transaction.
+/// The pause in which the server ends a session that is idle in its transaction.
 const END_PAUSE: Duration = Duration::from_millis(20);
 
-/// Whether the error came from the connection, and not from the server.
+/// Returns `true` if the error came from the connection, not from the server.
 fn is_lost(error: &diesel::result::Error) -> bool {
     use diesel::result::{DatabaseErrorKind::*, Error::DatabaseError};
     matches!(
@@ -234,6 +235,6 @@ where
     R::build_from_row(row).map_err(diesel::result::Error::DeserializationError)
 }
 
-/// What [`Driver::load`] calls the SQL type of a row that a query selects `as_select`.
+/// The SQL type of a row that a query selects `as_select`, for [`Driver::load`].
 pub(crate) type ColumnsOf<T> =
     diesel::dsl::SqlTypeOf<<T as diesel::expression::Selectable<Pg>>::SelectExpression>;

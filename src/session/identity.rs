@@ -1,4 +1,4 @@
-//! What tells a session from another that gets its pid later.
+//! The identity of a session: a pid is used again once its session has ended.
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -10,7 +10,7 @@ use super::driver::Driver;
 use super::statement::query;
 use crate::error::Result;
 
-/// Who we are: the pid alone could have been given to another by the time it is looked for.
+/// Reads the identity of the own session.
 #[derive(Debug)]
 pub(crate) struct Identify;
 
@@ -26,7 +26,7 @@ impl QueryFragment<Pg> for Identify {
     }
 }
 
-/// The session that is let through.
+/// The session that `prioritize` works for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PrioritizedSession {
     pub(crate) pid: i32,
@@ -40,12 +40,12 @@ impl PrioritizedSession {
     }
 }
 
-/// Whether it is there, as far as this role may look.
+/// Holds if the session exists, as far as this role may see.
 impl QueryFragment<Pg> for PrioritizedSession {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS us WHERE us.pid = ");
         out.push_bind_param::<Integer, _>(&self.pid)?;
-        // A role that may not look sees NULL there.
+        // A role without the privilege sees NULL there.
         out.push_sql(" AND (us.backend_start IS NULL OR us.backend_start = coalesce(");
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
         out.push_sql(", us.backend_start)))");

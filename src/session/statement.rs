@@ -1,4 +1,4 @@
-//! What all statements of this crate share.
+//! The trait of this crate's statements, and statements that several folders send.
 
 use diesel::QueryResult;
 use diesel::pg::Pg;
@@ -7,14 +7,14 @@ use diesel::sql_types::{Integer, Nullable, Text};
 
 /// A query of this crate, which knows what its row is read into.
 pub trait Statement: Query + QueryFragment<Pg> + QueryId + Send + 'static {
-    /// What one row becomes.
+    /// The type that a row is read into.
     type Row: Send + 'static;
 }
 
 /// Makes a struct that implements `QueryFragment<Pg>` a query with rows of `$sql`, read into `$row`.
 ///
-/// It is told apart in the statement cache by its text, never by its type: what
-/// it renders depends on its value.
+/// The statement cache distinguishes it by its text, never by its type: the text depends on
+/// its value.
 macro_rules! query {
     ($name:ty => $sql:ty, $row:ty) => {
         impl $crate::session::Statement for $name {
@@ -45,13 +45,13 @@ pub(crate) const OUTCOME: &str = "diesel_pglock.outcome";
 /// The outcome of a block that got its lock.
 pub(crate) const ACQUIRED: &str = "acquired";
 
-/// The outcome of a block whose wait ended for want of the lock.
+/// The outcome of a block that did not get its lock.
 pub(crate) const BUSY: &str = "busy";
 
 /// Reads the outcome that a `DO` block left, and clears it.
 #[derive(Debug)]
 pub(crate) struct TakeOutcome {
-    /// Whether the block ran inside a transaction, and the setting ends with it.
+    /// `true` if the block ran inside a transaction, and the setting ends with it.
     pub(crate) local: bool,
 }
 
@@ -87,12 +87,12 @@ impl QueryFragment<Pg> for BackendPid {
 
 /// Ends the session that sends it, as one simple query.
 ///
-/// In an aborted transaction the server would refuse to end anything, and outside of one
-/// it only warns of the rollback. Another role than the one that logged in may not end it.
+/// The rollback comes first because an aborted transaction accepts no other statement. Only the
+/// role that logged in may end the session.
 ///
-/// Where that role lacks the privilege too, or the statement is cancelled, the transaction is
-/// aborted, can do no work, and the server ends the session a millisecond later. The limit
-/// is committed first, or the failure would undo it.
+/// If that role lacks the privilege too, or the statement is cancelled, the transaction is
+/// aborted and can do no work. The server then ends the session a millisecond later. The limit
+/// is committed before, or the failure would undo it.
 pub(crate) const END_SESSION: &str = "ROLLBACK; BEGIN; \
     SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; \
     SET idle_in_transaction_session_timeout = 1; COMMIT; BEGIN; \

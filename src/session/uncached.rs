@@ -1,7 +1,7 @@
 //! Statements that do not rely on Diesel's cache of prepared statements.
 //!
-//! A migration may remove what that cache stands for, with `DISCARD ALL` or `DEALLOCATE ALL`;
-//! a cached statement fails from then on.
+//! A migration may deallocate the statements in that cache, with `DISCARD ALL` or
+//! `DEALLOCATE ALL`; a cached statement fails from then on.
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use diesel::{Connection, QueryResult};
 use super::driver::Driver;
 use super::sync_driver::SyncDriver;
 
-/// Sends each statement over another driver, prepared afresh.
+/// Sends each statement over another driver, and prepares it each time.
 pub(crate) struct Uncached<D>(D);
 
-/// Sends statements over a sync connection, each prepared afresh.
+/// Sends statements over a sync connection, and prepares them each time.
 pub(crate) fn uncached<C>(conn: &mut C) -> Uncached<SyncDriver<'_, C>>
 where
     C: Connection<Backend = Pg> + LoadConnection,

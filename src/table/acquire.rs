@@ -1,4 +1,4 @@
-//! Taking a table lock.
+//! Acquires table locks.
 
 use super::holders::holders;
 use super::statement::TableTarget;

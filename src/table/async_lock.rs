@@ -9,7 +9,7 @@ use crate::session::AsyncDriver;
 use crate::session::async_scope::AsyncClosure;
 use crate::timeout::WaitOption;
 use crate::timeout::lock_options;
-use crate::timeout::lock_request as flow;
+use crate::timeout::lock_request;
 use crate::timeout::{run_in_transaction, try_run_in_transaction};
 use crate::types::{LockableTable, TableLockMode};
 
@@ -88,10 +88,10 @@ where
     /// ```
     pub async fn acquire(self) -> Result<()> {
         let target = self.tables.into_target()?;
-        flow::acquire(&mut AsyncDriver(self.conn), &target, self.wait).await
+        lock_request::acquire(&mut AsyncDriver(self.conn), &target, self.wait).await
     }
 
-    /// Locks the tables if they can be had; `false` when somebody else is in the way.
+    /// Locks the tables if that is possible; `false` if other sessions hold conflicting locks.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ where
     pub async fn try_acquire(self) -> Result<bool> {
         let target = self.tables.into_target()?;
         let mut driver = AsyncDriver(self.conn);
-        let held = flow::try_acquire(&mut driver, &target, self.wait).await?;
+        let held = lock_request::try_acquire(&mut driver, &target, self.wait).await?;
         Ok(held.is_some())
     }
 
@@ -139,7 +139,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, the session is told to end, which rolls the
+    /// If the future is dropped early, the session is terminated, which rolls the
     /// transaction back; a pool replaces the connection. A session that waits for
     /// the lock notices only when the wait is over.
     ///
@@ -172,7 +172,7 @@ where
         async move { run_in_transaction(conn, tables.into_target()?, wait, f).await }
     }
 
-    /// Opens a transaction and runs `f` in it if the tables can be had; `None` otherwise.
+    /// Opens a transaction and runs `f` in it if the tables can be locked; `None` otherwise.
     ///
     /// # Errors
     ///

@@ -31,7 +31,7 @@ pub(crate) async fn holders(driver: &mut impl Driver, target: TableTarget) -> Re
     Ok(locks.await?.unwrap_or_default())
 }
 
-/// Whether the lock is on one of the tables or, unless `only`, on one that inherits from them.
+/// Holds for locks on the tables or, unless `only`, on tables that inherit from them.
 #[derive(Debug)]
 struct IsOnAny {
     /// As SQL spells them.

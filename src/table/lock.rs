@@ -7,20 +7,20 @@ use crate::error::{Error, Result};
 use crate::session::{SyncDriver, run_ready};
 use crate::timeout::WaitOption;
 use crate::timeout::lock_options;
-use crate::timeout::lock_request as flow;
+use crate::timeout::lock_request;
 use crate::types::{LockableTable, TableLockMode};
 
 /// Tables to be locked; made by [`lock_table`](crate::PgLockConnection::lock_table).
 ///
 /// A table lock ends with the transaction, or with the savepoint that it was
-/// taken in when that is rolled back to. A lock that is not to be had leaves the
-/// transaction usable, and none of the tables locked.
+/// acquired in when that is rolled back to. A lock that cannot be acquired leaves the
+/// transaction usable, and all of the tables unlocked.
 ///
 /// In a `REPEATABLE READ` or `SERIALIZABLE` transaction the lock takes the snapshot before
 /// it waits, as any query does and the bare `LOCK TABLE` does not: what the holder has
 /// committed meanwhile is not seen. Where that matters lock in `READ COMMITTED`, the default.
 ///
-/// | call | nothing said | [`timeout(d)`](Self::timeout) | [`nowait()`](Self::nowait) |
+/// | call | default | [`timeout(d)`](Self::timeout) | [`nowait()`](Self::nowait) |
 /// |---|---|---|---|
 /// | [`acquire`](Self::acquire), [`run`](Self::run) | waits; the session's `lock_timeout` applies | waits up to `d`, then an error | an error at once |
 /// | [`try_acquire`](Self::try_acquire), [`try_run`](Self::try_run) | `false` or `None` at once | waits up to `d`, then `false` or `None` | `false` or `None` at once |
@@ -42,7 +42,7 @@ pub struct TableLock<'c, C> {
 #[derive(Debug)]
 pub(crate) struct Tables {
     target: TableTarget,
-    /// The first name that could not be rendered; told by the call that locks.
+    /// The first name that could not be rendered; the call that locks returns the error.
     failed: Option<diesel::result::Error>,
 }
 
@@ -117,8 +117,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`Error::NotInTransaction`] outside a transaction; [`Error::NotAcquired`] when
-    /// somebody else was in the way until the wait was over, and then the
+    /// [`Error::NotInTransaction`] outside a transaction; [`Error::NotAcquired`] if other
+    /// sessions held conflicting locks until the wait was over, and then the
     /// transaction is as usable as before; [`Error::InvalidTimeout`] before anything
     /// is sent; [`Error::Query`] for what else the server says.
     ///
@@ -144,14 +144,14 @@ where
     /// ```
     pub fn acquire(self) -> Result<()> {
         let target = self.tables.into_target()?;
-        run_ready(flow::acquire(
+        run_ready(lock_request::acquire(
             &mut SyncDriver(self.conn),
             &target,
             self.wait,
         ))
     }
 
-    /// Locks the tables if they can be had; `false` when somebody else is in the way.
+    /// Locks the tables if that is possible; `false` if other sessions hold conflicting locks.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ where
     pub fn try_acquire(self) -> Result<bool> {
         let target = self.tables.into_target()?;
         let mut driver = SyncDriver(self.conn);
-        let held = run_ready(flow::try_acquire(&mut driver, &target, self.wait))?;
+        let held = run_ready(lock_request::try_acquire(&mut driver, &target, self.wait))?;
         Ok(held.is_some())
     }
 
@@ -222,10 +222,10 @@ where
         E: From<Error>,
     {
         let target = self.tables.into_target()?;
-        flow::run_in_transaction(self.conn, &target, self.wait, f)
+        lock_request::run_in_transaction(self.conn, &target, self.wait, f)
     }
 
-    /// Opens a transaction and runs `f` in it if the tables can be had; `None` otherwise.
+    /// Opens a transaction and runs `f` in it if the tables can be locked; `None` otherwise.
     ///
     /// # Errors
     ///
@@ -252,6 +252,6 @@ where
         E: From<Error>,
     {
         let target = self.tables.into_target()?;
-        flow::try_run_in_transaction(self.conn, &target, self.wait, f)
+        lock_request::try_run_in_transaction(self.conn, &target, self.wait, f)
     }
 }

@@ -4,7 +4,7 @@ use crate::timeout::LockBlock;
 use crate::timeout::WaitLimit;
 use crate::types::{LockMode, TableLockMode};
 
-/// Which tables, and how.
+/// The tables to lock, and their mode.
 #[derive(Clone, Debug)]
 pub(crate) struct TableTarget {
     /// As Diesel renders them: quoted, with the schema if they have one.
@@ -14,7 +14,7 @@ pub(crate) struct TableTarget {
     pub(crate) only: bool,
 }
 
-/// What the lock is called in an error.
+/// The name of the lock in errors.
 impl std::fmt::Display for TableTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} lock on ", self.mode)?;
@@ -30,8 +30,8 @@ impl TableTarget {
     ///
     /// The server locks tables that inherit in its own order, in this one subtransaction, and
     /// for a role that may lock the parent alone: a lock statement each would do none of that.
-    pub(crate) fn block(&self, patience: WaitLimit) -> LockBlock {
-        let nowait = matches!(patience, WaitLimit::NoWait);
+    pub(crate) fn block(&self, limit: WaitLimit) -> LockBlock {
+        let nowait = matches!(limit, WaitLimit::NoWait);
         let tables = self.tables.iter();
         LockBlock {
             locks: tables.map(|table| self.lock(table, nowait)).collect(),

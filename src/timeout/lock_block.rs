@@ -1,8 +1,8 @@
-//! The message that waits for a lock of either kind, and tells "busy" from every other error.
+//! The message that waits for a lock of either kind.
 //!
-//! Diesel shows no SQLSTATE and messages are translated, so a block on the server handles the
-//! error that means "busy", and leaves the outcome in a setting: `DO` returns no rows. The
-//! handler also keeps a surrounding transaction usable.
+//! Only a lock timeout means "busy". Diesel shows no SQLSTATE and messages are translated, so a
+//! block on the server handles that error. It leaves the outcome in a setting, because `DO`
+//! returns no rows. The handler also keeps a surrounding transaction usable.
 
 use super::wait::WaitLimit;
 use crate::session::quote;
@@ -10,11 +10,11 @@ use crate::session::{ACQUIRED, BUSY, OUTCOME};
 
 /// The lock statements of a call, in PL/pgSQL.
 pub(crate) struct LockBlock {
-    /// What acquires the locks.
+    /// The statements that acquire the locks.
     pub(crate) locks: String,
     /// A condition that holds if the locks were granted at the last moment of a wait that failed.
     pub(crate) held: Option<String>,
-    /// Whether the outcome, and nothing else, ends with the transaction.
+    /// `true` if the setting with the outcome ends with the transaction.
     pub(crate) local: bool,
 }
 
@@ -23,9 +23,9 @@ impl LockBlock {
     ///
     /// The limits are statements of their own because the server reads them when a statement
     /// starts. Outside a transaction they end with the message.
-    pub(crate) fn message(&self, patience: WaitLimit) -> String {
-        let block = quote(&self.body(patience));
-        match patience {
+    pub(crate) fn message(&self, limit: WaitLimit) -> String {
+        let block = quote(&self.body(limit));
+        match limit {
             WaitLimit::NoWait => block,
             WaitLimit::SessionTimeout => format!("{}; {block}; {RESTORE}", quote(&limits(None))),
             WaitLimit::Deadline(deadline) => {
@@ -35,11 +35,11 @@ impl LockBlock {
         }
     }
 
-    fn body(&self, patience: WaitLimit) -> String {
+    fn body(&self, limit: WaitLimit) -> String {
         let Self { locks, local, .. } = self;
         let busy = self.busy();
-        // Each lock is waited for until the deadline of all: `lock_timeout` would count anew.
-        let (deadline, no_lock_timeout) = match patience {
+        // One deadline is for all locks; `lock_timeout` would count again for each.
+        let (deadline, no_lock_timeout) = match limit {
             WaitLimit::Deadline(_) => (DEADLINE, NO_LOCK_TIMEOUT),
             WaitLimit::NoWait | WaitLimit::SessionTimeout => ("NULL", ""),
         };
@@ -64,8 +64,7 @@ impl LockBlock {
 
     /// Leaves the outcome of a wait that failed.
     ///
-    /// A later statement asks for the holders: what a transaction has seen of
-    /// `pg_stat_activity` it would see again.
+    /// The snapshot of `pg_stat_activity` is cleared, because a later statement reads the holders.
     fn busy(&self) -> String {
         let local = self.local;
         let outcome = match &self.held {
@@ -79,8 +78,8 @@ impl LockBlock {
     }
 }
 
-/// The time when the statement timeout ends the wait, and not before: the server starts that
-/// clock after it has read the message.
+/// The time when the statement timeout ends the wait, or a little earlier: the server starts
+/// that clock after it has read the message.
 const DEADLINE: &str = "pg_catalog.statement_timestamp() OPERATOR(pg_catalog.+) \
      pg_catalog.current_setting('diesel_pglock.time_left')::pg_catalog.interval";
 
@@ -88,9 +87,9 @@ const NO_LOCK_TIMEOUT: &str = "PERFORM pg_catalog.set_config('lock_timeout', '0'
 
 /// Sets the limits of the wait, and keeps what was there.
 ///
-/// A `statement_timeout` of the session that ends sooner stays. A server that can (14 and
-/// later, not on every platform) looks every second whether the client is still there: the
-/// wait of a client that is gone would else keep its place in the queue.
+/// A shorter `statement_timeout` of the session stays. PostgreSQL 14 and later check every
+/// second whether the client is still connected, on platforms that support it. Without the check the wait
+/// of a client that is gone would keep its place in the queue.
 fn limits(millis: Option<u32>) -> String {
     let deadline = millis.map_or_else(String::new, |millis| {
         format!(
@@ -117,7 +116,7 @@ fn limits(millis: Option<u32>) -> String {
     )
 }
 
-/// Puts back what [`limits`] replaced.
+/// Restores the settings that [`limits`] replaced.
 const RESTORE: &str = "SELECT pg_catalog.set_config('statement_timeout', \
        pg_catalog.current_setting('diesel_pglock.statement_timeout'), true), \
      CASE WHEN pg_catalog.current_setting('diesel_pglock.check_interval') OPERATOR(pg_catalog.=) '0' \

@@ -18,7 +18,7 @@ use crate::views::PgLock;
 
 /// A lock that a call asks for; its text names it in errors and events.
 pub(crate) trait LockRequest: Display + Send + Sync {
-    /// What proves that the lock is held.
+    /// The proof that the lock is held.
     type Held: Send;
 
     /// Acquires the lock within the limit; `None` if it is busy.

@@ -1,4 +1,4 @@
-//! How long a call may wait: the limit of a lock request, and timeouts set for a scope.
+//! Limits of waiting: those of a lock request, and timeouts that are set for a scope.
 //!
 //! [`LockRequest`] is the flow that all kinds of locks share.
 

@@ -38,7 +38,7 @@ impl QueryFragment<Pg> for SwapLockTimeout {
     }
 }
 
-/// Puts `lock_timeout` back, and tells the backend that was asked.
+/// Restores `lock_timeout`, and returns the backend that ran the statement.
 ///
 /// Behind a pooler another backend may be asked; its value is left alone.
 #[derive(Clone, Debug)]
@@ -67,12 +67,12 @@ impl QueryFragment<Pg> for RestoreLockTimeout {
 #[derive(Debug)]
 pub(crate) struct Previous {
     restore: RestoreLockTimeout,
-    /// How many transactions were open when it was replaced.
+    /// The number of transactions that were open when it was replaced.
     depth: u32,
 }
 
 impl Previous {
-    /// Whether the end of the transaction puts it back in any case.
+    /// Returns `true` if the end of the transaction restores it in any case.
     pub(crate) fn is_local(&self) -> bool {
         self.restore.local
     }
@@ -105,7 +105,7 @@ pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Res
     let mut session = EndSessionOnDrop::armed_if(!previous.is_local(), driver);
     // A rollback that fails leaves the rest to fail, which ends the session.
     let _ = session.driver().unwind(previous.depth).await;
-    let restored = put_back(session.driver(), &previous.restore).await;
+    let restored = reset(session.driver(), &previous.restore).await;
     match restored {
         Ok(()) => session.disarm(),
         Err(_) if previous.is_local() => return Ok(()),
@@ -115,8 +115,8 @@ pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Res
     restored
 }
 
-/// Tries once more when somebody cancelled it: setting twice does no harm.
-async fn put_back(driver: &mut impl Driver, restore: &RestoreLockTimeout) -> Result<()> {
+/// Tries a second time after a failure, such as a cancel: setting twice does no harm.
+async fn reset(driver: &mut impl Driver, restore: &RestoreLockTimeout) -> Result<()> {
     let reply = match driver.ask(restore.clone()).await {
         Err(_) if !restore.local => driver.ask(restore.clone()).await,
         reply => reply,

@@ -1,13 +1,13 @@
-//! How long a call may wait, as `lock_timeout` counts it.
+//! The limit of a wait, as `lock_timeout` counts it.
 
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// How long to wait for a lock, as the builder was told.
+/// The option of a builder that limits the wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum WaitOption {
-    /// Nothing was said: `acquire` waits, `try_acquire` does not.
+    /// The default: `acquire` waits, `try_acquire` does not.
     #[default]
     Default,
     /// Not at all.
@@ -16,7 +16,7 @@ pub(crate) enum WaitOption {
     Timeout(Duration),
 }
 
-/// How long one call waits.
+/// The limit of one call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WaitLimit {
     /// Not at all.
@@ -28,13 +28,14 @@ pub(crate) enum WaitLimit {
 }
 
 impl WaitOption {
-    /// The patience of `acquire` and `run`.
+    /// Returns the limit of `acquire` and `run`.
     pub(crate) fn for_acquire(self) -> Result<WaitLimit> {
         self.or(WaitLimit::SessionTimeout)
     }
 
-    /// How long a call that began at `started` has waited: without waiting, not at all,
-    /// however long the server took to say no.
+    /// Returns the time that a call which began at `started` has waited.
+    ///
+    /// A call that does not wait has waited for no time, however long the server took to refuse.
     pub(crate) fn since(self, started: Instant) -> Duration {
         match self {
             Self::NoWait => Duration::ZERO,
@@ -42,7 +43,7 @@ impl WaitOption {
         }
     }
 
-    /// The patience of `try_acquire` and `try_run`.
+    /// Returns the limit of `try_acquire` and `try_run`.
     pub(crate) fn for_try(self) -> Result<WaitLimit> {
         self.or(WaitLimit::NoWait)
     }
@@ -66,7 +67,7 @@ impl Deadline {
         Ok(Self(Instant::now() + timeout))
     }
 
-    /// What is left, in whole milliseconds, and never 0, which would mean no limit.
+    /// Returns the remaining time in whole milliseconds, at least 1: 0 would mean no limit.
     pub(crate) fn remaining_millis(self) -> u32 {
         let left = self.0.saturating_duration_since(Instant::now());
         u32::try_from(left.as_micros().div_ceil(1000)).map_or(u32::MAX, |left| left.max(1))

@@ -161,7 +161,7 @@ impl From<&AdvisoryKey> for AdvisoryKey {
     }
 }
 
-/// Names an advisory lock after the module it stands in.
+/// Names an advisory lock after the module of the call.
 ///
 /// `advisory_key!()` is `AdvisoryKey::named("crate::module")`, and
 /// `advisory_key!("part")` is `AdvisoryKey::named("crate::module::part")`:

@@ -1,7 +1,7 @@
 use super::text_enum::text_enum;
 
 text_enum! {
-    /// What a session does: the column `pg_stat_activity.state`.
+    /// The state of a session: the column `pg_stat_activity.state`.
     ///
     /// # Examples
     ///
@@ -31,7 +31,7 @@ text_enum! {
 }
 
 impl BackendState {
-    /// Whether the session waits for its client with a transaction open.
+    /// Returns `true` if the session waits for its client with a transaction open.
     ///
     /// [Cancelling](crate::SignalKind::Cancel) changes nothing there; only terminating does.
     pub fn is_idle_in_transaction(&self) -> bool {

@@ -17,7 +17,7 @@ impl FromSql<Xid, Pg> for u32 {
 }
 
 /// A text that may come from a database of another encoding: the server hands its
-/// bytes on as they are. What is no UTF-8 is replaced by U+FFFD, as one such text
+/// bytes on as they are. Bytes that are not UTF-8 are replaced by U+FFFD, because one such text
 /// must not hide all the others.
 #[derive(Debug, PartialEq, FromSqlRow)]
 pub struct LossyText<T>(T);

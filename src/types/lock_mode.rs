@@ -33,7 +33,7 @@ text_enum! {
         Exclusive = "ExclusiveLock",
         /// [`TableLockMode::AccessExclusive`].
         AccessExclusive = "AccessExclusiveLock",
-        /// What a serializable transaction read; it keeps nobody waiting.
+        /// The read mark of a serializable transaction, which never blocks.
         SiReadLock = "SIReadLock",
     }
 }
@@ -55,7 +55,7 @@ impl LockMode {
         Some(mode)
     }
 
-    /// Whether two sessions cannot hold these modes on one thing at the same time.
+    /// Returns `true` if two sessions cannot hold these modes on one thing at the same time.
     ///
     /// `SiReadLock` conflicts with nothing; of unknown modes nothing is known.
     pub fn conflicts_with(&self, other: &Self) -> bool {

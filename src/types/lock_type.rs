@@ -1,7 +1,7 @@
 use super::text_enum::text_enum;
 
 text_enum! {
-    /// What kind of thing is locked: the column `pg_locks.locktype`.
+    /// The kind of the locked thing: the column `pg_locks.locktype`.
     ///
     /// See [the view's page][pg] and [the table of wait events][events].
     ///
@@ -26,17 +26,17 @@ text_enum! {
         FrozenId = "frozenid",
         /// A page of a relation.
         Page = "page",
-        /// A row: held by whoever is next in the queue for it.
+        /// A row: held by the session that is next in the queue for it.
         Tuple = "tuple",
-        /// A transaction: awaited by those who want a row that it changed.
+        /// A transaction: awaited by sessions that need a row which it changed.
         TransactionId = "transactionid",
         /// A virtual transaction: awaited by `CREATE INDEX CONCURRENTLY` and its kin.
         VirtualXid = "virtualxid",
         /// A speculative insertion: `INSERT … ON CONFLICT` on both sides.
         SpecToken = "spectoken",
-        /// An object that is no relation, such as a role, a schema or a database.
+        /// An object other than a relation, such as a role, a schema or a database.
         Object = "object",
-        /// What `contrib/userlock` once took.
+        /// A lock of the former module `contrib/userlock`.
         UserLock = "userlock",
         /// An advisory lock.
         Advisory = "advisory",

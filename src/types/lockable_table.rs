@@ -3,7 +3,7 @@ use diesel::associations::HasTable;
 use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::query_builder::{QueryBuilder, QueryFragment};
 
-/// What [`lock_table`](crate::PgLockConnection::lock_table) locks: a table of
+/// A table that [`lock_table`](crate::PgLockConnection::lock_table) locks: a table of
 /// [`diesel::table!`], or a model struct that belongs to one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` names no table that can be locked",

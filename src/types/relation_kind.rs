@@ -6,7 +6,7 @@ use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::CChar;
 
-/// What a relation is: the column `pg_class.relkind`.
+/// The kind of a relation: the column `pg_class.relkind`.
 ///
 /// # Examples
 ///

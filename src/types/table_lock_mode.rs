@@ -2,7 +2,7 @@ use std::{error, fmt, str::FromStr};
 
 /// The mode of a table lock, weakest first.
 ///
-/// What each mode is taken by, and what it stands in the way of, is listed under
+/// The statements that acquire each mode, and the modes that conflict with it, are listed under
 /// [Table-Level Locks][pg].
 ///
 /// [pg]: https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
@@ -53,12 +53,12 @@ impl TableLockMode {
         Self::AccessExclusive,
     ];
 
-    /// Whether two sessions cannot hold these modes on one table at the same time.
+    /// Returns `true` if two sessions cannot hold these modes on one table at the same time.
     pub const fn conflicts_with(self, other: Self) -> bool {
         self.conflicts() & (1 << other as u8) != 0
     }
 
-    /// The modes in the way of this one, a bit each, `AccessShare` lowest.
+    /// Returns the modes that conflict with this one, a bit each, `AccessShare` lowest.
     const fn conflicts(self) -> u8 {
         match self {
             Self::AccessShare => 0b1000_0000,
@@ -125,13 +125,13 @@ fn letters(text: &str) -> String {
         .collect()
 }
 
-/// The text is no table lock mode.
+/// The error for a text that is not a table lock mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseTableLockModeError(String);
 
 impl fmt::Display for ParseTableLockModeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no table lock mode; there are ", self.0)?;
+        write!(f, "`{}` is not a table lock mode; there are ", self.0)?;
         for (i, mode) in TableLockMode::ALL.into_iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}`{mode}`")?;
@@ -177,7 +177,10 @@ mod tests {
     #[test]
     fn an_unknown_mode_is_refused_with_the_known_ones() {
         let error = "DROP".parse::<TableLockMode>().unwrap_err().to_string();
-        assert!(error.starts_with("`DROP` is no table lock mode"), "{error}");
+        assert!(
+            error.starts_with("`DROP` is not a table lock mode"),
+            "{error}"
+        );
         assert!(error.contains("`ACCESS EXCLUSIVE`"), "{error}");
         assert_eq!("SHARE".parse(), Ok(Share));
     }
