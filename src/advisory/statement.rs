@@ -55,7 +55,7 @@ impl AdvisoryTarget {
 
     /// The block that waits for the lock.
     pub(crate) fn block(&self, local: bool) -> LockBlock {
-        let (lock, key) = (self.lock(""), self.key);
+        let (lock, key) = (self.lock(""), self.key.arguments());
         LockBlock {
             locks: format!("PERFORM {lock}({key}); "),
             held: Some(self.held()),

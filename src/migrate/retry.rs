@@ -174,7 +174,7 @@ command!(WaitInVain);
 
 impl QueryFragment<Pg> for WaitInVain {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let Self { key, millis } = self;
+        let (key, millis) = (self.key.arguments(), self.millis);
         let body = format!(
             "BEGIN PERFORM pg_catalog.set_config('{OUTCOME}', '', false); \
              BEGIN PERFORM pg_catalog.set_config('lock_timeout', '{millis}', true); \

@@ -1,6 +1,9 @@
+use std::borrow::Cow;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
+
+use super::key_names;
 
 /// Names an advisory lock: a `bigint`, or a pair of `int`s.
 ///
@@ -46,11 +49,16 @@ impl AdvisoryKey {
     /// The key is the first eight bytes of the text's SHA-256 digest, read as a
     /// little-endian signed integer: the lock that django-pglock takes for the
     /// same text, so that a Python and a Rust service can exclude each other.
+    ///
+    /// This process keeps the name, for up to 1024 names: errors, reports, trees and lists then
+    /// show the name in place of the number.
     pub fn named(name: &str) -> Self {
         let digest = Sha256::digest(name.as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&digest[..8]);
-        Self::new(i64::from_le_bytes(first))
+        let key = i64::from_le_bytes(first);
+        key_names::remember(key, name);
+        Self::new(key)
     }
 
     /// Puts a key together from the columns of `pg_locks`.
@@ -65,7 +73,12 @@ impl AdvisoryKey {
         }
     }
 
-    /// The column `pg_locks.classid`: the high half of a `bigint`, the first of a pair.
+    /// Returns the key as SQL.
+    pub(crate) fn arguments(&self) -> Arguments {
+        Arguments(*self)
+    }
+
+    /// Returns the column `pg_locks.classid`: the high half of a `bigint`, the first of a pair.
     #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)] // bits, as an oid shows them
     pub const fn classid(&self) -> u32 {
         match self.0 {
@@ -74,7 +87,7 @@ impl AdvisoryKey {
         }
     }
 
-    /// The column `pg_locks.objid`: the low half of a `bigint`, the second of a pair.
+    /// Returns the column `pg_locks.objid`: the low half of a `bigint`, the second of a pair.
     #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)] // bits, as an oid shows them
     pub const fn objid(&self) -> u32 {
         match self.0 {
@@ -83,7 +96,7 @@ impl AdvisoryKey {
         }
     }
 
-    /// The column `pg_locks.objsubid`: 1 for a `bigint`, 2 for a pair.
+    /// Returns the column `pg_locks.objsubid`: 1 for a `bigint`, 2 for a pair.
     pub const fn objsubid(&self) -> i16 {
         match self.0 {
             Repr::Big(_) => 1,
@@ -92,19 +105,37 @@ impl AdvisoryKey {
     }
 }
 
-/// The key as the arguments of an advisory lock function.
-impl fmt::Display for AdvisoryKey {
+/// The arguments of an advisory lock function, as SQL.
+pub(crate) struct Arguments(AdvisoryKey);
+
+impl fmt::Display for Arguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        match self.0.0 {
             Repr::Big(key) => write!(f, "{key}"),
             Repr::Pair(first, second) => write!(f, "{first}, {second}"),
         }
     }
 }
 
+/// The name that this process made the key from, or else the number or the pair.
+///
+/// Control characters in a name are removed, and it is cut after 80 characters.
+impl fmt::Display for AdvisoryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.0 {
+            Repr::Big(key) => key_names::name_of(key),
+            Repr::Pair(..) => None,
+        };
+        match name {
+            Some(name) => f.write_str(&name),
+            None => self.arguments().fmt(f),
+        }
+    }
+}
+
 impl fmt::Debug for AdvisoryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AdvisoryKey({self})")
+        write!(f, "AdvisoryKey({})", self.arguments())
     }
 }
 
@@ -128,6 +159,24 @@ impl From<i64> for AdvisoryKey {
 impl From<i32> for AdvisoryKey {
     fn from(key: i32) -> Self {
         Self::new(key.into())
+    }
+}
+
+impl From<i16> for AdvisoryKey {
+    fn from(key: i16) -> Self {
+        Self::new(key.into())
+    }
+}
+
+impl From<u32> for AdvisoryKey {
+    fn from(key: u32) -> Self {
+        Self::new(key.into())
+    }
+}
+
+impl From<Cow<'_, str>> for AdvisoryKey {
+    fn from(name: Cow<'_, str>) -> Self {
+        Self::named(&name)
     }
 }
 
@@ -183,16 +232,22 @@ impl From<&AdvisoryKey> for AdvisoryKey {
 #[macro_export]
 macro_rules! advisory_key {
     () => {
-        $crate::types::AdvisoryKey::named(::core::module_path!())
+        $crate::AdvisoryKey::named(::core::module_path!())
     };
     ($part:expr $(,)?) => {
-        $crate::types::AdvisoryKey::named(&::std::format!("{}::{}", ::core::module_path!(), $part))
+        $crate::AdvisoryKey::named(&::std::format!("{}::{}", ::core::module_path!(), $part))
     };
 }
 
 #[cfg(test)]
 mod tests {
-    use super::AdvisoryKey;
+    use super::*;
+
+    impl AdvisoryKey {
+        fn number(self) -> i64 {
+            (i64::from(self.classid()) << 32) | i64::from(self.objid())
+        }
+    }
 
     #[test]
     fn a_name_is_the_same_lock_as_in_django_pglock() {
@@ -202,6 +257,33 @@ mod tests {
             AdvisoryKey::named("my_lock_id"),
             AdvisoryKey::new(-3531142854575798568)
         );
+    }
+
+    #[test]
+    fn a_key_is_shown_by_the_name_it_was_made_from() {
+        let key = AdvisoryKey::named("nightly `report`");
+        assert_eq!(key.to_string(), "nightly 'report'");
+        assert_eq!(
+            AdvisoryKey::new(key.number()).to_string(),
+            "nightly 'report'"
+        );
+        assert_eq!(key.arguments().to_string(), key.number().to_string());
+        assert_eq!(AdvisoryKey::new(77_001).to_string(), "77001");
+        assert_eq!(AdvisoryKey::pair(1, -2).to_string(), "1, -2");
+    }
+
+    #[test]
+    fn every_kind_of_number_and_text_is_a_key() {
+        let name = String::from("hello");
+        let texts = [
+            AdvisoryKey::from("hello"),
+            AdvisoryKey::from(&name),
+            AdvisoryKey::from(Cow::Borrowed("hello")),
+            AdvisoryKey::from(name),
+        ];
+        assert!(texts.iter().all(|key| *key == AdvisoryKey::named("hello")));
+        assert_eq!(AdvisoryKey::from(-7_i16), AdvisoryKey::new(-7));
+        assert_eq!(AdvisoryKey::from(u32::MAX), AdvisoryKey::new(4_294_967_295));
     }
 
     #[test]

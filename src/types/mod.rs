@@ -3,6 +3,7 @@
 mod advisory_key;
 mod backend_state;
 mod decode;
+mod key_names;
 mod lock_mode;
 mod lock_type;
 mod lockable_table;
