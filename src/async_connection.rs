@@ -17,12 +17,12 @@ use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::AsyncDriver;
 use crate::session::BackendPid;
 use crate::session::Driver;
-use crate::session::EndSessionOnDrop;
 use crate::session::PrioritizedSession;
-use crate::session::async_scope::{AsyncClosure, end};
+use crate::session::async_scope::AsyncClosure;
 use crate::source::AsyncWatcherSource;
 use crate::table::AsyncTableLock;
-use crate::timeout::scoped_timeout as lock_timeout;
+use crate::timeout::TimeoutSetting;
+use crate::timeout::scoped_timeout::run_with_async;
 use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 
 /// Adds locks to every async Diesel connection to PostgreSQL: plain, or pooled
@@ -94,16 +94,61 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
         E: From<Error> + Send + 'c,
         R: Send + 'c,
     {
-        let timeout = timeout.into();
-        Box::pin(async move {
-            let mut driver = AsyncDriver(self);
-            let previous = lock_timeout::set(&mut driver, timeout).await?;
-            let mut session = EndSessionOnDrop::armed_if(!previous.is_local(), &mut driver);
-            let ended = end(f(&mut *session.driver().0)).await;
-            session.disarm();
-            let restored = lock_timeout::restore(&mut driver, previous).await;
-            ended.and(restored)
-        })
+        let (setting, timeout) = (TimeoutSetting::Lock, timeout.into());
+        Box::pin(run_with_async(self, setting, timeout, f))
+    }
+
+    /// Runs `f` under another `statement_timeout`: 1 ms to `i32::MAX` ms (24.8 days),
+    /// rounded up to a millisecond; `None` means no limit.
+    ///
+    /// The timeout counts for each statement. The value before is restored as
+    /// [`with_lock_timeout`](Self::with_lock_timeout) restores it; the statement that restores it
+    /// runs under the timeout too.
+    ///
+    /// See [`statement_timeout`](https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-STATEMENT-TIMEOUT).
+    ///
+    /// # Errors
+    ///
+    /// Those of the sync method. A statement that takes too long
+    /// fails with [`Error::Query`].
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`with_lock_timeout`](Self::with_lock_timeout).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// use std::time::Duration;
+    ///
+    /// use diesel_async::SimpleAsyncConnection;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let slow = conn.with_statement_timeout(Duration::from_millis(50), async |conn| {
+    ///     conn.batch_execute("SELECT pg_sleep(60)").await
+    /// });
+    /// assert!(slow.await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "statement_timeout")]
+    fn with_statement_timeout<'c, R, E, F>(
+        &'c mut self,
+        timeout: impl Into<Option<Duration>>,
+        f: F,
+    ) -> Pin<Box<dyn Future<Output = Result<R, E>> + Send + 'c>>
+    where
+        F: AsyncClosure<Self, R, E> + 'c,
+        E: From<Error> + Send + 'c,
+        R: Send + 'c,
+    {
+        let (setting, timeout) = (TimeoutSetting::Statement, timeout.into());
+        Box::pin(run_with_async(self, setting, timeout, f))
     }
 
     /// Runs `f` while a watcher signals the sessions that block this session.

@@ -11,11 +11,11 @@ use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::BackendPid;
 use crate::session::Driver;
 use crate::session::PrioritizedSession;
-use crate::session::run_or_undo;
 use crate::session::{SyncDriver, run_ready};
 use crate::source::WatcherSource;
 use crate::table::TableLock;
-use crate::timeout::scoped_timeout as lock_timeout;
+use crate::timeout::TimeoutSetting;
+use crate::timeout::scoped_timeout::run_with;
 use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 
 /// Adds locks to every sync Diesel connection to PostgreSQL: plain, pooled or wrapped.
@@ -74,12 +74,51 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     where
         E: From<Error>,
     {
-        let previous = run_ready(lock_timeout::set(&mut SyncDriver(self), timeout.into()))?;
-        let (result, previous) = run_or_undo(self, previous, f, |conn, previous| {
-            let _ = run_ready(lock_timeout::restore(&mut SyncDriver(conn), previous));
-        });
-        let restored = run_ready(lock_timeout::restore(&mut SyncDriver(self), previous));
-        result.and_then(|value| Ok(restored.map(|()| value)?))
+        run_with(self, TimeoutSetting::Lock, timeout.into(), f)
+    }
+
+    /// Runs `f` under another `statement_timeout`: 1 ms to `i32::MAX` ms (24.8 days),
+    /// rounded up to a millisecond; `None` means no limit.
+    ///
+    /// The timeout counts for each statement. The value before is restored as
+    /// [`with_lock_timeout`](Self::with_lock_timeout) restores it; the statement that restores it
+    /// runs under the timeout too.
+    ///
+    /// See [`statement_timeout`](https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-STATEMENT-TIMEOUT).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`with_lock_timeout`](Self::with_lock_timeout). A statement that takes too long
+    /// fails with [`Error::Query`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut conn = connection();
+    /// use std::time::Duration;
+    ///
+    /// use diesel::connection::SimpleConnection;
+    /// use diesel_pglock::prelude::*;
+    ///
+    /// let slow = conn.with_statement_timeout(Duration::from_millis(50), |conn| {
+    ///     conn.batch_execute("SELECT pg_sleep(60)")
+    /// });
+    /// assert!(slow.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "statement_timeout")]
+    fn with_statement_timeout<R, E>(
+        &mut self,
+        timeout: impl Into<Option<Duration>>,
+        f: impl FnOnce(&mut Self) -> Result<R, E>,
+    ) -> Result<R, E>
+    where
+        E: From<Error>,
+    {
+        run_with(self, TimeoutSetting::Statement, timeout.into(), f)
     }
 
     /// Runs `f` while a watcher signals the sessions that block this session.

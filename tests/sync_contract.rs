@@ -87,6 +87,8 @@ mod german;
 mod lock_timeout;
 #[path = "contract/pgbouncer.rs"]
 mod pgbouncer;
+#[path = "contract/statement_timeout.rs"]
+mod statement_timeout;
 #[path = "contract/table_lock.rs"]
 mod table_lock;
 #[path = "contract/xact.rs"]

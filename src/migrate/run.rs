@@ -33,6 +33,7 @@ use crate::session::uncached;
 use crate::session::{ColumnsOf, Driver};
 use crate::source::WatcherSource;
 use crate::tables::pg_locks;
+use crate::timeout::TimeoutSetting;
 use crate::timeout::WaitOption;
 use crate::timeout::scoped_timeout as lock_timeout;
 use crate::types::RelationKind;
@@ -473,7 +474,11 @@ pub(crate) fn with_lock_timeout<C, T>(
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let previous = run_ready(lock_timeout::set(&mut uncached(conn), timeout))?;
+    let previous = run_ready(lock_timeout::set(
+        &mut uncached(conn),
+        TimeoutSetting::Lock,
+        timeout,
+    ))?;
     let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
         let _ = run_ready(lock_timeout::restore(&mut uncached(conn), previous));
     });

@@ -79,6 +79,11 @@ where
         interrupted
     }
 
+    /// diesel-async counts an open transaction as broken, but for a test transaction.
+    fn is_test_transaction(&mut self) -> bool {
+        self.depth() == Ok(1) && !C::TransactionManager::is_broken_transaction_manager(self.0)
+    }
+
     fn status(&mut self) -> &mut TransactionManagerStatus {
         C::TransactionManager::transaction_manager_status_mut(self.0)
     }

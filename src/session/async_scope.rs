@@ -108,14 +108,14 @@ where
     R: Send,
 {
     let mut driver = AsyncDriver(conn);
-    driver.refuse_transaction()?;
+    let depth = driver.depth_of_own_transaction()?;
     let mut session = EndSessionOnDrop::new(&mut driver);
     if let Err(error) = session.driver().begin().await {
         session.disarm();
         return Err(Error::from(error).into());
     }
     let ended = end(f(&mut *session.driver().0)).await;
-    let closed = session.driver().close(0, ended.succeeded()).await;
+    let closed = session.driver().close(depth, ended.succeeded()).await;
     session.disarm();
     ended.and(closed)
 }

@@ -123,6 +123,19 @@ pub trait Driver: Send {
         }
     }
 
+    /// Returns `true` directly inside Diesel's `begin_test_transaction`.
+    fn is_test_transaction(&mut self) -> bool;
+
+    /// Returns the depth at which a call may open a transaction of its own: outside a transaction,
+    /// or directly inside a test transaction, where a savepoint stands for it.
+    fn depth_of_own_transaction(&mut self) -> Result<u32> {
+        match self.depth()? {
+            0 => Ok(0),
+            1 if self.is_test_transaction() => Ok(1),
+            _ => Err(Error::InTransaction),
+        }
+    }
+
     /// Refuses to go on inside a transaction.
     fn refuse_transaction(&mut self) -> Result<()> {
         match self.depth()? {

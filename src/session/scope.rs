@@ -37,10 +37,11 @@ impl<C, S, U: FnOnce(&mut C, S)> Drop for Scope<'_, C, S, U> {
     }
 }
 
-/// Runs `f` in a transaction that must be the outermost, to hold a lock in.
+/// Runs `f` in a transaction of its own, to hold a lock in; it must be the outermost, apart
+/// from a test transaction.
 ///
-/// Unlike Diesel's own it is rolled back when `f` panics: the locks taken in it
-/// would else be held for as long as the connection lives.
+/// Unlike Diesel's own it is rolled back if `f` panics: the locks acquired in it would else be
+/// held for as long as the connection lives.
 pub(crate) fn in_new_transaction<C, R, E>(
     conn: &mut C,
     f: impl FnOnce(&mut C) -> Result<R, E>,
@@ -49,12 +50,12 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
     E: From<Error>,
 {
-    SyncDriver(conn).refuse_transaction()?;
+    let depth = SyncDriver(conn).depth_of_own_transaction()?;
     run_ready(SyncDriver(conn).begin()).map_err(Error::from)?;
-    let (result, ()) = run_or_undo(conn, (), f, |conn, ()| {
+    let (result, depth) = run_or_undo(conn, depth, f, |conn, depth| {
         // A connection that cannot roll back is marked broken by Diesel.
-        let _ = run_ready(SyncDriver(conn).unwind(0));
+        let _ = run_ready(SyncDriver(conn).unwind(depth));
     });
-    let closed = run_ready(SyncDriver(conn).close(0, result.is_ok()));
+    let closed = run_ready(SyncDriver(conn).close(depth, result.is_ok()));
     result.and_then(|value| Ok(closed.map(|()| value)?))
 }

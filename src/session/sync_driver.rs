@@ -59,6 +59,11 @@ where
         C::TransactionManager::transaction_manager_status_mut(self.0)
     }
 
+    /// Diesel counts an open transaction as broken, but for a test transaction.
+    fn is_test_transaction(&mut self) -> bool {
+        self.depth() == Ok(1) && !C::TransactionManager::is_broken_transaction_manager(self.0)
+    }
+
     fn batch_execute(&mut self, sql: &str) -> impl Future<Output = QueryResult<()>> + Send {
         done(self.0.batch_execute(sql))
     }

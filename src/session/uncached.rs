@@ -65,6 +65,10 @@ impl<D: Driver> Driver for Uncached<D> {
         self.0.batch_execute(sql)
     }
 
+    fn is_test_transaction(&mut self) -> bool {
+        self.0.is_test_transaction()
+    }
+
     fn is_interrupted(&mut self) -> bool {
         self.0.is_interrupted()
     }

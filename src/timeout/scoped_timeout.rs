@@ -1,60 +1,89 @@
-//! Setting `lock_timeout` for a while.
+//! Timeouts that are set for a scope.
 
 use std::time::Duration;
 
-use diesel::QueryResult;
+use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Bool, Integer, Nullable, Text};
+use diesel::{Connection, QueryResult};
+#[cfg(feature = "async")]
+use diesel_async::AsyncConnection;
 
 use super::wait::millis;
 use crate::error::{Error, Result};
-use crate::session::Driver;
-use crate::session::EndSessionOnDrop;
-use crate::session::query;
+#[cfg(feature = "async")]
+use crate::session::AsyncDriver;
+#[cfg(feature = "async")]
+use crate::session::async_scope::{AsyncClosure, end};
+use crate::session::{Driver, EndSessionOnDrop, SyncDriver, query, run_or_undo, run_ready};
 
-/// Sets `lock_timeout`: the value before and the backend that has it now.
+/// A setting that limits statements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TimeoutSetting {
+    /// The limit of each wait for a lock.
+    Lock,
+    /// The limit of each statement.
+    Statement,
+}
+
+impl TimeoutSetting {
+    /// Returns the name of the setting.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock_timeout",
+            Self::Statement => "statement_timeout",
+        }
+    }
+}
+
+/// Sets a timeout, and returns the value before and the backend that has the new one.
 #[derive(Debug)]
-struct SwapLockTimeout {
+struct SwapTimeout {
+    setting: TimeoutSetting,
     value: String,
     /// Until the transaction ends, rather than the session.
     local: bool,
 }
 
-query!(SwapLockTimeout => (Text, Text, Integer), (String, String, i32));
+query!(SwapTimeout => (Text, Text, Integer), (String, String, i32));
 
-impl QueryFragment<Pg> for SwapLockTimeout {
+impl QueryFragment<Pg> for SwapTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         // OFFSET 0 keeps the subquery apart, so that the old value is read first.
-        out.push_sql("SELECT previous.value, pg_catalog.set_config('lock_timeout', ");
+        out.push_sql("SELECT previous.value, pg_catalog.set_config('");
+        out.push_sql(self.setting.name());
+        out.push_sql("', ");
         out.push_bind_param::<Text, _>(&self.value)?;
         out.push_sql(", ");
         out.push_bind_param::<Bool, _>(&self.local)?;
-        out.push_sql(
-            "), pg_catalog.pg_backend_pid() FROM \
-             (SELECT pg_catalog.current_setting('lock_timeout') AS value OFFSET 0) AS previous",
-        );
+        out.push_sql("), pg_catalog.pg_backend_pid() FROM (SELECT pg_catalog.current_setting('");
+        out.push_sql(self.setting.name());
+        out.push_sql("') AS value OFFSET 0) AS previous");
         Ok(())
     }
 }
 
-/// Restores `lock_timeout`, and returns the backend that ran the statement.
+/// Restores a timeout, and returns the backend that ran the statement.
 ///
 /// Behind a pooler another backend may be asked; its value is left alone.
 #[derive(Clone, Debug)]
-struct RestoreLockTimeout {
+struct RestoreTimeout {
+    setting: TimeoutSetting,
     value: String,
     local: bool,
     backend: i32,
 }
 
-query!(RestoreLockTimeout => (Nullable<Text>, Integer), (Option<String>, i32));
+query!(RestoreTimeout => (Nullable<Text>, Integer), (Option<String>, i32));
 
-impl QueryFragment<Pg> for RestoreLockTimeout {
+impl QueryFragment<Pg> for RestoreTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("SELECT CASE WHEN pg_catalog.pg_backend_pid() = ");
         out.push_bind_param::<Integer, _>(&self.backend)?;
-        out.push_sql(" THEN pg_catalog.set_config('lock_timeout', ");
+        out.push_sql(" THEN pg_catalog.set_config('");
+        out.push_sql(self.setting.name());
+        out.push_sql("', ");
         out.push_bind_param::<Text, _>(&self.value)?;
         out.push_sql(", ");
         out.push_bind_param::<Bool, _>(&self.local)?;
@@ -63,10 +92,10 @@ impl QueryFragment<Pg> for RestoreLockTimeout {
     }
 }
 
-/// A `lock_timeout` that is to be put back.
+/// A timeout to restore.
 #[derive(Debug)]
 pub(crate) struct Previous {
-    restore: RestoreLockTimeout,
+    restore: RestoreTimeout,
     /// The number of transactions that were open when it was replaced.
     depth: u32,
 }
@@ -78,17 +107,26 @@ impl Previous {
     }
 }
 
-/// Sets `lock_timeout`; `None` means no limit.
-pub(crate) async fn set(driver: &mut impl Driver, timeout: Option<Duration>) -> Result<Previous> {
+/// Sets a timeout; `None` means no limit.
+pub(crate) async fn set(
+    driver: &mut impl Driver,
+    setting: TimeoutSetting,
+    timeout: Option<Duration>,
+) -> Result<Previous> {
     let value = timeout.map_or(Ok(0), millis)?.to_string();
     let depth = driver.depth()?;
     let local = depth > 0;
-    let swap = SwapLockTimeout { value, local };
+    let swap = SwapTimeout {
+        setting,
+        value,
+        local,
+    };
     let mut session = EndSessionOnDrop::armed_if(!local, driver);
     let reply = session.driver().ask(swap).await;
     session.disarm();
     let (value, _, backend) = reply?;
-    let restore = RestoreLockTimeout {
+    let restore = RestoreTimeout {
+        setting,
         value,
         local,
         backend,
@@ -96,11 +134,15 @@ pub(crate) async fn set(driver: &mut impl Driver, timeout: Option<Duration>) -> 
     Ok(Previous { restore, depth })
 }
 
-/// Puts `lock_timeout` back.
+/// The number of further attempts to restore a timeout.
+const RETRIES: u32 = 3;
+
+/// Restores the timeout.
 ///
 /// A transaction that the closure abandoned is rolled back first, or its rollback would undo
-/// the restoring. In a transaction a failure means that it is aborted, and then its rollback
-/// puts the value back. Outside of one the session has to end.
+/// the restoring. In a transaction a failure means that it is aborted: its rollback restores the
+/// value, and the error keeps the caller from committing what is lost. Outside of one the
+/// session has to end.
 pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Result<()> {
     let mut session = EndSessionOnDrop::armed_if(!previous.is_local(), driver);
     // A rollback that fails leaves the rest to fail, which ends the session.
@@ -108,25 +150,70 @@ pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Res
     let restored = reset(session.driver(), &previous.restore).await;
     match restored {
         Ok(()) => session.disarm(),
-        Err(_) if previous.is_local() => return Ok(()),
+        Err(_) if previous.is_local() => {}
         Err(Error::SessionChanged { .. }) => session.mark_broken(),
         Err(_) => session.end().await,
     }
     restored
 }
 
-/// Tries a second time after a failure, such as a cancel: setting twice does no harm.
-async fn reset(driver: &mut impl Driver, restore: &RestoreLockTimeout) -> Result<()> {
-    let reply = match driver.ask(restore.clone()).await {
-        Err(_) if !restore.local => driver.ask(restore.clone()).await,
-        reply => reply,
-    };
+/// Tries again after a failure, such as a cancel or the very timeout: setting twice does no harm.
+async fn reset(driver: &mut impl Driver, restore: &RestoreTimeout) -> Result<()> {
+    let mut reply = driver.ask(restore.clone()).await;
+    for _ in 0..RETRIES {
+        if reply.is_ok() || restore.local {
+            break;
+        }
+        reply = driver.ask(restore.clone()).await;
+    }
     match reply? {
         (_, found) if found != restore.backend => Err(Error::SessionChanged {
-            what: "`lock_timeout`".to_owned(),
+            what: format!("`{}`", restore.setting.name()),
             expected: restore.backend,
             found: Some(found),
         }),
         _ => Ok(()),
     }
+}
+
+/// Runs `f` under a timeout on a sync connection.
+pub(crate) fn run_with<C, R, E>(
+    conn: &mut C,
+    setting: TimeoutSetting,
+    timeout: Option<Duration>,
+    f: impl FnOnce(&mut C) -> Result<R, E>,
+) -> Result<R, E>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+    E: From<Error>,
+{
+    let previous = run_ready(set(&mut SyncDriver(conn), setting, timeout))?;
+    let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
+        let _ = run_ready(restore(&mut SyncDriver(conn), previous));
+    });
+    let restored = run_ready(restore(&mut SyncDriver(conn), previous));
+    result.and_then(|value| Ok(restored.map(|()| value)?))
+}
+
+/// Runs `f` under a timeout on an async connection.
+#[cfg(feature = "async")]
+pub(crate) async fn run_with_async<C, R, E, F>(
+    conn: &mut C,
+    setting: TimeoutSetting,
+    timeout: Option<Duration>,
+    f: F,
+) -> Result<R, E>
+where
+    C: AsyncConnection<Backend = Pg>,
+    F: AsyncClosure<C, R, E>,
+    E: From<Error> + Send,
+    R: Send,
+{
+    let mut driver = AsyncDriver(conn);
+    let previous = set(&mut driver, setting, timeout).await?;
+    let mut session = EndSessionOnDrop::armed_if(!previous.is_local(), &mut driver);
+    let ended = end(f(&mut *session.driver().0)).await;
+    session.disarm();
+    let restored = restore(&mut driver, previous).await;
+    ended.and(restored)
 }

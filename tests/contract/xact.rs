@@ -1,9 +1,10 @@
 //! Advisory locks of the transaction.
 
+use diesel_pglock::TableLockMode::Share;
 use diesel_pglock::{AdvisoryKey, Error};
 
 use super::*;
-use crate::support::advisory_locks;
+use crate::support::{advisory_locks, users};
 
 const KEY: AdvisoryKey = AdvisoryKey::new(42);
 
@@ -135,3 +136,37 @@ scenario!(a_prepared_transaction_is_named_as_the_holder, |db| {
         "{message}"
     );
 });
+
+scenario!(
+    code_that_opens_a_transaction_can_be_tested_in_a_test_transaction,
+    |db| {
+        let mut a = wait!(connect(&db.url));
+        wait!(a.begin_test_transaction()).unwrap();
+        for fails in [false, true] {
+            let ran = wait!(a.advisory(KEY).xact().run(closure!(|a| {
+                wait!(a.batch_execute("INSERT INTO posts (title) VALUES ('kept')"))?;
+                if fails { wait!(fail(a)) } else { Ok(()) }
+            })));
+            assert_eq!(ran.is_err(), fails);
+        }
+        let ran = wait!(
+            a.lock_table::<users::table>(Share)
+                .try_run(closure!(|a| wait!(a.batch_execute("SELECT 1"))))
+        );
+        assert_eq!(ran.unwrap(), Some(()));
+        assert_eq!(
+            wait!(number(&mut a, "SELECT count(*) FROM posts")),
+            1,
+            "the failed run is rolled back, the transaction goes on"
+        );
+        // A further transaction would keep the lock after `run`, as outside of tests.
+        let refused = wait!(a.transaction(closure!(|a| {
+            wait!(a.advisory(KEY).xact().run(closure!(|_| Ok::<_, Error>(()))))
+        })));
+        assert!(matches!(refused, Err(Error::InTransaction)), "{refused:?}");
+        drop(a);
+        let mut observer = db.connect();
+        let kept = crate::support::count(&mut observer, "SELECT count(*) FROM posts");
+        assert_eq!(kept, 0);
+    }
+);
