@@ -50,13 +50,15 @@ pub enum Error {
     InvalidTimeout(Duration),
 
     /// Two statements of one session ran on two server processes: a pooler in
-    /// transaction mode is in between.
+    /// transaction mode is in between, or a closure put another connection in the place of its
+    /// own (`*conn = …`).
     ///
     /// Session locks and session settings cannot work there; use them inside a
     /// transaction, as `.xact()` does, or connect to the server directly.
     #[error(
-        "{what} was asked for on backend {expected}, but a later statement ran on {}: \
-         a connection pooler in transaction mode breaks session state; stay inside a transaction",
+        "{what} was asked for on backend {expected}, but a later statement ran on {}: a pooler in \
+         transaction mode breaks session state (stay inside a transaction), or the closure \
+         replaced the connection",
         backend(.found)
     )]
     #[non_exhaustive]
@@ -68,6 +70,14 @@ pub enum Error {
         /// The process that answered later; `None` if that was the first one again.
         found: Option<i32>,
     },
+
+    /// The server is a hot standby, where an advisory lock excludes no session of the primary or
+    /// of other standbys. Nothing was acquired.
+    #[error(
+        "the server is in recovery, where an advisory lock excludes no session elsewhere; \
+         connect to the primary, or use `on_standby`"
+    )]
+    InRecovery,
 
     /// The watcher has no connection; nothing was run.
     #[error("the watcher has no connection")]

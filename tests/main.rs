@@ -27,6 +27,7 @@ mod migrations;
 mod pgbouncer;
 mod prioritize;
 #[cfg(all(feature = "r2d2", feature = "bb8"))]
+mod standby;
 mod stress;
 mod support;
 mod sync_contract;

@@ -1,6 +1,7 @@
 //! Acquires advisory locks: the order of the statements, and the consequences of each reply.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::hold::{AdvisoryHold, might_hold, session_changed};
 use super::holders::holders;
@@ -10,7 +11,7 @@ use crate::session::Driver;
 use crate::session::EndSessionOnDrop;
 use crate::session::{ACQUIRED, TakeOutcome};
 use crate::timeout::{LockRequest, lock_request};
-use crate::timeout::{WaitLimit, WaitOption};
+use crate::timeout::{WaitLimit, WaitOption, jitter};
 use crate::views::PgLock;
 
 /// A session's lock under which a closure runs; in a transaction a savepoint is open once it
@@ -188,6 +189,9 @@ async fn unlock(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) 
     }
 }
 
+/// The average pause between two polls for a lock.
+const POLL: Duration = Duration::from_millis(100);
+
 /// Tries in one round trip, and waits only if the try was refused.
 ///
 /// The try never overtakes: it is refused while other sessions wait in the queue.
@@ -196,12 +200,52 @@ async fn attempt(
     target: AdvisoryTarget,
     limit: WaitLimit,
 ) -> Result<Option<i32>, Failed> {
-    let (granted, backend) = driver
-        .ask(TryAdvisoryLock(target))
-        .await
-        .map_err(Failed::after(None))?;
-    let acquired = granted || wait_for(driver, target, limit, backend).await?;
+    let (granted, backend) = try_once(driver, target, None).await?;
+    let acquired = granted
+        || if target.polling {
+            poll_for(driver, target, limit, backend).await?
+        } else {
+            wait_for(driver, target, limit, backend).await?
+        };
     Ok(acquired.then_some(backend))
+}
+
+/// Tries once; `refused` is the backend that refused the try before.
+async fn try_once(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    refused: Option<i32>,
+) -> Result<(bool, i32), Failed> {
+    let reply = driver.ask(TryAdvisoryLock(target)).await;
+    let (granted, backend) = reply.map_err(Failed::after(refused))?;
+    let granted = granted.ok_or(Error::InRecovery);
+    Ok((granted.map_err(Failed::after(refused))?, backend))
+}
+
+/// Tries again after random pauses until the limit; `true` if the lock was acquired.
+async fn poll_for(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    limit: WaitLimit,
+    backend: i32,
+) -> Result<bool, Failed> {
+    if matches!(limit, WaitLimit::NoWait) {
+        return Ok(false);
+    }
+    crate::trace::waiting(&target);
+    loop {
+        let pause = jitter(POLL);
+        let pause = limit.remaining().map_or(pause, |left| left.min(pause));
+        driver.pause(pause).await;
+        let (granted, found) = try_once(driver, target, Some(backend)).await?;
+        if granted && found != backend {
+            let changed = session_changed(target, backend, found);
+            return Err(Failed::after(Some(found))(changed));
+        }
+        if granted || limit.remaining().is_some_and(|left| left.is_zero()) {
+            return Ok(granted);
+        }
+    }
 }
 
 /// Waits on the backend whose try was refused; `true` if the lock was acquired.

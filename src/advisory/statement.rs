@@ -3,7 +3,7 @@
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
-use diesel::sql_types::{BigInt, Bool, Integer};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable};
 
 use crate::session::query;
 use crate::timeout::LockBlock;
@@ -17,6 +17,10 @@ pub(crate) struct AdvisoryTarget {
     pub(crate) shared: bool,
     /// Held until the transaction ends, rather than the session.
     pub(crate) xact: bool,
+    /// Waited for by asking again, rather than inside the server.
+    pub(crate) polling: bool,
+    /// Acquired in recovery too, where it excludes the sessions of the standby alone.
+    pub(crate) on_standby: bool,
 }
 
 impl AdvisoryTarget {
@@ -26,6 +30,8 @@ impl AdvisoryTarget {
             key,
             shared: false,
             xact: false,
+            polling: false,
+            on_standby: false,
         }
     }
 
@@ -97,17 +103,26 @@ impl std::fmt::Display for AdvisoryTarget {
     }
 }
 
-/// Takes the lock if it is free: whether it was, and the backend that has it.
+/// Acquires the lock if it is free; returns whether it was, and the backend that was asked.
+///
+/// In recovery the lock is not acquired, and the first column is NULL, unless the caller wants
+/// a lock on the standby.
 #[derive(Debug)]
 pub(crate) struct TryAdvisoryLock(pub(crate) AdvisoryTarget);
 
-query!(TryAdvisoryLock => (Bool, Integer), (bool, i32));
+query!(TryAdvisoryLock => (Nullable<Bool>, Integer), (Option<bool>, i32));
 
 // The backend's pid costs nothing, and reveals a pooler.
 impl QueryFragment<Pg> for TryAdvisoryLock {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("SELECT ");
+        if !self.0.on_standby {
+            out.push_sql("CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN ");
+        }
         push_call(&self.0.lock("try_"), &self.0.key, &mut out)?;
+        if !self.0.on_standby {
+            out.push_sql(" END");
+        }
         out.push_sql(", pg_catalog.pg_backend_pid()");
         Ok(())
     }

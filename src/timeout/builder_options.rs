@@ -6,6 +6,10 @@ macro_rules! lock_options {
     ($Lock:ident, $target:ident, $nowait:literal) => {
         impl<C> $Lock<'_, C> {
             /// Does not wait at all.
+            ///
+            /// A refused `acquire` or `run` reads `pg_locks` for the holders that its error names,
+            /// which costs more the more locks the server has; a refused `try_acquire` or
+            /// `try_run` does not.
             #[doc(alias = $nowait)]
             pub fn nowait(mut self) -> Self {
                 self.wait = $crate::timeout::WaitOption::NoWait;
@@ -41,10 +45,35 @@ macro_rules! advisory_lock_options {
         $crate::timeout::lock_options!($Lock, target, $nowait);
 
         impl<C> $Lock<'_, C> {
-            /// Shares the lock with others who ask for it shared.
+            /// Shares the lock with other sessions that ask for it shared.
+            ///
+            /// Two sessions that hold it shared and both ask for it exclusively deadlock.
             #[doc(alias = $shared)]
             pub fn shared(mut self) -> Self {
                 self.target.shared = true;
+                self
+            }
+
+            /// Waits by polling, about ten times a second, instead of inside the server.
+            ///
+            /// A session that waits inside the server holds a snapshot all the while: `VACUUM` keeps
+            /// the rows that it may see, and `CREATE INDEX CONCURRENTLY` waits for it. A polling
+            /// session holds none between its polls. The price is fairness: a polling session
+            /// has no place in the queue, and sessions that wait inside the server overtake it. The
+            /// session's `lock_timeout` does not count; [`timeout`](Self::timeout) does.
+            pub fn polling(mut self) -> Self {
+                self.target.polling = true;
+                self
+            }
+
+            /// Acquires the lock on a hot standby too.
+            ///
+            /// It excludes the sessions of this standby alone, and none of the primary or of other
+            /// standbys; without this option a standby is an
+            /// [`Error::InRecovery`](crate::Error::InRecovery).
+            #[doc(alias = "pg_is_in_recovery")]
+            pub fn on_standby(mut self) -> Self {
+                self.target.on_standby = true;
                 self
             }
         }

@@ -16,4 +16,4 @@ pub(crate) use builder_options::{advisory_lock_options, lock_options};
 pub(crate) use lock_block::LockBlock;
 pub(crate) use lock_request::LockRequest;
 pub(crate) use scoped_timeout::TimeoutSetting;
-pub(crate) use wait::{WaitLimit, WaitOption};
+pub(crate) use wait::{WaitLimit, WaitOption, jitter};

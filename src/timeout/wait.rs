@@ -1,5 +1,7 @@
 //! The limit of a wait, as `lock_timeout` counts it.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -25,6 +27,16 @@ pub(crate) enum WaitLimit {
     SessionTimeout,
     /// Until the whole call has taken so long.
     Deadline(Deadline),
+}
+
+impl WaitLimit {
+    /// Returns the time that is left until the deadline, if there is one.
+    pub(crate) fn remaining(self) -> Option<Duration> {
+        match self {
+            Self::Deadline(deadline) => Some(deadline.0.saturating_duration_since(Instant::now())),
+            Self::NoWait | Self::SessionTimeout => None,
+        }
+    }
 }
 
 impl WaitOption {
@@ -85,6 +97,14 @@ pub(crate) fn millis(timeout: Duration) -> Result<u32> {
         }
         _ => Err(Error::InvalidTimeout(timeout)),
     }
+}
+
+/// Returns a random duration between half of `average` and one and a half times it.
+pub(crate) fn jitter(average: Duration) -> Duration {
+    // The hashers of the standard library have random seeds.
+    let random = RandomState::new().build_hasher().finish();
+    let fraction = f64::from((random >> 32) as u32) / f64::from(u32::MAX);
+    average.mul_f64(0.5 + fraction)
 }
 
 #[cfg(test)]

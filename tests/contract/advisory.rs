@@ -616,3 +616,32 @@ scenario!(a_session_ends_without_the_privilege_to_end_one, |db| {
         assert_eq!(advisory_locks(&mut observer), 0);
     }
 });
+
+scenario!(
+    a_polling_session_holds_no_snapshot_and_acquires_the_lock_in_the_end,
+    |db| {
+        let (mut a, mut observer) = (wait!(connect(&db.url)), db.connect());
+        let pid = wait!(backend(&mut a));
+        let mut holder = hold(&db);
+        let lock = a.advisory(KEY).polling().timeout(SHORT);
+        let refused = wait!(lock.run(closure!(|_| Ok::<_, Error>(()))));
+        assert!(refused.unwrap_err().is_not_acquired());
+        let ran = meanwhile!(
+            wait!(
+                a.advisory(KEY)
+                    .polling()
+                    .timeout(LONG)
+                    .run(closure!(|_| Ok::<_, Error>(())))
+            ),
+            {
+                wait!(pause(SHORT * 3));
+                let waits =
+                    format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted");
+                assert_eq!(count(&mut observer, &waits), 0);
+                let_go(&mut holder);
+            }
+        );
+        ran.unwrap();
+        assert_eq!(advisory_locks(&mut observer), 0);
+    }
+);
