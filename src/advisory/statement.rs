@@ -9,6 +9,7 @@ use crate::session::query;
 use crate::timeout::LockBlock;
 use crate::types::Repr;
 use crate::types::{AdvisoryKey, LockMode};
+use crate::views::CURRENT_DATABASE_OID;
 
 /// An advisory lock, with its mode and duration.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +75,7 @@ impl AdvisoryTarget {
         format!(
             "EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
              WHERE l.locktype = 'advisory' AND l.granted AND l.pid = pg_catalog.pg_backend_pid() \
-             AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
-             WHERE d.datname = pg_catalog.current_database()) \
+             AND l.database = {CURRENT_DATABASE_OID} \
              AND l.classid = {}::pg_catalog.oid AND l.objid = {}::pg_catalog.oid \
              AND l.objsubid = {} AND l.mode = '{}')",
             self.key.classid(),

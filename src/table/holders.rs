@@ -13,7 +13,7 @@ use crate::tables::pg_locks;
 use crate::types::LockMode;
 use crate::views::PgLock;
 use crate::views::own_pid;
-use crate::views::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
+use crate::views::{CURRENT_DATABASE_OID, REGCLASS_PREFIX, REGCLASS_SUFFIX};
 
 /// Returns the locks that conflict with a table lock, held ones first.
 pub(crate) async fn holders(driver: &mut impl Driver, target: TableTarget) -> Result<Vec<PgLock>> {
@@ -60,9 +60,11 @@ impl QueryFragment<Pg> for IsOnAny {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "(\"pg_catalog\".\"pg_locks\".\"locktype\" = 'relation' AND \
-             \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, \
-             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) AND \
-             \"pg_catalog\".\"pg_locks\".\"relation\" = ANY (ARRAY(\
+             \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, ",
+        );
+        out.push_sql(CURRENT_DATABASE_OID);
+        out.push_sql(
+            ") AND \"pg_catalog\".\"pg_locks\".\"relation\" = ANY (ARRAY(\
              WITH RECURSIVE those(id) AS (SELECT ",
         );
         out.push_sql(REGCLASS_PREFIX);

@@ -9,6 +9,7 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::query_source::AliasedField;
 use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, Text, Timestamptz};
 
+use super::sql_macro::{current_database_oid, optional, since};
 use crate::tables::{BlockingActivity, pg_locks, pg_prepared_xacts, pg_stat_activity};
 
 /// Declares an expression that may stand wherever its column may.
@@ -39,38 +40,6 @@ macro_rules! expression {
     };
 }
 
-/// A column if the server has it, else NULL.
-///
-/// The innermost query looks the bare name up among the columns of the view; where
-/// it finds none, the name is that of the NULL further out. The planner folds it
-/// into the scan: some 0.2 µs a row.
-macro_rules! optional {
-    ($table:literal, $column:literal, $sql_type:literal) => {
-        concat!(
-            "(SELECT it.",
-            $column,
-            " FROM (SELECT NULL::pg_catalog.",
-            $sql_type,
-            " AS ",
-            $column,
-            ") AS no, LATERAL (SELECT ",
-            $column,
-            " FROM (SELECT ",
-            $table,
-            ".*) AS its) AS it)"
-        )
-    };
-}
-
-pub(crate) use optional;
-
-/// The time that has passed since; the clock's, because `now()` stands still in a transaction.
-macro_rules! since {
-    ($moment:expr) => {
-        concat!("(pg_catalog.clock_timestamp() - ", $moment, ")")
-    };
-}
-
 macro_rules! wait_start {
     () => {
         optional!(r#""pg_catalog"."pg_locks""#, "waitstart", "timestamptz")
@@ -88,7 +57,10 @@ expression! {
     /// Whether the lock belongs to this database: the locked thing does, or, where it belongs to
     /// none (a transaction, a shared catalog), the session that holds or awaits it.
     InCurrentDatabase: Nullable<Bool>, beside (pg_locks::pid, pg_stat_activity::pid),
-    r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid), "pg_catalog"."pg_stat_activity"."datid") = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"#
+    concat!(
+        r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid), "pg_catalog"."pg_stat_activity"."datid") = "#,
+        current_database_oid!(),
+    )
 }
 
 expression! {

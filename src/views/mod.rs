@@ -13,9 +13,10 @@ mod pg_lock;
 mod predicate;
 mod prepared_transaction;
 mod regclass;
+mod sql_macro;
 
 pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
-pub(crate) use expression::{InCurrentDatabase, WaitDuration, optional};
+pub(crate) use expression::{InCurrentDatabase, WaitDuration};
 pub(crate) use held_by::HeldBy;
 pub(crate) use lock_query::LockQuery;
 pub use lock_target::LockTarget;
@@ -24,3 +25,4 @@ pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
 pub(crate) use predicate::{IsAdvisory, IsOn, own_pid};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
+pub(crate) use sql_macro::{CURRENT_DATABASE_OID, optional};

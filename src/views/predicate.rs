@@ -7,6 +7,7 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
 
 use super::regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
+use super::sql_macro::CURRENT_DATABASE_OID;
 use crate::tables::pg_locks;
 use crate::types::{AdvisoryKey, LockableTable};
 
@@ -44,10 +45,9 @@ impl QueryFragment<Pg> for IsOn {
         out.push_sql(REGCLASS_PREFIX);
         out.push_bind_param::<Text, _>(&self.relation)?;
         out.push_sql(REGCLASS_SUFFIX);
-        out.push_sql(
-            " AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, \
-             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())))",
-        );
+        out.push_sql(" AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, ");
+        out.push_sql(CURRENT_DATABASE_OID);
+        out.push_sql("))");
         Ok(())
     }
 }
@@ -81,10 +81,9 @@ impl QueryFragment<Pg> for IsAdvisory {
         out.push_bind_param::<Oid, _>(&self.objid)?;
         out.push_sql(" AND \"pg_catalog\".\"pg_locks\".\"objsubid\" = ");
         out.push_bind_param::<SmallInt, _>(&self.objsubid)?;
-        out.push_sql(
-            " AND \"pg_catalog\".\"pg_locks\".\"database\" = \
-             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))",
-        );
+        out.push_sql(" AND \"pg_catalog\".\"pg_locks\".\"database\" = ");
+        out.push_sql(CURRENT_DATABASE_OID);
+        out.push_sql(")");
         Ok(())
     }
 }
