@@ -99,16 +99,19 @@ fn an_advisory_lock_shows_its_key_in_both_key_spaces() {
     let db = Database::new();
     let mut observer = db.connect();
     let keys = [
-        AdvisoryKey::new(i64::MIN),
-        AdvisoryKey::new(-1),
-        AdvisoryKey::pair(-1, i32::MAX),
-        AdvisoryKey::named("hello"),
+        (AdvisoryKey::new(i64::MIN), "-9223372036854775808"),
+        (AdvisoryKey::new(-1), "-1"),
+        (AdvisoryKey::pair(-1, i32::MAX), "-1, 2147483647"),
+        (AdvisoryKey::named("hello"), "1054880662928880172"),
     ];
-    for key in keys {
+    for (key, arguments) in keys {
         let mut holder = db.connect();
         let holder_pid = pid(&mut holder);
         let _guard = holder.advisory(key).acquire().unwrap();
-        let waiting = Waiting::on(&db, &format!("SELECT pg_advisory_xact_lock_shared({key})"));
+        let waiting = Waiting::on(
+            &db,
+            &format!("SELECT pg_advisory_xact_lock_shared({arguments})"),
+        );
         let row = blocked(waiting.pid, &mut observer);
         assert_eq!(row.lock.advisory_key, Some(key));
         assert_eq!(row.lock.lock_type, LockType::Advisory);
