@@ -2,14 +2,11 @@ use diesel::dsl::{AsSelect, Nullable, Select, auto_type, not};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 
+use super::activity_columns::{BlockingActivityColumns, blocking_activity_columns};
 use super::blocking_table as blocking;
-use super::expression::LockedRelationIsHere;
-use super::pg_activity::blocking_activity_columns;
-use super::pg_activity::{BlockingActivityColumns, PgActivity};
-use super::pg_lock::PgLock;
-use crate::tables::{
-    blocking_activity, pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity,
-};
+use super::pg_activity::PgActivity;
+use super::pg_lock::{PgLock, tables as lock_tables};
+use crate::tables::{blocking_activity, pg_locks, pg_stat_activity};
 
 /// A lock that is awaited, and a session that stands in its way.
 ///
@@ -40,12 +37,8 @@ pub type BlockedPgLockTables = tables;
 
 #[auto_type]
 pub fn tables() -> _ {
-    pg_locks::table
+    lock_tables()
         .inner_join(blocking::table.on(not(pg_locks::granted)))
-        .left_join(pg_database::table.on(pg_database::oid.nullable().eq(pg_locks::database)))
-        .left_join(pg_class::table.on(LockedRelationIsHere))
-        .left_join(pg_namespace::table.on(pg_namespace::oid.eq(pg_class::relnamespace)))
-        .left_join(pg_stat_activity::table.on(pg_stat_activity::pid.nullable().eq(pg_locks::pid)))
         .left_join(
             blocking_activity.on(blocking_activity
                 .field(pg_stat_activity::pid)

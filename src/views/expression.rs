@@ -1,18 +1,19 @@
-//! What the lock views are asked that no column says: how long, and columns that old servers lack.
+//! Expressions over the lock views: durations, and columns that old servers lack.
 //!
-//! Each of these is a Diesel expression, good in `.select`, `.filter` and `.order_by`.
+//! Each is a Diesel expression for `.select`, `.filter` and `.order_by`. Durations are
+//! measured by the clock of the server at the time of the read, also within a transaction.
 
 use diesel::backend::Backend;
 use diesel::expression::{Expression, ValidGrouping, is_aggregate};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::query_source::AliasedField;
-use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, Timestamptz};
 
 use super::sql_macro::{current_database_oid, optional, since};
 use crate::tables::{BlockingActivity, pg_locks, pg_prepared_xacts, pg_stat_activity};
 
-/// Declares an expression that may stand wherever its column may.
+/// Declares an expression that is valid in every query in which its column is valid.
 macro_rules! expression {
     ($(#[$doc:meta])* $name:ident: $sql_type:ty, beside $column:ty, $sql:expr) => {
         $(#[$doc])*
@@ -40,6 +41,24 @@ macro_rules! expression {
     };
 }
 
+/// Declares an expression of a session twice: for `pg_stat_activity`, and for its alias
+/// `blocking_activity`. `$sql` is a macro that takes the name of either.
+macro_rules! activity_expression {
+    ($(#[$doc:meta])* $name:ident, $blocking:ident: $sql_type:ty, $sql:ident) => {
+        expression! {
+            $(#[$doc])*
+            $name: $sql_type, beside pg_stat_activity::pid,
+            $sql!(r#""pg_catalog"."pg_stat_activity""#)
+        }
+
+        expression! {
+            #[doc = concat!("The [`", stringify!($name), "`] of the blocker.")]
+            $blocking: $sql_type, beside AliasedField<BlockingActivity, pg_stat_activity::pid>,
+            $sql!(r#""blocking_activity""#)
+        }
+    };
+}
+
 macro_rules! wait_start {
     () => {
         optional!(r#""pg_catalog"."pg_locks""#, "waitstart", "timestamptz")
@@ -47,15 +66,19 @@ macro_rules! wait_start {
 }
 
 expression! {
-    /// Whether the row of `pg_class` is the relation that the lock is on, which only
-    /// this database and the shared catalogs can tell: elsewhere the same number is another relation.
+    /// Keeps the row of `pg_class` that names the locked relation.
+    ///
+    /// The server knows the names of this database and of the shared catalogs only. The
+    /// same `oid` is another relation in another database.
     LockedRelationIsHere: Nullable<Bool>, beside pg_locks::pid,
     r#""pg_catalog"."pg_class"."oid" = "pg_catalog"."pg_locks"."relation" AND ("pg_catalog"."pg_locks"."database" = 0::pg_catalog.oid OR "pg_catalog"."pg_database"."datname" = pg_catalog.current_database())"#
 }
 
 expression! {
-    /// Whether the lock belongs to this database: the locked thing does, or, where it belongs to
-    /// none (a transaction, a shared catalog), the session that holds or awaits it.
+    /// Keeps the locks that belong to this database.
+    ///
+    /// A lock on a transaction or on a shared catalog belongs to no database. The database
+    /// of its session decides.
     InCurrentDatabase: Nullable<Bool>, beside (pg_locks::pid, pg_stat_activity::pid),
     concat!(
         r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid), "pg_catalog"."pg_stat_activity"."datid") = "#,
@@ -64,18 +87,21 @@ expression! {
 }
 
 expression! {
-    /// When the wait for the lock began: `pg_locks.waitstart`, and NULL on PostgreSQL 13, which has no such column.
+    /// The start of the wait for the lock: `pg_locks.waitstart`.
+    ///
+    /// NULL for held locks, in the first moments of a wait, and on PostgreSQL 13, which lacks
+    /// the column.
     WaitStart: Nullable<Timestamptz>, beside pg_locks::pid, wait_start!()
 }
 
 expression! {
-    /// How long the wait for the lock has lasted; NULL on PostgreSQL 13.
+    /// The duration of the wait for the lock; NULL if [`WaitStart`] is.
     WaitDuration: Nullable<Interval>, beside pg_locks::pid, since!(wait_start!())
 }
 
-/// The text of a query, NULL where the role may not look: there the view has a text that says so.
-macro_rules! visible {
-    ($activity:literal) => {
+/// Replaces the text that the view shows instead of a hidden query by NULL.
+macro_rules! visible_query {
+    ($activity:expr) => {
         concat!(
             "NULLIF(",
             $activity,
@@ -84,91 +110,71 @@ macro_rules! visible {
     };
 }
 
-expression! {
-    /// The session's running query, or else its last one; NULL where the role may not look.
-    VisibleQuery: Nullable<Text>, beside pg_stat_activity::pid,
-    visible!(r#""pg_catalog"."pg_stat_activity""#)
-}
-
-/// The bytes of that text, for [`LossyText`](crate::sql_value::LossyText). Of a session in a database
-/// of another encoding they are as it sent them, or NULL where they would be taken for ours.
+/// Reads a query as bytes, for [`LossyText`](crate::types::LossyText).
 ///
-/// Read as a text they are refused, and the rows of all other sessions with them.
+/// The server would refuse to convert a text of another encoding, and with it all rows. The
+/// bytes are NULL where they could be mistaken for text in the encoding of this database.
 macro_rules! query_bytes {
-    ($activity:literal) => {
+    ($activity:expr) => {
         concat!(
             "CASE WHEN pg_catalog.current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') \
              THEN pg_catalog.decode(pg_catalog.replace(",
-            visible!($activity),
+            visible_query!($activity),
             r", E'\\', E'\\\\'), 'escape') WHEN ",
             $activity,
             ".\"datid\" = ANY (ARRAY(SELECT theirs.oid FROM pg_catalog.pg_database AS theirs \
              JOIN pg_catalog.pg_database AS ours ON ours.encoding = theirs.encoding \
              WHERE ours.datname = pg_catalog.current_database())) THEN pg_catalog.convert_to(",
-            visible!($activity),
+            visible_query!($activity),
             ", 'UTF8') END",
         )
     };
 }
 
-expression! {
-    /// [`VisibleQuery`] as it is read: its bytes.
-    QueryBytes: Nullable<Binary>, beside pg_stat_activity::pid,
-    query_bytes!(r#""pg_catalog"."pg_stat_activity""#)
+macro_rules! query_identifier {
+    ($activity:expr) => {
+        optional!($activity, "query_id", "int8")
+    };
+}
+
+macro_rules! query_duration {
+    ($activity:expr) => {
+        since!(concat!($activity, r#"."query_start""#))
+    };
+}
+
+macro_rules! transaction_duration {
+    ($activity:expr) => {
+        since!(concat!($activity, r#"."xact_start""#))
+    };
+}
+
+activity_expression! {
+    /// The running query of the session, or else its last query, as bytes.
+    ///
+    /// NULL if the role lacks the privilege to read the session.
+    QueryBytes, BlockingQueryBytes: Nullable<Binary>, query_bytes
+}
+
+activity_expression! {
+    /// The identifier of the query: `pg_stat_activity.query_id`.
+    ///
+    /// NULL on PostgreSQL 13, which lacks the column.
+    QueryIdentifier, BlockingQueryIdentifier: Nullable<BigInt>, query_identifier
+}
+
+activity_expression! {
+    /// The time since the start of the running query, or else of the last query.
+    QueryDuration, BlockingQueryDuration: Nullable<Interval>, query_duration
+}
+
+activity_expression! {
+    /// The time since the start of the open transaction.
+    TransactionDuration, BlockingTransactionDuration: Nullable<Interval>, transaction_duration
 }
 
 expression! {
-    /// The query's number: `pg_stat_activity.query_id`, and NULL on PostgreSQL 13, which has no such column.
-    QueryIdentifier: Nullable<BigInt>, beside pg_stat_activity::pid,
-    optional!(r#""pg_catalog"."pg_stat_activity""#, "query_id", "int8")
-}
-
-expression! {
-    /// How long ago the session's running query, or else its last one, began.
-    QueryDuration: Nullable<Interval>, beside pg_stat_activity::pid,
-    since!(r#""pg_catalog"."pg_stat_activity"."query_start""#)
-}
-
-expression! {
-    /// How long ago the session's open transaction began.
-    TransactionDuration: Nullable<Interval>, beside pg_stat_activity::pid,
-    since!(r#""pg_catalog"."pg_stat_activity"."xact_start""#)
-}
-
-type BlockingPid = AliasedField<BlockingActivity, pg_stat_activity::pid>;
-
-expression! {
-    /// [`VisibleQuery`] of the session in the way.
-    BlockingVisibleQuery: Nullable<Text>, beside BlockingPid,
-    visible!(r#""blocking_activity""#)
-}
-
-expression! {
-    /// [`QueryBytes`] of the session in the way.
-    BlockingQueryBytes: Nullable<Binary>, beside BlockingPid,
-    query_bytes!(r#""blocking_activity""#)
-}
-
-expression! {
-    /// [`QueryIdentifier`] of the session in the way.
-    BlockingQueryIdentifier: Nullable<BigInt>, beside BlockingPid,
-    optional!(r#""blocking_activity""#, "query_id", "int8")
-}
-
-expression! {
-    /// [`QueryDuration`] of the session in the way.
-    BlockingQueryDuration: Nullable<Interval>, beside BlockingPid,
-    since!(r#""blocking_activity"."query_start""#)
-}
-
-expression! {
-    /// [`TransactionDuration`] of the session in the way.
-    BlockingTransactionDuration: Nullable<Interval>, beside BlockingPid,
-    since!(r#""blocking_activity"."xact_start""#)
-}
-
-expression! {
-    /// How long ago the transaction was prepared.
+    /// The time since the transaction was prepared.
     PreparedDuration: Interval, beside pg_prepared_xacts::gid,
     since!(r#""pg_catalog"."pg_prepared_xacts"."prepared""#)
 }

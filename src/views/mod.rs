@@ -1,5 +1,6 @@
 //! Rows of the lock views, as Diesel queries that can be filtered, joined and counted.
 
+mod activity_columns;
 mod activity_context;
 mod blocked_pg_lock;
 pub mod blocking_table;
@@ -15,12 +16,13 @@ mod prepared_transaction;
 mod regclass;
 mod sql_macro;
 
+pub use activity_columns::BlockingActivityColumns;
 pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
 pub(crate) use expression::{InCurrentDatabase, WaitDuration};
 pub(crate) use held_by::HeldBy;
 pub(crate) use lock_query::LockQuery;
 pub use lock_target::LockTarget;
-pub use pg_activity::{BlockingActivityColumns, PgActivity, PgActivityQuery};
+pub use pg_activity::{PgActivity, PgActivityQuery};
 pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
 pub(crate) use predicate::{IsAdvisory, IsOn, own_pid};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};

@@ -1,89 +1,86 @@
+//! The sessions: rows of `pg_stat_activity`.
+
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::dsl::{AsSelect, Select};
-use diesel::expression::Selectable;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_source::AliasedField;
 
-use super::expression::{
-    BlockingQueryBytes, BlockingQueryDuration, BlockingQueryIdentifier,
-    BlockingTransactionDuration, QueryBytes, QueryDuration, QueryIdentifier, TransactionDuration,
-};
-use crate::tables::{BlockingActivity, blocking_activity, pg_stat_activity};
+use crate::tables::pg_stat_activity;
 use crate::types::BackendState;
 use crate::types::{ClientAddress, LossyText};
 
-/// A session and what it does: a row of [`pg_stat_activity`][pg].
+/// A session and its activity: a row of [`pg_stat_activity`][pg].
 ///
-/// A role sees its own sessions. Of others' it sees `pid`, `database`, `user` and
-/// `application_name`; the rest is `None`, unless the role is a member of
-/// `pg_read_all_stats` (`GRANT pg_read_all_stats TO …`).
+/// A role reads every column of its own sessions. For sessions of other roles it reads
+/// `pid`, `database`, `user` and `application_name`, and the rest is `None`. Members of
+/// `pg_read_all_stats` read everything (`GRANT pg_read_all_stats TO …`).
 ///
-/// PostgreSQL keeps this view as it was first read until the transaction ends:
-/// outside a transaction a later look shows what is new, inside one it does not.
+/// Within a transaction, PostgreSQL repeats the rows of the first read. Outside a
+/// transaction, each read returns the current rows.
 ///
 /// [pg]: https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 #[derive(Clone, Debug, PartialEq, Queryable)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PgActivity {
-    /// The session.
+    /// The process id of the session.
     pub pid: i32,
     /// The leader of the parallel query that the session works for.
     pub leader_pid: Option<i32>,
-    /// The database it is connected to; `None` for processes that serve all of them.
+    /// The database of the session; `None` for processes that serve all databases.
     #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub database: Option<String>,
     /// The role that logged in.
     #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub user: Option<String>,
-    /// What the client calls itself.
+    /// The name that the client gave itself: its setting `application_name`.
     pub application_name: Option<String>,
-    /// Where the client is; `None` on a unix socket.
+    /// The address of the client; `None` on a Unix socket.
     #[diesel(deserialize_as = ClientAddress)]
     pub client_addr: Option<IpAddr>,
-    /// The name of that address, where `log_hostname` is on.
+    /// The host name of that address, if `log_hostname` is on.
     #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub client_hostname: Option<String>,
-    /// The client's port; -1 on a unix socket.
+    /// The port of the client; -1 on a Unix socket.
     pub client_port: Option<i32>,
-    /// What kind of process it is, such as `client backend` or `autovacuum worker`.
+    /// The type of the process, such as `client backend` or `autovacuum worker`.
     pub backend_type: Option<String>,
-    /// When the session began; together with `pid` it names a session for good.
+    /// The start of the session. With `pid` it identifies the session, since pids are reused.
     pub backend_start: Option<DateTime<Utc>>,
-    /// When the open transaction began; `None` outside one.
+    /// The start of the open transaction; `None` outside a transaction.
     pub xact_start: Option<DateTime<Utc>>,
-    /// When the running query, or else the last one, began.
+    /// The start of the running query, or else of the last query.
     pub query_start: Option<DateTime<Utc>>,
-    /// When `state` last changed.
+    /// The time of the last change of `state`.
     pub state_change: Option<DateTime<Utc>>,
-    /// What the session does.
+    /// The state, such as idle in a transaction.
     pub state: Option<BackendState>,
-    /// What kind of thing it waits for; `Lock` for a lock.
+    /// The type of event that the session waits for; `Lock` for a lock.
     pub wait_event_type: Option<String>,
-    /// What it waits for; the type of the lock for a lock.
+    /// The event that the session waits for; for a lock, its type.
     pub wait_event: Option<String>,
-    /// Its transaction, once that has written.
+    /// The transaction id, if the transaction has written.
     pub backend_xid: Option<u32>,
-    /// The oldest transaction that its snapshot sees as running.
+    /// The oldest transaction that the snapshot of the session sees as running.
     pub backend_xmin: Option<u32>,
-    /// The query's number, where `compute_query_id` is on; `None` on PostgreSQL 13.
+    /// The identifier of the query, if `compute_query_id` is on; `None` on PostgreSQL 13.
     pub query_id: Option<i64>,
-    /// The running query, or else the last one, cut at `track_activity_query_size`.
+    /// The running query, or else the last query, cut at `track_activity_query_size` bytes.
     ///
-    /// Of a session in a database of another encoding, what is no UTF-8 is replaced by
-    /// U+FFFD; seen from a database that is neither in UTF8 nor SQL_ASCII it is `None`.
+    /// In a session of a database with another encoding, bytes that are not UTF-8 become
+    /// U+FFFD. A database whose encoding is neither UTF8 nor SQL_ASCII reads such queries as
+    /// `None`.
     #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub query: Option<String>,
-    /// How long ago that query began, by the server's clock.
+    /// The time since the start of that query, by the clock of the server.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::serialize")
     )]
     pub duration: Option<TimeDelta>,
-    /// How long ago the open transaction began, by the server's clock.
+    /// The time since the start of the open transaction, by the clock of the server.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::serialize")
@@ -118,97 +115,10 @@ impl PgActivity {
         pg_stat_activity::table.select(Self::as_select())
     }
 
-    /// Whether this role may not look at the session; a member of `pg_read_all_stats` may.
+    /// Returns true if the role lacks the privilege to read the session.
+    ///
+    /// Members of `pg_read_all_stats` have it for all sessions.
     pub fn is_hidden(&self) -> bool {
         self.backend_type.is_none()
     }
-}
-
-/// Lists the columns in the order of the fields, each as `$column` makes it out.
-macro_rules! columns {
-    ($column:ident) => {
-        (
-            $column!(pid),
-            $column!(leader_pid),
-            $column!(datname),
-            $column!(usename),
-            $column!(application_name),
-            $column!(client_addr),
-            $column!(client_hostname),
-            $column!(client_port),
-            $column!(backend_type),
-            $column!(backend_start),
-            $column!(xact_start),
-            $column!(query_start),
-            $column!(state_change),
-            $column!(state),
-            $column!(wait_event_type),
-            $column!(wait_event),
-            $column!(backend_xid),
-            $column!(backend_xmin),
-            $column!(query_id),
-            $column!(query),
-            $column!(duration),
-            $column!(transaction_duration),
-        )
-    };
-}
-
-macro_rules! column {
-    (query) => {
-        QueryBytes
-    };
-    (query_id) => {
-        QueryIdentifier
-    };
-    (duration) => {
-        QueryDuration
-    };
-    (transaction_duration) => {
-        TransactionDuration
-    };
-    ($column:ident) => {
-        pg_stat_activity::$column
-    };
-}
-
-macro_rules! blocking_type {
-    (query) => { BlockingQueryBytes };
-    (query_id) => { BlockingQueryIdentifier };
-    (duration) => { BlockingQueryDuration };
-    (transaction_duration) => { BlockingTransactionDuration };
-    ($column:ident) => { AliasedField<BlockingActivity, pg_stat_activity::$column> };
-}
-
-macro_rules! blocking_column {
-    (query) => {
-        BlockingQueryBytes
-    };
-    (query_id) => {
-        BlockingQueryIdentifier
-    };
-    (duration) => {
-        BlockingQueryDuration
-    };
-    (transaction_duration) => {
-        BlockingTransactionDuration
-    };
-    ($column:ident) => {
-        blocking_activity.field(pg_stat_activity::$column)
-    };
-}
-
-impl Selectable<Pg> for PgActivity {
-    type SelectExpression = columns!(column);
-
-    fn construct_selection() -> Self::SelectExpression {
-        columns!(column)
-    }
-}
-
-/// The columns of a [`PgActivity`] from the alias `blocking_activity`.
-pub type BlockingActivityColumns = columns!(blocking_type);
-
-pub(crate) fn blocking_activity_columns() -> BlockingActivityColumns {
-    columns!(blocking_column)
 }
