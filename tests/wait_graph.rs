@@ -7,13 +7,12 @@ use diesel_pglock::{AdvisoryKey, BlockKind, LockMode, LockType, PgLock, WaitGrap
 
 use crate::support::*;
 
+/// Returns a session with an open transaction in which it ran the statements.
 fn holding(db: &Database, sql: &str) -> PgConnection {
-    let mut conn = db.connect();
-    conn.batch_execute(&format!("BEGIN; {sql}")).unwrap();
-    conn
+    db.running(&format!("BEGIN; {sql}"))
 }
 
-/// Other tests' sessions are in the graph too: its tree, without them.
+/// Returns the tree below a session, without the sessions of other tests.
 fn tree_below(graph: &WaitGraph, root: i32) -> String {
     let text = graph.to_string();
     let mut lines = text
@@ -27,6 +26,7 @@ fn tree_below(graph: &WaitGraph, root: i32) -> String {
         .collect()
 }
 
+/// Returns the blockers of a node, with the kind of each block.
 fn kinds(node: &WaitNode) -> Vec<(Option<i32>, BlockKind)> {
     let blockers = node.wait.iter().flat_map(|wait| &wait.blockers);
     blockers.map(|it| (it.pid, it.kind)).collect()
@@ -108,7 +108,7 @@ fn a_chain_of_three_leads_to_its_root() {
 }
 
 #[test]
-fn waiting_in_the_queue_is_told_from_waiting_for_the_holder() {
+fn soft_and_hard_blockers_are_distinguished() {
     let db = Database::new();
     let mut reader = holding(&db, "SELECT FROM users");
     let reader_pid = pid(&mut reader);
@@ -158,7 +158,7 @@ fn an_idle_holder_of_a_session_lock_is_a_root() {
     let wait = graph.node(waiting.pid).unwrap().wait.as_ref().unwrap();
     assert_eq!(wait.lock.advisory_key, Some(AdvisoryKey::pair(3, -4)));
     assert!(tree_below(&graph, holder_pid).contains(" on advisory lock 3, -4"));
-    // A hostile name does not break out of its quotes.
+    // A hostile name does not end its quotes.
     let dot = graph.to_dot();
     assert!(dot.contains(r#"worker \"7\" \\ <b> idle"#), "{dot}");
     let mermaid = graph.to_mermaid();
@@ -202,7 +202,7 @@ fn a_prepared_transaction_is_a_root_with_a_name() {
 }
 
 #[test]
-fn a_role_that_may_not_look_sees_the_shape_and_a_hint() {
+fn a_role_without_rights_sees_the_waits_and_a_hint() {
     let db = Database::new();
     let role = format!("blind_{}", db.name);
     let mut observer = db.connect();
@@ -222,12 +222,12 @@ fn a_role_that_may_not_look_sees_the_shape_and_a_hint() {
 }
 
 #[test]
-fn a_transaction_sees_the_waits_of_now() {
+fn a_graph_in_a_transaction_shows_the_current_waits() {
     let db = Database::new();
     let mut root = holding(&db, "LOCK TABLE users");
     db.connect()
         .transaction(|observer| {
-            // From here on the transaction would go on seeing the sessions of now.
+            // From this read on, the transaction sees the same rows of the view.
             observer.batch_execute("SELECT FROM pg_stat_activity")?;
             let waiting = Waiting::on(&db, "SELECT FROM users");
             assert!(WaitGraph::load(observer)?.node(waiting.pid).is_some());
@@ -239,7 +239,7 @@ fn a_transaction_sees_the_waits_of_now() {
 }
 
 #[test]
-fn a_deadlock_is_a_cycle_and_its_picture_ends() {
+fn a_deadlock_is_a_cycle_and_its_tree_is_finite() {
     let db = Database::new();
     let mut sessions: Vec<_> = (1..=3)
         .map(|key| {
@@ -289,9 +289,9 @@ fn a_deadlock_is_a_cycle_and_its_picture_ends() {
     assert_eq!(results.iter().filter(|it| it.is_err()).count(), 1);
 }
 
-/// The plan of the graph's statement, as the server's log has it.
+/// Reads the plans of the statement from the log of the server.
 #[test]
-fn nobody_waiting_means_pg_locks_is_not_read() {
+fn pg_locks_is_not_read_if_no_session_waits() {
     let server = pglock_sandbox::Sandbox::builder()
         .setting("session_preload_libraries", "auto_explain")
         .setting("auto_explain.log_min_duration", "0")
@@ -307,7 +307,7 @@ fn nobody_waiting_means_pg_locks_is_not_read() {
         .batch_execute("CREATE TABLE users (id int)")
         .unwrap();
     let log = || std::fs::read_to_string(server.log_file()).unwrap();
-    // The line of the plan that scans pg_locks, once the log has it.
+    // Returns the line of the plan that scans pg_locks, once it is logged.
     let scan_of_pg_locks = |from: usize| {
         let mut line = String::new();
         wait_until("the plan is logged", || {

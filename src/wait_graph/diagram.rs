@@ -1,93 +1,93 @@
-//! The [`WaitGraph`] as a diagram.
+//! The [`WaitGraph`] as a diagram, in the languages of Graphviz and Mermaid.
 
 use std::fmt::Write as _;
 
 use super::graph::WaitGraph;
-use super::node::WaitId;
-use super::node::{BlockKind, WaitBlocker, WaitNode};
-use super::tree::headline;
+use super::label::headline;
+use super::node::{BlockKind, WaitBlocker, WaitId, WaitNode};
 
 impl WaitGraph {
-    /// Draws the graph in [Graphviz](https://graphviz.org)' language; an arrow leads from who waits to who is in its way.
+    /// Draws the graph in the language of [Graphviz](https://graphviz.org); arrows lead from waiters to blockers.
     ///
-    /// A dashed arrow means: came first in the queue. Such arrows are left out where
-    /// somebody holds the lock, for they are as many as half the square of a queue.
+    /// A solid arrow leads to a hard blocker, a dashed arrow to a soft one. The soft blockers
+    /// of a waiter are drawn only if it has no hard blocker, since a queue of n waiters has
+    /// up to n × (n - 1) / 2 of them.
     pub fn to_dot(&self) -> String {
-        let mut dot = String::from("digraph waits {\n  node [shape=box];\n");
-        let ids = self.ids();
-        for (node, id) in &ids {
-            // Writing to a String does not fail.
-            let _ = writeln!(dot, "  {id} [label=\"{}\"];", escape_dot(&headline(node)));
-        }
-        for (node, id) in &ids {
-            for blocker in direct(node) {
-                let to = identifier(&blocker.id, self);
-                let style = match blocker.kind {
-                    BlockKind::Hard => "solid",
-                    BlockKind::Soft => "dashed",
-                };
-                let _ = writeln!(dot, "  {id} -> {to} [style={style}];");
-            }
-        }
-        dot.push_str("}\n");
-        dot
+        let nodes =
+            self.draw_nodes(|id, label| format!("  {id} [label=\"{}\"];", escape_dot(label)));
+        let arrows = self.draw_arrows(|from, to, kind| {
+            let style = match kind {
+                BlockKind::Hard => "solid",
+                BlockKind::Soft => "dashed",
+            };
+            format!("  {from} -> {to} [style={style}];")
+        });
+        format!("digraph waits {{\n  node [shape=box];\n{nodes}{arrows}}}\n")
     }
 
-    /// Draws the graph in [Mermaid](https://mermaid.js.org)'s language, as [`to_dot`](Self::to_dot) does.
+    /// Draws the graph in the language of [Mermaid](https://mermaid.js.org), with the arrows of [`to_dot`](Self::to_dot).
     pub fn to_mermaid(&self) -> String {
-        let mut mermaid = String::from("flowchart LR\n");
-        let ids = self.ids();
-        for (node, id) in &ids {
-            let _ = writeln!(mermaid, "  {id}[\"{}\"]", escape_mermaid(&headline(node)));
-        }
-        for (node, id) in &ids {
-            for blocker in direct(node) {
-                let to = identifier(&blocker.id, self);
-                let arrow = match blocker.kind {
-                    BlockKind::Hard => "-->",
-                    BlockKind::Soft => "-.->",
-                };
-                let _ = writeln!(mermaid, "  {id} {arrow} {to}");
+        let nodes = self.draw_nodes(|id, label| format!("  {id}[\"{}\"]", escape_mermaid(label)));
+        let arrows = self.draw_arrows(|from, to, kind| {
+            let arrow = match kind {
+                BlockKind::Hard => "-->",
+                BlockKind::Soft => "-.->",
+            };
+            format!("  {from} {arrow} {to}")
+        });
+        format!("flowchart LR\n{nodes}{arrows}")
+    }
+
+    /// Returns a line per node, from its identifier and its label.
+    fn draw_nodes(&self, draw: impl Fn(&str, &str) -> String) -> String {
+        let line = |node: &WaitNode| draw(&self.identifier(&node.id), &headline(node)) + "\n";
+        self.nodes().map(line).collect()
+    }
+
+    /// Returns a line per arrow, from its two identifiers and its kind.
+    fn draw_arrows(&self, draw: impl Fn(&str, &str, BlockKind) -> String) -> String {
+        let mut arrows = String::new();
+        for node in self.nodes() {
+            let from = self.identifier(&node.id);
+            for blocker in nearest_blockers(node) {
+                arrows += &draw(&from, &self.identifier(&blocker.id), blocker.kind);
+                arrows.push('\n');
             }
         }
-        mermaid
+        arrows
     }
 
-    fn ids(&self) -> Vec<(&WaitNode, String)> {
-        let id = |node: &WaitNode| identifier(&node.id, self);
-        self.nodes().map(|node| (node, id(node))).collect()
+    /// Returns an identifier of letters and digits, which needs no quotes in either language.
+    fn identifier(&self, id: &WaitId) -> String {
+        match id.pid() {
+            Some(pid) => format!("p{pid}"),
+            None => format!(
+                "x{}",
+                self.nodes().take_while(|node| node.id != *id).count()
+            ),
+        }
     }
 }
 
-/// Those who hold the lock, or else those before it in the queue.
-fn direct(node: &WaitNode) -> impl Iterator<Item = &WaitBlocker> {
+/// Returns the hard blockers, or else the soft ones.
+fn nearest_blockers(node: &WaitNode) -> impl Iterator<Item = &WaitBlocker> {
     let kind = node.blockers().first().map(|first| first.kind);
-    let direct = move |it: &&WaitBlocker| Some(it.kind) == kind;
-    node.blockers().iter().filter(direct)
-}
-
-/// A name made of letters and digits alone, so that none given by a user has to be.
-fn identifier(id: &WaitId, graph: &WaitGraph) -> String {
-    match id.pid() {
-        Some(pid) => format!("p{pid}"),
-        None => format!(
-            "x{}",
-            graph.nodes().take_while(|node| node.id != *id).count()
-        ),
-    }
+    let is_nearest = move |blocker: &&WaitBlocker| Some(blocker.kind) == kind;
+    node.blockers().iter().filter(is_nearest)
 }
 
 fn escape_dot(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// Mermaid takes `#` and a number for a character; anything but the plainest is written so.
+/// Escapes all but the plainest characters as `#` and their number, which Mermaid decodes.
 fn escape_mermaid(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
         match c {
             'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' | '.' | ',' | '_' | '-' => escaped.push(c),
             other => {
+                // Writing to a String does not fail.
                 let _ = write!(escaped, "#{};", u32::from(other));
             }
         }

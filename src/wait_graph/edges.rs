@@ -1,89 +1,65 @@
-//! Who is in the way of whom, and whether by holding the lock or by having come first.
+//! The edges of the graph: the blockers of each awaited lock, and the kind of each block.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::lock_tag::{LockTag, LocksByTag};
 use super::node::WaitId;
 use super::node::{BlockKind, WaitBlocker};
-use super::query::ContestedLock;
+use super::query::WaitGraphRow;
 use crate::views::PgLock;
 
-/// What tells whether two locks are on the same thing.
-type Thing<'a> = (
-    (
-        &'a str,
-        Option<&'a str>,
-        Option<u32>,
-        Option<i32>,
-        Option<i16>,
-    ),
-    (Option<&'a str>, Option<u32>),
-    (Option<u32>, Option<u32>, Option<i16>),
-);
-
-fn thing(lock: &PgLock) -> Thing<'_> {
-    (
-        (
-            lock.lock_type.as_str(),
-            lock.database.as_deref(),
-            lock.relation_oid,
-            lock.page,
-            lock.tuple,
-        ),
-        (lock.virtual_xid.as_deref(), lock.transaction_id),
-        (lock.class_id, lock.object_id, lock.object_subid),
-    )
-}
-
-type Things<'a> = BTreeMap<Thing<'a>, Vec<&'a PgLock>>;
-
-/// The locks, by what they are on.
-pub fn by_thing(rows: &[ContestedLock]) -> Things<'_> {
-    let mut things = Things::new();
-    for row in rows {
-        things.entry(thing(&row.lock)).or_default().push(&row.lock);
-    }
-    things
-}
-
-/// Who is in the way of a lock, those who hold it first.
-pub fn blockers(row: &ContestedLock, things: &Things<'_>) -> Vec<WaitBlocker> {
+/// Returns the blockers of a lock, hard blockers first; empty for a held lock.
+pub fn blockers(row: &WaitGraphRow, locks: &LocksByTag<'_>) -> Vec<WaitBlocker> {
     let Some(pids) = &row.blocking_pids else {
         return Vec::new();
     };
-    let rivals = &things[&thing(&row.lock)];
-    let holders: BTreeSet<WaitId> = rivals
-        .iter()
-        .filter(|it| it.granted && it.mode.conflicts_with(&row.lock.mode))
-        .map(|it| WaitId::of(it))
-        .collect();
-    let queue: BTreeSet<WaitId> = rivals
-        .iter()
-        .filter(|it| !it.granted)
-        .map(|it| WaitId::of(it))
-        .collect();
-    let mut ids: BTreeSet<WaitId> = BTreeSet::new();
-    for pid in pids {
-        match pid {
-            0 => ids.extend(holders.iter().filter(|id| id.pid().is_none()).cloned()),
-            pid => ids.extend([WaitId::Session(*pid)]),
+    let competitors = Competitors::of(&row.lock, &locks[&LockTag::of(&row.lock)]);
+    let ids: BTreeSet<WaitId> = pids.iter().flat_map(|pid| competitors.ids(*pid)).collect();
+    let mut blockers: Vec<_> = ids.into_iter().map(|id| competitors.blocker(id)).collect();
+    blockers.sort_by_key(|blocker| blocker.kind);
+    blockers
+}
+
+/// The sessions that hold or await the same lock.
+struct Competitors {
+    holders: BTreeSet<WaitId>,
+    waiters: BTreeSet<WaitId>,
+}
+
+impl Competitors {
+    fn of(lock: &PgLock, locks_on_tag: &[&PgLock]) -> Self {
+        let held_in_conflict = |it: &PgLock| it.granted && it.mode.conflicts_with(&lock.mode);
+        let ids = |keep: &dyn Fn(&PgLock) -> bool| {
+            let kept = locks_on_tag.iter().filter(|it| keep(it));
+            kept.map(|it| WaitId::of(it)).collect()
+        };
+        Self {
+            holders: ids(&held_in_conflict),
+            waiters: ids(&|it| !it.granted),
         }
     }
-    let mut blockers: Vec<WaitBlocker> = ids
-        .into_iter()
-        .map(|id| {
-            let soft = !holders.contains(&id) && queue.contains(&id);
-            let kind = if soft {
+
+    /// Returns the blockers behind an entry of `pg_blocking_pids`.
+    ///
+    /// The entry 0 means a prepared transaction, and does not identify it.
+    fn ids(&self, blocking_pid: i32) -> Vec<WaitId> {
+        if blocking_pid != 0 {
+            return vec![WaitId::Session(blocking_pid)];
+        }
+        let holders = self.holders.iter();
+        holders.filter(|id| id.pid().is_none()).cloned().collect()
+    }
+
+    fn blocker(&self, id: WaitId) -> WaitBlocker {
+        let is_soft = !self.holders.contains(&id) && self.waiters.contains(&id);
+        WaitBlocker {
+            pid: id.pid(),
+            kind: if is_soft {
                 BlockKind::Soft
             } else {
                 BlockKind::Hard
-            };
-            WaitBlocker {
-                pid: id.pid(),
-                id,
-                kind,
-            }
-        })
-        .collect();
-    blockers.sort_by_key(|blocker| blocker.kind);
-    blockers
+            },
+            id,
+        }
+    }
 }

@@ -1,18 +1,21 @@
+//! The graph itself: how it is loaded, and the questions that it answers.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::edges::{blockers, by_thing};
+use super::edges::blockers;
+use super::lock_tag::locks_by_tag;
 use super::node::WaitId;
 use super::node::{WaitBlocker, WaitNode};
-use super::query::{Columns, ContestedLock, ContestedLocks};
+use super::query::{Columns, WaitGraphRow, WaitGraphRows};
 use crate::error::Result;
 use crate::session::Driver;
 use crate::session::{Action, Session};
 
-/// Who waits for whom, at one moment.
+/// A snapshot of all waits for locks on the server, in all databases.
 ///
-/// The sessions that wait, those in their way, and the prepared transactions among
-/// these. `Display` draws a tree for a terminal, [`to_dot`](Self::to_dot) and
-/// [`to_mermaid`](Self::to_mermaid) a diagram.
+/// The nodes are the waiters and their blockers, which include prepared transactions.
+/// `Display` draws a tree for a terminal. [`to_dot`](Self::to_dot) and
+/// [`to_mermaid`](Self::to_mermaid) draw a diagram.
 ///
 /// # Examples
 ///
@@ -24,10 +27,10 @@ use crate::session::{Action, Session};
 /// # let conn = &mut connection();
 /// let graph = WaitGraph::load(conn)?;
 /// for root in graph.roots() {
-///     println!("{:?} holds up {:?}", root.pid, root.activity);
+///     println!("{:?} blocks others: {:?}", root.pid, root.activity);
 /// }
 /// assert!(graph.is_empty());
-/// assert_eq!(graph.to_string(), "nobody waits for a lock\n");
+/// assert_eq!(graph.to_string(), "no session waits for a lock\n");
 /// # Ok(())
 /// # }
 /// ```
@@ -35,7 +38,7 @@ use crate::session::{Action, Session};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct WaitGraph {
     #[cfg_attr(feature = "serde", serde(serialize_with = "values"))]
-    nodes: BTreeMap<WaitId, WaitNode>,
+    pub(super) nodes: BTreeMap<WaitId, WaitNode>,
 }
 
 struct LoadWaitGraph;
@@ -45,15 +48,24 @@ impl Action for LoadWaitGraph {
 
     async fn run(self, driver: &mut impl Driver) -> Result<WaitGraph> {
         driver.clear_stat_snapshot().await?;
-        let rows = driver.load::<_, Columns, _>(ContestedLocks).await?;
+        let rows = driver.load::<_, Columns, _>(WaitGraphRows).await?;
         Ok(WaitGraph::from_rows(rows))
     }
 }
 
 impl WaitGraph {
-    /// Reads who waits for whom, in one statement.
+    /// Reads all waits of the server in one statement.
     ///
-    /// In a transaction it takes a second one, to see the sessions as they are now.
+    /// Within a transaction, a second statement makes the current sessions visible. If a
+    /// session waits, the server copies its lock table and locks it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the statement fails, for example in an aborted transaction.
+    ///
+    /// # Cancel safety
+    ///
+    /// Only reads: a dropped future loses the result and changes nothing.
     pub fn load<C, Mode>(conn: &mut C) -> C::Output<'_, Self>
     where
         C: Session<Mode>,
@@ -61,19 +73,16 @@ impl WaitGraph {
         conn.run_action(LoadWaitGraph)
     }
 
-    pub(crate) fn from_rows(rows: Vec<ContestedLock>) -> Self {
-        let mut nodes = BTreeMap::new();
-        let things = by_thing(&rows);
-        let edges: Vec<Vec<WaitBlocker>> = rows.iter().map(|row| blockers(row, &things)).collect();
-        let waited_for: BTreeSet<WaitId> = edges.iter().flatten().map(|it| it.id.clone()).collect();
-        for blocker in edges.iter().flatten() {
-            // One that has gone since has no row and is known by its pid alone.
-            let node = || WaitNode::new(blocker.id.clone());
-            nodes.entry(blocker.id.clone()).or_insert_with(node);
-        }
+    pub(crate) fn from_rows(rows: Vec<WaitGraphRow>) -> Self {
+        let locks = locks_by_tag(&rows);
+        let edges: Vec<Vec<WaitBlocker>> = rows.iter().map(|row| blockers(row, &locks)).collect();
+        // A blocker that ended meanwhile has no row; only its pid is known.
+        let blockers = edges.iter().flatten().map(|blocker| blocker.id.clone());
+        let mut nodes: BTreeMap<WaitId, WaitNode> =
+            blockers.map(|id| (id.clone(), WaitNode::new(id))).collect();
         for (row, blockers) in rows.into_iter().zip(edges) {
             let id = WaitId::of(&row.lock);
-            if row.lock.granted && !waited_for.contains(&id) {
+            if row.lock.granted && !nodes.contains_key(&id) {
                 continue;
             }
             let node = nodes.entry(id.clone()).or_insert_with(|| WaitNode::new(id));
@@ -82,40 +91,40 @@ impl WaitGraph {
         Self { nodes }
     }
 
-    /// Whether nobody waits.
+    /// Returns true if no session waits.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// All who wait or are waited for.
+    /// Returns all waiters and blockers.
     pub fn nodes(&self) -> impl Iterator<Item = &WaitNode> {
         self.nodes.values()
     }
 
-    /// The session, if it waits or is waited for.
+    /// Returns a session, if it is a waiter or a blocker.
     pub fn node(&self, pid: i32) -> Option<&WaitNode> {
         self.nodes.get(&WaitId::Session(pid))
     }
 
-    /// Those who hold others up and do not wait themselves: where every jam begins.
+    /// Returns the roots: the blockers that do not wait themselves.
     pub fn roots(&self) -> impl Iterator<Item = &WaitNode> {
         self.nodes().filter(|node| node.wait.is_none())
     }
 
-    /// The sessions that a session is directly in the way of; 0 for the prepared transactions.
+    /// Returns the waiters that a session blocks directly; 0 means the prepared transactions.
     pub fn waiters_of(&self, pid: i32) -> impl Iterator<Item = &WaitNode> {
         let pid = Some(pid).filter(|pid| *pid != 0);
         self.nodes()
             .filter(move |node| node.blockers().iter().any(|it| it.pid == pid))
     }
 
-    /// How many sessions are in line before this one up to the root; 0 for a root.
+    /// Returns the number of sessions between this one and its root, the root included.
     ///
-    /// `None` for a session that neither waits nor is waited for, and in a cycle,
-    /// which has no root.
+    /// 0 for a root. `None` for a session that neither waits nor blocks, and for a session
+    /// that waits for a cycle, which has no root.
     pub fn depth(&self, pid: i32) -> Option<usize> {
         let mut node = self.node(pid)?;
-        // No line is longer than there are nodes, but a cycle is.
+        // A path without a cycle is shorter than the number of nodes.
         for depth in 0..self.nodes.len() {
             match node.parent() {
                 None => return Some(depth),
@@ -125,14 +134,11 @@ impl WaitGraph {
         None
     }
 
-    /// How many sessions wait for this one, directly or for one that does; 0 for the prepared transactions.
+    /// Returns the number of sessions that a session blocks, directly or through other waiters.
+    ///
+    /// 0 as `pid` means the prepared transactions.
     pub fn blocked_count(&self, pid: i32) -> usize {
-        let mut waiters = BTreeMap::<Option<i32>, Vec<i32>>::new();
-        for node in self.nodes() {
-            for blocker in node.blockers() {
-                waiters.entry(blocker.pid).or_default().extend(node.pid);
-            }
-        }
+        let waiters = self.pids_of_waiters();
         let mut blocked = BTreeSet::new();
         let mut next = VecDeque::from([Some(pid).filter(|pid| *pid != 0)]);
         while let Some(pid) = next.pop_front() {
@@ -142,61 +148,20 @@ impl WaitGraph {
                 }
             }
         }
+        // In a cycle a session blocks itself.
         blocked.remove(&pid);
         blocked.len()
     }
 
-    /// The deadlocks: sessions each of which waits for the next, and the last for the first.
-    ///
-    /// PostgreSQL ends one of them after `deadlock_timeout`. Of deadlocks that share
-    /// a session one is shown.
-    pub fn cycles(&self) -> Vec<Vec<i32>> {
-        let mut cycles = Vec::new();
-        let mut left = self.without_way_out();
-        while let Some(start) = left.first().copied() {
-            let mut path = vec![start];
-            loop {
-                let last = &path[path.len() - 1];
-                let next = self.nodes[*last]
-                    .blockers()
-                    .iter()
-                    .find(|it| left.contains(&it.id));
-                let Some(next) = next else { break };
-                if let Some(i) = path.iter().position(|id| **id == next.id) {
-                    cycles.push(path[i..].iter().filter_map(|id| id.pid()).collect());
-                    break;
-                }
-                path.push(&next.id);
-            }
-            left.retain(|id| !path.contains(id));
-        }
-        cycles
-    }
-
-    /// Those whose wait no root can end: in a cycle, or behind one.
-    fn without_way_out(&self) -> BTreeSet<&WaitId> {
-        let mut ways: BTreeMap<&WaitId, usize> = BTreeMap::new();
-        let mut waiters: BTreeMap<&WaitId, Vec<&WaitId>> = BTreeMap::new();
+    /// Returns the direct waiters of each blocker; `None` is the prepared transactions.
+    fn pids_of_waiters(&self) -> BTreeMap<Option<i32>, Vec<i32>> {
+        let mut waiters = BTreeMap::<_, Vec<i32>>::new();
         for node in self.nodes() {
-            ways.insert(&node.id, node.blockers().len());
             for blocker in node.blockers() {
-                waiters.entry(&blocker.id).or_default().push(&node.id);
+                waiters.entry(blocker.pid).or_default().extend(node.pid);
             }
         }
-        let mut free: Vec<&WaitId> = self.roots().map(|root| &root.id).collect();
-        while let Some(id) = free.pop() {
-            ways.remove(id);
-            for waiter in waiters.get(id).into_iter().flatten() {
-                let blockers_left = ways.get_mut(waiter).map(|left| {
-                    *left -= 1;
-                    *left
-                });
-                if blockers_left == Some(0) {
-                    free.push(waiter);
-                }
-            }
-        }
-        ways.into_keys().collect()
+        waiters
     }
 }
 
@@ -208,59 +173,15 @@ fn values<S: serde::Serializer>(
     serializer.collect_seq(nodes.values())
 }
 
-/// Rows without a server: sessions `1..` that hold and await the advisory lock of a key.
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::types::{AdvisoryKey, LockMode, LockType};
-    use crate::views::PgLock;
+    use crate::types::LockMode;
     use crate::wait_graph::node::BlockKind;
-
-    /// A lock on the key `on`, awaited if somebody is in its way.
-    pub(crate) fn row(pid: i32, on: i64, mode: LockMode, in_the_way: &[i32]) -> ContestedLock {
-        let key = AdvisoryKey::new(on);
-        let lock = PgLock {
-            pid: Some(pid),
-            lock_type: LockType::Advisory,
-            mode,
-            granted: in_the_way.is_empty(),
-            fast_path: false,
-            wait_start: None,
-            wait_duration: None,
-            database: Some("app".into()),
-            relation: None,
-            relation_oid: None,
-            advisory_key: Some(key),
-            page: None,
-            tuple: None,
-            virtual_xid: None,
-            transaction_id: None,
-            class_id: Some(key.classid()),
-            object_id: Some(key.objid()),
-            object_subid: Some(key.objsubid()),
-            virtual_transaction: format!("{pid}/1"),
-            activity: None,
-        };
-        let blocking_pids = Some(in_the_way.to_vec()).filter(|pids| !pids.is_empty());
-        ContestedLock {
-            lock,
-            blocking_pids,
-            gid: None,
-        }
-    }
-
-    /// Session 1 holds the lock, the others queue for it, each behind all before it.
-    pub(crate) fn queue(length: i32) -> WaitGraph {
-        let holder = row(1, 7, LockMode::Exclusive, &[]);
-        let waiters = (2..=length + 1).map(|pid| {
-            let before: Vec<i32> = (1..pid).collect();
-            row(pid, 7, LockMode::Exclusive, &before)
-        });
-        WaitGraph::from_rows([holder].into_iter().chain(waiters).collect())
-    }
+    use crate::wait_graph::test_rows::{queue, row};
 
     #[test]
-    fn a_queue_of_500_hangs_on_its_holder() {
+    fn a_queue_of_500_waits_for_its_holder() {
         let graph = queue(500);
         assert_eq!(graph.blocked_count(1), 500);
         assert_eq!(graph.depth(501), Some(1));
@@ -270,23 +191,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_session_that_waits_for_itself_through_another_is_a_cycle_once() {
-        let exclusive = || LockMode::Exclusive;
-        let graph = WaitGraph::from_rows(vec![
-            row(1, 1, exclusive(), &[]),
-            row(2, 2, exclusive(), &[]),
-            row(1, 2, exclusive(), &[2]),
-            row(2, 1, exclusive(), &[1]),
-            row(3, 1, exclusive(), &[1, 2]),
-        ]);
-        assert_eq!(graph.cycles(), [[1, 2]]);
-        assert_eq!(graph.depth(3), None);
-        assert_eq!(graph.blocked_count(1), 2);
-        assert_eq!(graph.roots().count(), 0);
-    }
-
-    #[test]
-    fn one_in_the_way_of_whom_nothing_else_is_known_is_a_root() {
+    fn a_blocker_without_a_row_is_a_root() {
         let graph = WaitGraph::from_rows(vec![row(1, 1, LockMode::Share, &[9])]);
         let roots: Vec<_> = graph.roots().map(|root| root.pid).collect();
         assert_eq!(roots, [Some(9)]);

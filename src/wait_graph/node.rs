@@ -1,69 +1,75 @@
-use super::query::ContestedLock;
+//! The nodes of the graph: sessions and prepared transactions, with their waits.
+
+use super::query::WaitGraphRow;
 use crate::views::{PgActivity, PgLock};
 
-/// A session or a prepared transaction.
+/// The identity of a session or of a prepared transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum WaitId {
     Session(i32),
-    /// By its virtual transaction, since its name may not be known.
+    /// The virtual transaction, since the name may be unknown.
     Prepared(String),
 }
 
-/// A session, or a prepared transaction, that waits or is waited for.
+/// A waiter or a blocker: a session or a prepared transaction.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct WaitNode {
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) id: WaitId,
-    /// The session; `None` for a prepared transaction.
+    /// The process id of the session; `None` for a prepared transaction.
     pub pid: Option<i32>,
-    /// The name of a prepared transaction.
+    /// The name of the prepared transaction; `None` for a session.
     pub gid: Option<String>,
-    /// What the session does.
+    /// The activity of the session; `None` for a prepared transaction.
     pub activity: Option<PgActivity>,
-    /// What it waits for; `None` for a root.
+    /// The wait of the session; `None` for a root.
     pub wait: Option<Wait>,
 }
 
-/// A lock that is awaited, and who is in its way.
+/// An awaited lock with its blockers.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Wait {
-    /// The lock; the `activity` stands in the node.
+    /// The awaited lock. Its `activity` is `None`: the node has it.
     pub lock: PgLock,
-    /// Who is in its way, those who hold it first.
+    /// The blockers, hard ones first; at least one.
     pub blockers: Vec<WaitBlocker>,
 }
 
-/// Who is in the way of a lock, and how.
+/// A blocker of a waiter, with the kind of the block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct WaitBlocker {
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) id: WaitId,
-    /// The session; `None` for a prepared transaction.
+    /// The process id of the session; `None` for a prepared transaction.
     pub pid: Option<i32>,
-    /// How it is in the way.
+    /// The kind of the block.
     pub kind: BlockKind,
 }
 
-/// How a session is in the way of another.
-// Exhaustive: these are the two that `pg_blocking_pids` knows.
+/// The kind of a block, as [`pg_blocking_pids`][pg] distinguishes them.
+///
+/// [pg]: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
+// Exhaustive: `pg_blocking_pids` knows these two kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum BlockKind {
-    /// It holds a lock that conflicts: while it does, nothing else helps.
+    /// The blocker holds a lock that conflicts; the wait lasts until it releases the lock.
     Hard,
-    /// It waits too, for a lock that conflicts, and came first.
+    /// The blocker waits too, for a lock that conflicts, and is ahead in the queue.
     Soft,
 }
 
 impl WaitId {
-    /// Whoever holds or awaits the lock for a parallel query, PostgreSQL names its leader.
+    /// Returns the identity of the session that holds or awaits a lock.
+    ///
+    /// The processes of a parallel query count as their leader, as in `pg_blocking_pids`.
     pub(crate) fn of(lock: &PgLock) -> Self {
         let session = lock.activity.as_ref().map(|session| session.pid);
         match session.or(lock.pid) {
@@ -91,8 +97,9 @@ impl WaitNode {
         }
     }
 
-    pub(crate) fn add(&mut self, row: ContestedLock, blockers: Vec<WaitBlocker>) {
-        let ContestedLock { mut lock, gid, .. } = row;
+    /// Adds the facts of a row: the activity, the name, and the wait if there is one.
+    pub(crate) fn add(&mut self, row: WaitGraphRow, blockers: Vec<WaitBlocker>) {
+        let WaitGraphRow { mut lock, gid, .. } = row;
         let activity = lock.activity.take();
         self.activity = activity.or(self.activity.take());
         self.gid = gid.or(self.gid.take());
@@ -105,7 +112,7 @@ impl WaitNode {
         self.wait.as_ref().map_or(&[], |wait| &wait.blockers)
     }
 
-    /// Whom the tree puts it under: the first who holds the lock, or else who came first.
+    /// Returns the node above this one in the tree: the first blocker, a hard one if there is one.
     pub(crate) fn parent(&self) -> Option<&WaitId> {
         self.blockers().first().map(|blocker| &blocker.id)
     }

@@ -4,6 +4,7 @@ use diesel::expression::Selectable;
 use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryBuilder, QueryFragment};
+use diesel::result::Error::QueryBuilderError;
 use diesel::sql_types::{Array, Integer, Nullable, Text};
 
 use crate::session::ColumnsOf;
@@ -11,70 +12,112 @@ use crate::session::query;
 use crate::types::LossyText;
 use crate::views::PgLock;
 
-/// Reads the locks on all things that somebody waits for, in one snapshot.
+/// Reads all locks on objects for which a session waits, in one snapshot.
 ///
-/// `pg_locks` is copied once, and not at all when nobody waits. Who waits is told
-/// by `pg_stat_activity`, which is cheap; but where this role may not look at a
-/// session it does not tell, and `pg_locks` has to.
+/// `pg_locks` is copied once, and only if a session waits. `pg_stat_activity` shows waits and
+/// is cheap to read. Where this role cannot read a session, that view hides its wait, and
+/// `pg_locks` is read in any case.
 #[derive(Clone, Copy, Debug)]
-pub struct ContestedLocks;
+pub struct WaitGraphRows;
 
-/// A lock with its session, for a worker of a parallel query its leader's, the sessions in its way if it is awaited, and the name of the prepared transaction that holds it.
+/// A lock with its session, its blockers, and its prepared transaction.
+///
+/// The session of a process of a parallel query is its leader.
 #[derive(Debug, Queryable)]
-pub struct ContestedLock {
+pub struct WaitGraphRow {
     pub lock: PgLock,
+    /// The result of `pg_blocking_pids`; `None` for a held lock.
     pub blocking_pids: Option<Vec<i32>>,
+    /// The name of the prepared transaction that holds the lock.
     #[diesel(deserialize_as = LossyText<Option<String>>)]
     pub gid: Option<String>,
 }
 
-/// The SQL types of a [`ContestedLock`].
+/// The SQL types of a [`WaitGraphRow`].
 pub type Columns = (ColumnsOf<PgLock>, Nullable<Array<Integer>>, Nullable<Text>);
 
-query!(ContestedLocks => Columns, ContestedLock);
+query!(WaitGraphRows => Columns, WaitGraphRow);
 
-/// What makes two locks be on the same thing. NULLs go with the type, so that a 0 for them mistakes nothing.
-const THING: &str = "locktype, COALESCE(database, 0), COALESCE(relation, 0), COALESCE(page, 0), \
+/// Reads each view once, as `sessions`, `locks` and `prepared`.
+const SNAPSHOTS: &str = "WITH sessions AS MATERIALIZED (SELECT * FROM pg_catalog.pg_stat_activity), \
+    locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE EXISTS \
+    (SELECT FROM sessions WHERE wait_event_type = 'Lock' OR backend_type IS NULL)), \
+    prepared AS MATERIALIZED (SELECT virtualtransaction, gid FROM locks \
+    JOIN pg_catalog.pg_prepared_xacts ON transaction = transactionid \
+    WHERE pid IS NULL AND locktype = 'transactionid' AND granted) ";
+
+const JOINS: &str = "FROM locks LEFT JOIN pg_catalog.pg_database ON pg_database.oid = locks.database \
+    LEFT JOIN pg_catalog.pg_class ON pg_class.oid = locks.relation \
+    AND (locks.database = 0::pg_catalog.oid OR pg_database.datname = pg_catalog.current_database()) \
+    LEFT JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace \
+    LEFT JOIN sessions AS process ON process.pid = locks.pid \
+    LEFT JOIN sessions ON sessions.pid = CASE process.backend_type \
+    WHEN 'parallel worker' THEN process.leader_pid ELSE locks.pid END \
+    LEFT JOIN prepared ON locks.pid IS NULL \
+    AND prepared.virtualtransaction = locks.virtualtransaction ";
+
+/// The columns that identify the locked object.
+///
+/// A 0 or an empty text instead of NULL makes tags comparable. It cannot confuse two objects,
+/// since locks of one type use the same columns.
+const LOCK_TAG: &str = "locktype, COALESCE(database, 0), COALESCE(relation, 0), COALESCE(page, 0), \
     COALESCE(tuple, 0), COALESCE(virtualxid, ''), COALESCE(transactionid::text, ''), \
     COALESCE(classid, 0), COALESCE(objid, 0), COALESCE(objsubid, 0)";
 
-impl QueryFragment<Pg> for ContestedLocks {
+impl QueryFragment<Pg> for WaitGraphRows {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(SNAPSHOTS);
+        out.push_sql("SELECT ");
+        out.push_sql(&lock_columns()?);
         out.push_sql(
-            "WITH sessions AS MATERIALIZED (SELECT * FROM pg_catalog.pg_stat_activity), \
-             locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE EXISTS \
-             (SELECT FROM sessions WHERE wait_event_type = 'Lock' OR backend_type IS NULL)), \
-             prepared AS MATERIALIZED (SELECT virtualtransaction, gid FROM locks \
-             JOIN pg_catalog.pg_prepared_xacts ON transaction = transactionid \
-             WHERE pid IS NULL AND locktype = 'transactionid' AND granted) SELECT ",
+            ", CASE WHEN NOT locks.granted THEN pg_catalog.pg_blocking_pids(locks.pid) END, \
+             prepared.gid ",
         );
-        out.push_sql(&columns()?);
-        out.push_sql(
-            ", CASE WHEN NOT locks.granted THEN pg_catalog.pg_blocking_pids(locks.pid) END, prepared.gid \
-             FROM locks LEFT JOIN pg_catalog.pg_database ON pg_database.oid = locks.database \
-             LEFT JOIN pg_catalog.pg_class ON pg_class.oid = locks.relation \
-             AND (locks.database = 0::pg_catalog.oid OR pg_database.datname = pg_catalog.current_database()) \
-             LEFT JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace \
-             LEFT JOIN sessions AS process ON process.pid = locks.pid \
-             LEFT JOIN sessions ON sessions.pid = CASE process.backend_type \
-             WHEN 'parallel worker' THEN process.leader_pid ELSE locks.pid END \
-             LEFT JOIN prepared ON locks.pid IS NULL \
-             AND prepared.virtualtransaction = locks.virtualtransaction WHERE (",
-        );
-        out.push_sql(THING);
+        out.push_sql(JOINS);
+        out.push_sql("WHERE (");
+        out.push_sql(LOCK_TAG);
         out.push_sql(") IN (SELECT ");
-        out.push_sql(THING);
+        out.push_sql(LOCK_TAG);
         out.push_sql(" FROM locks WHERE NOT granted)");
         Ok(())
     }
 }
 
-/// The columns of a [`PgLock`], taken from the snapshot instead of the views.
-fn columns() -> QueryResult<String> {
-    let mut sql = PgQueryBuilder::new();
-    PgLock::construct_selection().to_sql(&mut sql, &Pg)?;
-    Ok(sql
-        .finish()
-        .replace(r#""pg_catalog"."pg_locks""#, "locks")
-        .replace(r#""pg_catalog"."pg_stat_activity""#, "sessions"))
+/// Renders the columns of a [`PgLock`], from the snapshots instead of the views.
+///
+/// A CTE cannot bear the qualified name of a view, so the names are replaced.
+fn lock_columns() -> QueryResult<String> {
+    let mut columns = PgQueryBuilder::new();
+    PgLock::construct_selection().to_sql(&mut columns, &Pg)?;
+    let columns = read_from("locks", r#""pg_catalog"."pg_locks""#, &columns.finish())?;
+    read_from("sessions", r#""pg_catalog"."pg_stat_activity""#, &columns)
+}
+
+/// Replaces a view by its snapshot; an error if the columns do not mention the view.
+fn read_from(snapshot: &str, view: &str, columns: &str) -> QueryResult<String> {
+    if !columns.contains(view) {
+        let message = format!("no column of a lock is read from {view}: {columns}");
+        return Err(QueryBuilderError(message.into()));
+    }
+    Ok(columns.replace(view, snapshot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_of_a_lock_and_its_session_is_read_from_the_snapshots() {
+        let columns = lock_columns().unwrap();
+        assert!(columns.contains(r#"locks."pid""#), "{columns}");
+        assert!(columns.contains(r#"sessions."pid""#), "{columns}");
+        assert!(!columns.contains("pg_locks"), "{columns}");
+        assert!(!columns.contains("pg_stat_activity"), "{columns}");
+    }
+
+    #[test]
+    fn columns_that_do_not_mention_a_view_are_refused() {
+        let unquoted = "pg_locks.pid, pg_stat_activity.pid";
+        assert!(read_from("locks", r#""pg_catalog"."pg_locks""#, unquoted).is_err());
+    }
 }

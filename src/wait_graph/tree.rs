@@ -4,32 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::graph::WaitGraph;
-use super::node::WaitId;
-use super::node::{BlockKind, Wait, WaitBlocker, WaitNode};
-use crate::fmt::format_duration;
-use crate::fmt::single_line;
+use super::label::{line, name};
+use super::node::{WaitId, WaitNode};
 use crate::views::PgActivity;
 
-/// How many waiters are drawn under one session; the others are counted.
-const DRAWN: usize = 20;
+/// The greatest number of waiters that are drawn below one session; the rest is counted.
+const MAX_CHILDREN: usize = 20;
 
-/// How deep a line of waiters is followed, in characters of the indent: twenty sessions.
-const DEEP: usize = 20 * 3;
+/// The greatest indent, in characters. Each level takes three, so this is twenty levels.
+const MAX_INDENT: usize = 20 * 3;
 
-/// How much of a query is shown, and of a name.
-const QUERY: usize = 60;
-const NAME: usize = 30;
-
-/// A tree for a terminal: the roots, and below each those who wait for it.
+/// Draws a tree for a terminal: the roots, and below each node its waiters.
 ///
-/// Every waiter stands once, under the first session that holds what it wants, or
-/// else under the first that is before it in the queue. Of more than twenty below
-/// one session, or in one line, the rest is counted. Queries are shortened to one line, without
-/// control characters.
+/// Each waiter is drawn once: below its first hard blocker, or else below its first soft
+/// blocker. Below one session, and from one level to the next, 20 nodes are drawn; the rest
+/// is counted. Queries are cut to 60 characters on one line, without control characters.
 impl fmt::Display for WaitGraph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
-            return writeln!(f, "nobody waits for a lock");
+            return writeln!(f, "no session waits for a lock");
         }
         let tree = Tree::of(self);
         let mut drawn = BTreeSet::new();
@@ -43,16 +36,16 @@ impl fmt::Display for WaitGraph {
                 tree.draw(node, &mut drawn, f)?;
             }
         }
-        hint(self, f)
+        write_hint(self, f)
     }
 }
 
-fn hint(graph: &WaitGraph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let hidden = |node: &WaitNode| node.activity.as_ref().is_some_and(PgActivity::is_hidden);
-    if graph.nodes().any(hidden) {
+fn write_hint(graph: &WaitGraph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let is_hidden = |node: &WaitNode| node.activity.as_ref().is_some_and(PgActivity::is_hidden);
+    if graph.nodes().any(is_hidden) {
         writeln!(
             f,
-            "what some sessions do is hidden from this role; members of pg_read_all_stats see it"
+            "the activity of some sessions is hidden from this role; members of pg_read_all_stats see it"
         )?;
     }
     Ok(())
@@ -60,6 +53,23 @@ fn hint(graph: &WaitGraph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 struct Tree<'g> {
     children: BTreeMap<&'g WaitId, Vec<&'g WaitNode>>,
+}
+
+/// A line that is still to be drawn.
+struct Entry<'g> {
+    item: Item<'g>,
+    /// The text before the branch: the lines that connect nodes above.
+    indent: String,
+    /// The text between the indent and the node.
+    branch: &'static str,
+    /// The text that replaces the branch in the indent of the children.
+    trunk: &'static str,
+}
+
+enum Item<'g> {
+    Node(&'g WaitNode),
+    /// The number of waiters that are not drawn.
+    More(usize),
 }
 
 impl<'g> Tree<'g> {
@@ -75,7 +85,7 @@ impl<'g> Tree<'g> {
         tree
     }
 
-    /// Those whom others wait for come first, then those who have waited longest.
+    /// Sorts siblings: blockers first, then by the start of the wait, unknown ones last.
     fn sort(&mut self) {
         let parents: BTreeSet<&WaitId> = self.children.keys().copied().collect();
         for waiters in self.children.values_mut() {
@@ -90,126 +100,76 @@ impl<'g> Tree<'g> {
         self.children.contains_key(id)
     }
 
-    /// Draws a node and what is below it.
+    /// Draws a node with all nodes below it. The stack replaces a recursion, which could overflow.
     fn draw(
         &self,
         root: &'g WaitNode,
         drawn: &mut BTreeSet<&'g WaitId>,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
-        let mut next = vec![(Line::Node(root), String::new(), "", "")];
-        while let Some((entry, indent, branch, trunk)) = next.pop() {
-            let node = match entry {
-                Line::More(count) => {
-                    writeln!(f, "{indent}{branch}… and {count} more")?;
-                    continue;
+        let mut stack = vec![Entry {
+            item: Item::Node(root),
+            indent: String::new(),
+            branch: "",
+            trunk: "",
+        }];
+        while let Some(entry) = stack.pop() {
+            write!(f, "{}{}", entry.indent, entry.branch)?;
+            match entry.item {
+                Item::More(count) => writeln!(f, "… and {count} more")?,
+                // A cycle leads back to a node that was drawn.
+                Item::Node(node) if !drawn.insert(&node.id) => writeln!(f, "{} again", name(node))?,
+                Item::Node(node) => {
+                    writeln!(f, "{}", line(node))?;
+                    stack.extend(self.children_of(node, entry.indent + entry.trunk));
                 }
-                // In a cycle one comes back to where one began.
-                Line::Node(node) if !drawn.insert(&node.id) => {
-                    writeln!(f, "{indent}{branch}{} again", name(node))?;
-                    continue;
-                }
-                Line::Node(node) => node,
-            };
-            writeln!(f, "{indent}{branch}{}", line(node))?;
-            let indent = indent + trunk;
-            let (mut branch, mut trunk) = ("└─ ", "   ");
-            for entry in self.below(node, &indent).into_iter().rev() {
-                next.push((entry, indent.clone(), branch, trunk));
-                (branch, trunk) = ("├─ ", "│  ");
             }
         }
         Ok(())
     }
 
-    fn below(&self, node: &WaitNode, indent: &str) -> Vec<Line<'g>> {
+    /// Returns the entries below a node, the last one first, as a stack needs them.
+    fn children_of(&self, node: &WaitNode, indent: String) -> impl Iterator<Item = Entry<'g>> {
+        let (mut branch, mut trunk) = ("└─ ", "   ");
+        let items = self.items_below(node, &indent).into_iter().rev();
+        items.map(move |item| {
+            let entry = Entry {
+                item,
+                indent: indent.clone(),
+                branch,
+                trunk,
+            };
+            (branch, trunk) = ("├─ ", "│  ");
+            entry
+        })
+    }
+
+    fn items_below(&self, node: &WaitNode, indent: &str) -> Vec<Item<'g>> {
         let waiters = self.children.get(&node.id).map_or(&[][..], Vec::as_slice);
-        let room = if indent.chars().count() < DEEP {
-            DRAWN
-        } else {
-            0
-        };
-        let drawn = waiters.iter().take(room).map(|node| Line::Node(node));
+        let is_deep = indent.chars().count() >= MAX_INDENT;
+        let room = if is_deep { 0 } else { MAX_CHILDREN };
+        let drawn = waiters.iter().take(room).map(|node| Item::Node(node));
         let more = waiters.len().saturating_sub(room);
         drawn
-            .chain((more > 0).then_some(Line::More(more)))
+            .chain((more > 0).then_some(Item::More(more)))
             .collect()
     }
 }
 
-enum Line<'g> {
-    Node(&'g WaitNode),
-    More(usize),
-}
-
-/// What a node is called: its pid, or the name of a prepared transaction.
-pub(crate) fn name(node: &WaitNode) -> String {
-    match (&node.pid, &node.gid) {
-        (Some(pid), _) => pid.to_string(),
-        (None, Some(gid)) => format!("prepared transaction {}", single_line(gid, NAME)),
-        (None, None) => "prepared transaction".to_owned(),
-    }
-}
-
-/// A node on one line: who, what it waits for or does, and its query.
-fn line(node: &WaitNode) -> String {
-    let query = node.activity.as_ref().and_then(|it| it.query.as_deref());
-    match query.map(|query| single_line(query, QUERY)) {
-        Some(query) if !query.is_empty() => format!("{}: {query}", headline(node)),
-        _ => headline(node),
-    }
-}
-
-/// The line without the query, as diagrams have it.
-pub(crate) fn headline(node: &WaitNode) -> String {
-    let mut line = name(node);
-    let activity = node.activity.as_ref();
-    let application = activity.and_then(|it| it.application_name.as_deref());
-    let application = single_line(application.unwrap_or_default(), NAME);
-    if !application.is_empty() {
-        line = format!("{line} {application}");
-    }
-    match (&node.wait, activity) {
-        (Some(wait), _) => line + &waits(wait),
-        (None, Some(activity)) => line + &does(activity),
-        (None, None) => line,
-    }
-}
-
-fn waits(wait: &Wait) -> String {
-    let lock = &wait.lock;
-    let target = single_line(&lock.target().to_string(), 2 * NAME);
-    let since = lock
-        .wait_duration
-        .map(|it| format!(" {}", format_duration(it)));
-    let queue = match wait.blockers.first().map(|first| first.kind) {
-        Some(BlockKind::Soft) => ", in the queue",
-        _ => "",
-    };
-    let is_hard = |it: &&WaitBlocker| it.kind == BlockKind::Hard;
-    let more = match wait.blockers.iter().skip(1).filter(is_hard).count() {
-        0 => String::new(),
-        more => format!(", held by {more} more"),
-    };
-    let since = since.unwrap_or_default();
-    format!(" waits{since} for {} on {target}{queue}{more}", lock.mode)
-}
-
-fn does(activity: &PgActivity) -> String {
-    let state = activity.state.as_ref().map(|state| format!(" {state}"));
-    let open = activity.transaction_duration.map(format_duration);
-    let open = open.map(|open| format!(", transaction open {open}"));
-    state.unwrap_or_default() + &open.unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::types::LockMode;
+    use crate::types::LockMode::Exclusive;
     use crate::wait_graph::graph::WaitGraph;
-    use crate::wait_graph::graph::tests::{queue, row};
+    use crate::wait_graph::test_rows::{queue, row};
 
     #[test]
-    fn a_queue_of_500_prints_on_a_screen() {
+    fn no_waiters_are_drawn_as_a_sentence() {
+        let text = WaitGraph::default().to_string();
+        assert_eq!(text, "no session waits for a lock\n");
+    }
+
+    #[test]
+    fn a_queue_of_500_fits_on_a_screen() {
         let text = queue(500).to_string();
         assert_eq!(text.lines().count(), 22, "{text}");
         assert!(text.starts_with("1\n├─ 2 waits for ExclusiveLock on advisory lock 7\n"));
@@ -217,11 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_10000_is_followed_for_twenty() {
-        let exclusive = || LockMode::Exclusive;
+    fn twenty_levels_of_a_chain_of_10000_are_drawn() {
         let rows = (1..=10_000).flat_map(|pid| {
-            let holds = row(pid, pid.into(), exclusive(), &[]);
-            let awaits = row(pid + 1, pid.into(), exclusive(), &[pid]);
+            let holds = row(pid, pid.into(), Exclusive, &[]);
+            let awaits = row(pid + 1, pid.into(), Exclusive, &[pid]);
             [holds, awaits]
         });
         let graph = WaitGraph::from_rows(rows.collect());
