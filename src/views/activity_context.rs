@@ -1,18 +1,18 @@
-//! What a program says of itself in the comments of its queries.
+//! The context that programs write into the comments of their queries.
 
 use serde_json::{Map, Value};
 
 use super::pg_activity::PgActivity;
 
 impl PgActivity {
-    /// The context that the program wrote into a comment of its query.
+    /// Returns the context that the program wrote into a comment of its query.
     ///
-    /// Two forms are read: the leading `/*pga_context={…}*/` of django-pgactivity,
-    /// which is JSON, and the trailing `/*key='value',…*/` of [sqlcommenter][spec],
-    /// whose values become the strings of an object. Of a query that PostgreSQL cut
-    /// short (`track_activity_query_size`), the trailing one is lost.
+    /// Two forms are read. django-pgactivity writes a leading comment `/*pga_context={…}*/`
+    /// with JSON. [sqlcommenter][spec] writes a trailing comment `/*key='value',…*/`, whose
+    /// values become the strings of an object. A query that PostgreSQL cut at
+    /// `track_activity_query_size` has lost the trailing comment. Other comments are `None`.
     ///
-    /// The text comes from whoever wrote the query: believe it as much as them.
+    /// The client chose the text, so do not trust it more than the client.
     ///
     /// [spec]: https://google.github.io/sqlcommenter/spec/
     ///
@@ -45,22 +45,22 @@ impl PgActivity {
     }
 }
 
-/// `/*pga_context={…}*/` at the start.
+/// Reads a leading `/*pga_context={…}*/`.
 ///
-/// django-pgactivity writes `*/` inside of the JSON as it is, which ends the
-/// comment for PostgreSQL too: such a query never ran.
+/// django-pgactivity does not escape `*/` within the JSON. PostgreSQL refuses such a query,
+/// so the first `*/` always ends the comment.
 fn pga_context(query: &str) -> Option<Value> {
     let comment = query.trim_start().strip_prefix("/*pga_context=")?;
     let (json, _) = comment.split_once("*/")?;
     serde_json::from_str(json).ok()
 }
 
-/// `/*key='value',key='value'*/` at the end.
+/// Reads a trailing `/*key='value',key='value'*/`.
 fn sqlcommenter(query: &str) -> Option<Value> {
     let query = query.trim_end().trim_end_matches(';').trim_end();
     let (_, comment) = query.strip_suffix("*/")?.rsplit_once("/*")?;
     let mut object = Map::new();
-    // A comma inside of a value is written %2C.
+    // A comma within a value is encoded as %2C.
     for pair in comment.split(',') {
         let (key, value) = pair.split_once('=')?;
         let value = value.trim().strip_prefix('\'')?.strip_suffix('\'')?;
@@ -70,17 +70,18 @@ fn sqlcommenter(query: &str) -> Option<Value> {
     Some(Value::Object(object))
 }
 
-/// Undoes URL encoding; what is none stays, and what is no UTF-8 becomes `�`.
+/// Decodes the `%XX` of a URL. Other text is kept; bytes that are not UTF-8 become `�`.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        match (byte, after.first_chunk().and_then(hexadecimal)) {
-            (b'%', Some(decoded)) => {
+        let encoded = after.first_chunk().filter(|_| byte == b'%');
+        match encoded.and_then(hexadecimal) {
+            Some(decoded) => {
                 bytes.push(decoded);
                 rest = &after[2..];
             }
-            _ => {
+            None => {
                 bytes.push(byte);
                 rest = after;
             }
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn other_comments_are_no_context() {
+    fn other_comments_are_ignored() {
         for query in [
             "",
             "SELECT 1",
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_makes_it_panic() {
+    fn no_text_causes_a_panic() {
         let pieces = [
             "/*",
             "*/",
@@ -165,7 +166,7 @@ mod tests {
             "a='",
             "[[[[",
         ];
-        // Every sequence of four, which is as long as any of the cases above has turns.
+        // Tests every sequence of four pieces.
         let count = pieces.len();
         for n in 0..count.pow(4) {
             let at = |power: u32| pieces[n / count.pow(power) % count];

@@ -1,3 +1,5 @@
+//! The awaited locks with their blockers: rows of `pg_locks` joined with `pg_blocking_pids`.
+
 use diesel::dsl::{AsSelect, Nullable, Select, auto_type, not};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -8,10 +10,10 @@ use super::pg_activity::PgActivity;
 use super::pg_lock::{PgLock, tables as lock_tables};
 use crate::tables::{blocking_activity, pg_locks, pg_stat_activity};
 
-/// A lock that is awaited, and a session that stands in its way.
+/// An awaited lock, and one of its blockers.
 ///
-/// That session holds a lock that conflicts, or stands before it in the queue for
-/// one that does; see [`pg_blocking_pids`][pg].
+/// The blocker holds a lock that conflicts, or is ahead in the queue for such a lock, as
+/// [`pg_blocking_pids`][pg] reports it.
 ///
 /// [pg]: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
@@ -19,14 +21,14 @@ use crate::tables::{blocking_activity, pg_locks, pg_stat_activity};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BlockedPgLock {
-    /// The lock that is awaited.
+    /// The awaited lock.
     #[diesel(embed)]
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub lock: PgLock,
-    /// The session in the way; 0 for a prepared transaction, see [`PreparedTransaction`](crate::PreparedTransaction).
+    /// The process id of the blocker; 0 for a [prepared transaction](crate::PreparedTransaction).
     #[diesel(select_expression = blocking::pid)]
     pub blocking_pid: i32,
-    /// What that session does; `None` for a prepared transaction.
+    /// The activity of the blocker; `None` for a prepared transaction.
     #[diesel(select_expression = blocking_activity_columns().nullable())]
     #[diesel(select_expression_type = Nullable<BlockingActivityColumns>)]
     pub blocking_activity: Option<PgActivity>,
@@ -50,16 +52,14 @@ pub fn tables() -> _ {
 pub type BlockedPgLockQuery = Select<BlockedPgLockTables, AsSelect<BlockedPgLock, Pg>>;
 
 impl BlockedPgLock {
-    /// Reads who waits for whom: one row per awaited lock and session in its way.
+    /// Reads the awaited locks with their blockers: one row per lock and blocker.
     ///
-    /// On top of the tables of [`PgLock::query`], the query reads
-    /// [`blocking`](crate::blocking) and `schema::blocking_activity`, an alias of
-    /// `pg_stat_activity`. [`BlockedPgLockDsl`](crate::BlockedPgLockDsl) has filters and
-    /// actions for it.
+    /// The query reads the tables of [`PgLock::query`], [`blocking`](crate::blocking), and
+    /// `schema::blocking_activity`, an alias of `pg_stat_activity`.
+    /// [`BlockedPgLockDsl`](crate::BlockedPgLockDsl) has filters and actions for it.
     ///
-    /// Whoever stands before a session in the queue is in its way too, so a queue of
-    /// n sessions has up to n × (n + 1) / 2 rows;
-    /// [`WaitGraph`](crate::WaitGraph) folds them.
+    /// Sessions ahead in the queue are blockers too, so a queue of n sessions has up to
+    /// n × (n + 1) / 2 rows. [`WaitGraph`](crate::WaitGraph) reads one row per session.
     ///
     /// # Examples
     ///
@@ -73,8 +73,8 @@ impl BlockedPgLock {
     /// # fn main() -> QueryResult<()> {
     /// # let conn = &mut connection();
     /// let idle = blocking_activity.field(pg_stat_activity::state).eq("idle in transaction");
-    /// let held_up: Vec<BlockedPgLock> = BlockedPgLock::query().filter(idle).load(conn)?;
-    /// for row in held_up {
+    /// let blocked: Vec<BlockedPgLock> = BlockedPgLock::query().filter(idle).load(conn)?;
+    /// for row in blocked {
     ///     println!("{:?} waits for {}", row.lock.pid, row.blocking_pid);
     /// }
     /// # assert_eq!(BlockedPgLock::query().count().get_result::<i64>(conn)?, 0);

@@ -1,16 +1,15 @@
-//! Who stands in the way of the sessions that wait, as a Diesel table.
+//! The blockers of each session, as a Diesel table.
 //!
-//! `pg_locks` joined with this table gives a row for each pair of a lock and a
-//! session that [`pg_blocking_pids`][pg] lists for it. The server calls that
-//! function, which locks its whole lock table, once per row of `pg_locks`: join
-//! on `NOT granted`, and a session, which can wait for one lock only, is asked
-//! about once. [`BlockedPgLock::query`](crate::BlockedPgLock::query) does so.
+//! `pg_locks` joined with this table has a row per lock and session that
+//! [`pg_blocking_pids`][pg] lists for it. The server calls that function, which locks its
+//! whole lock table, once per row of `pg_locks`. Join on `NOT granted`: a session waits for
+//! one lock at most, so it is called once per waiter.
+//! [`BlockedPgLock::query`](crate::BlockedPgLock::query) does so.
 //!
 //! [pg]: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
 
-// `diesel::table!` gives a table and its columns one and the same name in SQL.
-// This one is called as a function and referred to by its alias, so what the
-// macro would write is written out.
+// `diesel::table!` uses one SQL name for a table, in FROM and in its columns. This table is
+// a function call in FROM, and an alias in its columns, so the code of the macro is repeated.
 
 use diesel::backend::Backend;
 use diesel::dsl::Eq;
@@ -29,14 +28,14 @@ use diesel::sql_types::{Bool, Integer};
 
 use crate::tables as schema;
 
-/// The sessions in the way of a lock of `pg_locks`.
+/// The blockers of the session in a row of `pg_locks`.
 #[allow(non_camel_case_types)] // as `diesel::table!` names a table
 #[derive(Debug, Clone, Copy, Default, QueryId)]
 pub struct table;
 
 impl QueryFragment<Pg> for table {
-    // A parallel query lists its leader once per process, and prepared
-    // transactions are a 0 each; hence DISTINCT.
+    // DISTINCT, because the leader of a parallel query is listed once per process, and each
+    // prepared transaction is listed as a 0.
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "LATERAL (SELECT DISTINCT pid FROM pg_catalog.unnest(\
@@ -93,7 +92,7 @@ impl<S: AliasSource> AppearsInFromClause<Alias<S>> for table {
     type Count = Never;
 }
 
-/// The session in the way; 0 for a prepared transaction.
+/// The process id of the blocker; 0 for a prepared transaction.
 #[allow(non_camel_case_types)] // as `diesel::table!` names a column
 #[derive(Debug, Clone, Copy, Default, QueryId)]
 pub struct pid;

@@ -8,33 +8,40 @@ use crate::fmt::backquoted;
 use crate::fmt::format_duration;
 use crate::types::BackendState;
 
-/// How many sessions a message names.
-const NAMED: usize = 3;
+/// The greatest number of sessions in a message; the rest is counted.
+const MAX_HOLDERS: usize = 3;
 
-/// How much of a name or a query it shows, in characters.
-const SHOWN: usize = 80;
+/// The greatest length of a name or a query in a message, in characters.
+const MAX_TEXT: usize = 80;
 
-/// The end of a message: the sessions in the way, each once.
+/// The end of a message: the sessions that hold or await a lock, each once.
 pub(crate) struct HeldBy<'l>(pub(crate) &'l [PgLock]);
 
 impl fmt::Display for HeldBy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sessions: Vec<&PgLock> = Vec::new();
-        for lock in self.0 {
-            let session = |it: &PgLock| (it.pid, it.virtual_transaction.clone());
-            if !sessions.iter().any(|it| session(it) == session(lock)) {
-                sessions.push(lock);
-            }
-        }
-        for (i, lock) in sessions.iter().take(NAMED).enumerate() {
+        let sessions = distinct_sessions(self.0);
+        for (i, lock) in sessions.iter().take(MAX_HOLDERS).enumerate() {
             f.write_str(if i == 0 { "; " } else { ", " })?;
             write_session(f, lock)?;
         }
-        match sessions.len().saturating_sub(NAMED) {
+        match sessions.len().saturating_sub(MAX_HOLDERS) {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }
     }
+}
+
+/// Returns the first lock of each session or prepared transaction.
+fn distinct_sessions(locks: &[PgLock]) -> Vec<&PgLock> {
+    let mut sessions: Vec<&PgLock> = Vec::new();
+    for lock in locks {
+        let is_same =
+            |it: &&PgLock| it.pid == lock.pid && it.virtual_transaction == lock.virtual_transaction;
+        if !sessions.iter().any(is_same) {
+            sessions.push(lock);
+        }
+    }
+    sessions
 }
 
 fn write_session(f: &mut fmt::Formatter<'_>, lock: &PgLock) -> fmt::Result {
@@ -47,37 +54,30 @@ fn write_session(f: &mut fmt::Formatter<'_>, lock: &PgLock) -> fmt::Result {
         return f.write_str("a prepared transaction");
     };
     write!(f, "pid {pid}")?;
-    let Some(activity) = &lock.activity else {
+    let details: Vec<String> = lock.activity.iter().flat_map(details).collect();
+    if details.is_empty() {
         return Ok(());
-    };
-    let details: Vec<String> = details(activity).collect();
-    match details.is_empty() {
-        true => Ok(()),
-        false => write!(f, " ({})", details.join(", ")),
     }
+    write!(f, " ({})", details.join(", "))
 }
 
-/// What is known of a session; a restricted role knows little.
+/// Returns the known facts about a session; a restricted role reads few.
 fn details(activity: &PgActivity) -> impl Iterator<Item = String> {
-    let application = activity.application_name.as_deref().unwrap_or_default();
-    let application = (!application.is_empty())
-        .then(|| format!("application {}", backquoted(application, SHOWN)));
+    let application = activity.application_name.as_deref();
+    let application = application.filter(|name| !name.is_empty());
     let user = activity.user.as_deref();
-    let user = user.map(|user| format!("user {}", backquoted(user, SHOWN)));
-    let state = activity
-        .state
-        .as_ref()
-        .map(|state| in_state(state, activity));
-    let query = activity.query.as_deref().filter(|query| !query.is_empty());
-    let running = activity.state == Some(BackendState::Active);
-    let query = query.map(|query| {
-        let which = if running { "query" } else { "last query" };
-        format!("{which} {}", backquoted(query, SHOWN))
-    });
-    [application, user, state, query].into_iter().flatten()
+    let state = activity.state.as_ref();
+    [
+        application.map(|name| format!("application {}", backquoted(name, MAX_TEXT))),
+        user.map(|name| format!("user {}", backquoted(name, MAX_TEXT))),
+        state.map(|state| describe_state(state, activity)),
+        describe_query(activity),
+    ]
+    .into_iter()
+    .flatten()
 }
 
-fn in_state(state: &BackendState, activity: &PgActivity) -> String {
+fn describe_state(state: &BackendState, activity: &PgActivity) -> String {
     match activity.transaction_duration {
         Some(age) if *state == BackendState::Active => {
             format!("active in a transaction for {}", format_duration(age))
@@ -85,4 +85,14 @@ fn in_state(state: &BackendState, activity: &PgActivity) -> String {
         Some(age) => format!("{state} for {}", format_duration(age)),
         None => state.to_string(),
     }
+}
+
+fn describe_query(activity: &PgActivity) -> Option<String> {
+    let query = activity
+        .query
+        .as_deref()
+        .filter(|query| !query.is_empty())?;
+    let is_running = activity.state == Some(BackendState::Active);
+    let which = if is_running { "query" } else { "last query" };
+    Some(format!("{which} {}", backquoted(query, MAX_TEXT)))
 }

@@ -1,7 +1,10 @@
-/// Lets your tables be joined with the lock views.
+//! The macro for joins of user tables with the lock views.
+
+/// Allows joins of your tables with the lock views.
 ///
-/// Diesel wants to be told which tables may meet in a query. Its own
-/// `allow_tables_to_appear_in_same_query!` cannot say so of another crate's tables.
+/// Diesel allows two tables in one query only if both are declared together. Its
+/// `allow_tables_to_appear_in_same_query!` cannot declare tables of another crate.
+/// Call this macro where your tables are defined.
 ///
 /// # Examples
 ///

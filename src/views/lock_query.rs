@@ -1,3 +1,5 @@
+//! The queries that the filters and actions apply to.
+
 use diesel::internal::table_macro::{BoxedSelectStatement, FromClause, SelectStatement};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -5,7 +7,7 @@ use diesel::query_source::AppearsInFromClause;
 
 use crate::tables::pg_locks;
 
-/// A query of the tables of [`schema`](crate::schema), and perhaps of others beside them.
+/// A query that reads `pg_locks`, alone or joined with other tables.
 pub trait LockQuery {}
 
 impl<F, S, D, W, O, L, G, H, LC> LockQuery

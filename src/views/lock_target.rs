@@ -1,15 +1,20 @@
+//! The description of a locked object in words.
+
 use std::fmt;
 
 use super::pg_lock::PgLock;
 use crate::types::LockType;
 
-/// What a lock is on, in words: the `Display` of [`PgLock::target`].
+/// The description of a locked object, as `Display`: the result of [`PgLock::target`].
 #[derive(Clone, Copy, Debug)]
 pub struct LockTarget<'a>(&'a PgLock);
 
 impl PgLock {
-    /// Says what the lock is on: `relation public.users`, `row (0,1) of public.users`,
-    /// `transaction 731`, `advisory lock 42`.
+    /// Describes the locked object.
+    ///
+    /// For example `relation public.users`, `row (0,1) of public.users`, `transaction 731`,
+    /// or `advisory lock 42`. Names of relations are shown only for this database and for
+    /// shared catalogs; elsewhere their `oid` is shown.
     pub fn target(&self) -> LockTarget<'_> {
         LockTarget(self)
     }

@@ -1,4 +1,6 @@
 //! Rows of the lock views, as Diesel queries that can be filtered, joined and counted.
+//!
+//! Each row type has a function `query`. Expressions and predicates serve its filters.
 
 mod activity_columns;
 mod activity_context;

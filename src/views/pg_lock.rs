@@ -1,3 +1,5 @@
+//! The locks: rows of `pg_locks`, with their relations, databases and sessions.
+
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::dsl::{AsSelect, Select, auto_type};
 use diesel::pg::Pg;
@@ -9,10 +11,10 @@ use crate::tables::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activ
 use crate::types::LossyText;
 use crate::types::{AdvisoryKey, LockMode, LockType, RelationKind};
 
-/// A lock that is held or awaited: a row of [`pg_locks`][pg].
+/// A held or awaited lock: a row of [`pg_locks`][pg].
 ///
-/// A session that holds a thing in two modes has two rows for it. Row locks that
-/// nobody waits for are written into the rows and have none.
+/// A session that holds an object in two modes has two rows for it. Row locks are stored in
+/// the table itself; `pg_locks` shows one only while a session waits for it.
 ///
 /// [pg]: https://www.postgresql.org/docs/current/view-pg-locks.html
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
@@ -20,87 +22,90 @@ use crate::types::{AdvisoryKey, LockMode, LockType, RelationKind};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PgLock {
-    /// The session; `None` for a prepared transaction.
+    /// The process id of the session; `None` for a prepared transaction.
     pub pid: Option<i32>,
-    /// What kind of thing is locked.
+    /// The type of the locked object.
     #[diesel(column_name = locktype)]
     pub lock_type: LockType,
-    /// The mode that is held or wanted.
+    /// The held or awaited mode.
     pub mode: LockMode,
-    /// Whether the lock is held; else it is awaited.
+    /// True for a held lock, false for an awaited lock.
     pub granted: bool,
-    /// Whether the lock was taken on the fast path, without the shared lock table.
+    /// True if the lock was acquired on the fast path, without the shared lock table.
     #[diesel(column_name = fastpath)]
     pub fast_path: bool,
-    /// When the wait began. `None` for a moment after it did, and on PostgreSQL 13.
+    /// The start of the wait; `None` in its first moments, and on PostgreSQL 13.
     #[diesel(select_expression = WaitStart)]
     pub wait_start: Option<DateTime<Utc>>,
-    /// How long the wait has lasted, by the server's clock.
+    /// The duration of the wait, by the clock of the server.
     #[diesel(select_expression = WaitDuration)]
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::serialize")
     )]
     pub wait_duration: Option<TimeDelta>,
-    /// The database of the locked thing; `None` for a shared thing and for transactions.
+    /// The database of the locked object; `None` for shared objects and for transactions.
     #[diesel(deserialize_as = LossyText<Option<String>>, select_expression = pg_database::datname.nullable())]
     pub database: Option<String>,
-    /// The relation, or that of the page or row; `None` in another database, whose names are not to be seen from here.
+    /// The locked relation, or the relation of the page or row.
+    ///
+    /// `None` in another database, whose catalogs this session cannot read.
     #[diesel(embed)]
     pub relation: Option<LockedRelation>,
-    /// The `oid` of the relation, in whichever database.
+    /// The `oid` of the relation, also in another database.
     #[diesel(column_name = relation)]
     pub relation_oid: Option<u32>,
     /// The key of an advisory lock.
     #[diesel(deserialize_as = KeyColumns, select_expression = (pg_locks::locktype, pg_locks::classid, pg_locks::objid, pg_locks::objsubid))]
     pub advisory_key: Option<AdvisoryKey>,
-    /// The page of the relation, for a page and for a row.
+    /// The page within the relation, for a lock on a page or row.
     pub page: Option<i32>,
-    /// The row's place on its page.
+    /// The number of the row on its page.
     pub tuple: Option<i16>,
-    /// The virtual transaction that is locked.
+    /// The locked virtual transaction.
     #[diesel(column_name = virtualxid)]
     pub virtual_xid: Option<String>,
-    /// The transaction that is locked.
+    /// The locked transaction.
     #[diesel(column_name = transactionid)]
     pub transaction_id: Option<u32>,
-    /// The catalog of a locked object, such as that of roles.
+    /// The catalog of the locked object, such as `pg_authid`.
     #[diesel(column_name = classid)]
     pub class_id: Option<u32>,
-    /// The locked object in that catalog.
+    /// The `oid` of the locked object in that catalog.
     #[diesel(column_name = objid)]
     pub object_id: Option<u32>,
     /// The column of the locked object, or 0.
     #[diesel(column_name = objsubid)]
     pub object_subid: Option<i16>,
-    /// The virtual transaction that holds or awaits the lock; what the locks of a prepared transaction have in common.
+    /// The virtual transaction that holds or awaits the lock. All locks of a prepared
+    /// transaction share it.
     #[diesel(column_name = virtualtransaction)]
     pub virtual_transaction: String,
-    /// What the session does.
+    /// The activity of the session; `None` for a prepared transaction.
     #[diesel(embed)]
     pub activity: Option<PgActivity>,
 }
 
-/// The relation that a lock is on.
+/// A locked relation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Queryable, Selectable)]
 #[diesel(table_name = pg_class, check_for_backend(Pg))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LockedRelation {
-    /// Its number.
+    /// The `oid` of the relation.
     pub oid: u32,
-    /// Its schema.
+    /// The name of its schema.
     #[diesel(select_expression = pg_namespace::nspname)]
     pub schema: String,
-    /// Its name.
+    /// The name, without the schema.
     #[diesel(column_name = relname)]
     pub name: String,
-    /// What it is.
+    /// The kind of relation, such as a table or an index.
     #[diesel(column_name = relkind)]
     pub kind: RelationKind,
 }
 
-/// The relation as `schema.name`, without quotes.
+/// Writes the relation as `schema.name`, without quotes.
 impl std::fmt::Display for LockedRelation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.schema, self.name)
@@ -110,6 +115,7 @@ impl std::fmt::Display for LockedRelation {
 /// The tables of [`PgLock::query`], joined.
 pub type PgLockTables = tables;
 
+/// Joins the locks with their neighbours; the one place where these conditions are written.
 #[auto_type]
 pub fn tables() -> _ {
     pg_locks::table
@@ -123,16 +129,15 @@ pub fn tables() -> _ {
 pub type PgLockQuery = Select<PgLockTables, AsSelect<PgLock, Pg>>;
 
 impl PgLock {
-    /// Reads `pg_locks`: one row per lock that a session holds or awaits, with its session.
+    /// Reads `pg_locks`: one row per held or awaited lock, with its session.
     ///
-    /// The query is an ordinary one of Diesel's, on the tables `pg_locks`,
-    /// `pg_database`, `pg_class`, `pg_namespace` and `pg_stat_activity` of
-    /// [`schema`](crate::schema). [`PgLockDsl`](crate::PgLockDsl) has filters and
-    /// actions for it. It shows the locks of all databases, and those that reading
-    /// the views takes itself.
+    /// The result is an ordinary Diesel query on the tables `pg_locks`, `pg_database`,
+    /// `pg_class`, `pg_namespace` and `pg_stat_activity` of [`schema`](crate::schema).
+    /// [`PgLockDsl`](crate::PgLockDsl) has filters and actions for it. It returns the locks of
+    /// all databases, including the locks that the query itself acquires.
     ///
-    /// Each read copies the server's whole lock table, which holds up sessions that
-    /// lock or unlock something meanwhile; with 100,000 locks that is felt.
+    /// Each read copies the whole lock table of the server. Sessions that acquire or release
+    /// a lock wait meanwhile, noticeably from about 100,000 locks.
     ///
     /// # Examples
     ///
@@ -167,7 +172,7 @@ impl PgLock {
     }
 }
 
-/// The columns that an advisory key is put together from.
+/// The columns that make an advisory key.
 #[derive(Queryable)]
 pub struct KeyColumns {
     lock_type: LockType,

@@ -1,4 +1,4 @@
-//! Conditions on a lock that compare it with something given.
+//! Conditions on a lock that compare it with a given relation or key.
 
 use diesel::expression::{Expression, ValidGrouping, is_aggregate};
 use diesel::pg::Pg;
@@ -13,15 +13,15 @@ use crate::types::{AdvisoryKey, LockableTable};
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// The session that asks.
+    /// Returns the pid of the session that runs the query.
     #[sql_name = "pg_catalog.pg_backend_pid"]
     fn own_pid() -> Nullable<Integer>;
 }
 
-/// Whether the lock is on a relation, or on a page or row of it.
+/// The condition that a lock is on a relation, or on a page or row of it.
 #[derive(Debug, Clone, QueryId)]
 pub struct IsOn {
-    /// As SQL spells it.
+    /// The name in SQL, quoted where necessary.
     relation: String,
 }
 
@@ -32,13 +32,13 @@ impl IsOn {
     }
 
     pub(crate) fn table<T: LockableTable>() -> Self {
-        // Only a table written by hand could fail; the empty name is an error to PostgreSQL.
+        // Only a handwritten table can fail to render; PostgreSQL refuses the empty name.
         Self::named(T::render().unwrap_or_default())
     }
 }
 
-// The name stands in a subquery, so that it is looked up once and not per lock.
-// Another database may use the same number for another relation.
+// The name is in a subquery, so that it is looked up once, not per lock.
+// In another database the same oid may be another relation.
 impl QueryFragment<Pg> for IsOn {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("(\"pg_catalog\".\"pg_locks\".\"relation\" = ");
@@ -52,7 +52,7 @@ impl QueryFragment<Pg> for IsOn {
     }
 }
 
-/// Whether the lock is the advisory lock of a key, in this database.
+/// The condition that a lock is the advisory lock of a key, in this database.
 #[derive(Debug, Clone, QueryId)]
 pub struct IsAdvisory {
     classid: u32,

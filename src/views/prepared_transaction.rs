@@ -1,3 +1,5 @@
+//! The prepared transactions: rows of `pg_prepared_xacts`.
+
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::dsl::{AsSelect, Select};
 use diesel::pg::Pg;
@@ -9,8 +11,8 @@ use crate::types::LossyText;
 
 /// A transaction that was prepared for a two-phase commit: a row of [`pg_prepared_xacts`][pg].
 ///
-/// It has no session and keeps its locks until somebody runs `COMMIT PREPARED` or
-/// `ROLLBACK PREPARED` in its database: nothing can be cancelled or terminated.
+/// It has no session, so it cannot be cancelled or terminated. It keeps its locks until
+/// `COMMIT PREPARED` or `ROLLBACK PREPARED` runs in its database.
 ///
 /// [pg]: https://www.postgresql.org/docs/current/view-pg-prepared-xacts.html
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
@@ -18,23 +20,25 @@ use crate::types::LossyText;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PreparedTransaction {
-    /// The transaction. Among its locks is one on this; the others have the same
-    /// [`virtual_transaction`](crate::PgLock::virtual_transaction).
+    /// The id of the transaction.
+    ///
+    /// One of its locks is on this id. Its other locks have the same
+    /// [`virtual_transaction`](crate::PgLock::virtual_transaction) as that lock.
     #[diesel(column_name = transaction)]
     pub transaction_id: u32,
-    /// The name it was prepared under.
+    /// The name that `PREPARE TRANSACTION` gave it.
     #[diesel(deserialize_as = LossyText<String>)]
     pub gid: String,
-    /// When it was prepared.
+    /// The time at which it was prepared.
     pub prepared: DateTime<Utc>,
-    /// How long ago that was, by the server's clock.
+    /// The time since then, by the clock of the server.
     #[diesel(select_expression = PreparedDuration)]
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::fmt::seconds::of"))]
     pub duration: TimeDelta,
-    /// Who prepared it.
+    /// The role that prepared it.
     #[diesel(deserialize_as = LossyText<String>)]
     pub owner: String,
-    /// In which database.
+    /// The name of its database.
     #[diesel(deserialize_as = LossyText<String>)]
     pub database: String,
 }

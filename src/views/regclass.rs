@@ -1,10 +1,10 @@
-//! Which relation a name means, in SQL: the name stands between the two texts.
+//! A subquery that returns the `oid` of a named relation: a prefix, the name, and a suffix.
 //!
-//! `to_regclass` finds it as a query would, through the `search_path` when no schema is
-//! given, and is NULL when there is none. But it fails without the right to the schema,
-//! which whoever watches the server often lacks: there the catalogs are asked.
+//! `to_regclass` finds a relation as a query does, along the `search_path` if the name has no
+//! schema, and returns NULL if there is no such relation. It fails if the role lacks USAGE on
+//! the schema, as roles that monitor a server often do. In that case the catalogs are read.
 
-/// What stands before the name.
+/// The text before the name.
 pub const REGCLASS_PREFIX: &str = "(SELECT CASE WHEN EXISTS (\
      SELECT FROM pg_catalog.pg_namespace AS n \
      WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
@@ -16,5 +16,5 @@ pub const REGCLASS_PREFIX: &str = "(SELECT CASE WHEN EXISTS (\
      WHERE pg_catalog.cardinality(parts) = 2) \
      ELSE pg_catalog.to_regclass(given.name)::pg_catalog.oid END FROM (SELECT ";
 
-/// What stands behind the name.
+/// The text after the name.
 pub const REGCLASS_SUFFIX: &str = " AS name OFFSET 0) AS given)";
