@@ -1,8 +1,8 @@
-//! Diesel `table!`s over PostgreSQL's lock views and catalogs; public as `diesel_pglock::schema`.
+//! Diesel `table!`s over the lock views and catalogs of PostgreSQL; public as `diesel_pglock::schema`.
 
 /// SQL types that Diesel has no name for.
 pub mod sql_types {
-    /// A transaction's number, `xid`.
+    /// The id of a transaction: `xid`.
     #[derive(
         Debug, Clone, Copy, Default, diesel::query_builder::QueryId, diesel::sql_types::SqlType,
     )]
@@ -14,17 +14,17 @@ diesel::table! {
     use diesel::sql_types::*;
     use super::sql_types::*;
 
-    /// The locks held and awaited: [`pg_locks`](https://www.postgresql.org/docs/current/view-pg-locks.html).
+    /// The held and awaited locks: [`pg_locks`](https://www.postgresql.org/docs/current/view-pg-locks.html).
     pg_catalog.pg_locks (pid) {
-        /// What kind of thing is locked.
+        /// The type of the locked object, such as `relation`.
         locktype -> Text,
-        /// The database of the locked thing; 0 for a shared one, NULL for transactions.
+        /// The database of the locked object; 0 for a shared object, NULL for transactions.
         database -> Nullable<Oid>,
         /// The locked relation, or the relation of the locked page or row.
         relation -> Nullable<Oid>,
         /// The locked page, or the page of the locked row.
         page -> Nullable<Integer>,
-        /// The locked row's place on its page.
+        /// The number of the locked row on its page.
         tuple -> Nullable<SmallInt>,
         /// The locked virtual transaction.
         virtualxid -> Nullable<Text>,
@@ -38,15 +38,15 @@ diesel::table! {
         objsubid -> Nullable<SmallInt>,
         /// The virtual transaction that holds or awaits the lock.
         virtualtransaction -> Text,
-        /// The session that holds or awaits the lock; NULL for a prepared transaction.
+        /// The process id of the session that holds or awaits the lock; NULL for a prepared transaction.
         pid -> Nullable<Integer>,
         /// The mode, such as `AccessShareLock`.
         mode -> Text,
-        /// Whether the lock is held; else it is awaited.
+        /// True for a held lock, false for an awaited lock.
         granted -> Bool,
-        /// Whether the lock was taken on the fast path.
+        /// True if the lock was acquired on the fast path.
         fastpath -> Bool,
-        /// When the wait began; from PostgreSQL 14 on. [`WaitStart`](crate::expression::WaitStart) is there on 13 too.
+        /// The start of the wait; from PostgreSQL 14 on. [`WaitStart`](crate::expression::WaitStart) works on 13 too.
         waitstart -> Nullable<Timestamptz>,
     }
 }
@@ -55,53 +55,53 @@ diesel::table! {
     use diesel::sql_types::*;
     use super::sql_types::*;
 
-    /// The sessions and what they do: [`pg_stat_activity`](https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW).
+    /// The sessions and their activity: [`pg_stat_activity`](https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW).
     ///
-    /// A role sees the details of its own sessions alone, unless it is a member of `pg_read_all_stats`.
+    /// A role reads the details of its own sessions only; members of `pg_read_all_stats` read all.
     pg_catalog.pg_stat_activity (pid) {
-        /// The database of the session.
+        /// The `oid` of the database of the session.
         datid -> Nullable<Oid>,
         /// The name of the database of the session.
         datname -> Nullable<Text>,
-        /// The session.
+        /// The process id of the session.
         pid -> Integer,
         /// The leader of the parallel query that the session works for.
         leader_pid -> Nullable<Integer>,
-        /// The role that logged in.
+        /// The `oid` of the role that logged in.
         usesysid -> Nullable<Oid>,
         /// The name of the role that logged in.
         usename -> Nullable<Text>,
-        /// What the client calls itself.
+        /// The name that the client gave itself.
         application_name -> Nullable<Text>,
-        /// Where the client is; NULL on a unix socket.
+        /// The address of the client; NULL on a Unix socket.
         client_addr -> Nullable<Inet>,
-        /// The name of the client's address, where `log_hostname` is on.
+        /// The host name of that address, if `log_hostname` is on.
         client_hostname -> Nullable<Text>,
-        /// The client's port; -1 on a unix socket.
+        /// The port of the client; -1 on a Unix socket.
         client_port -> Nullable<Integer>,
-        /// When the session began.
+        /// The start of the session.
         backend_start -> Nullable<Timestamptz>,
-        /// When the open transaction began.
+        /// The start of the open transaction.
         xact_start -> Nullable<Timestamptz>,
-        /// When the running query, or else the last one, began.
+        /// The start of the running query, or else of the last query.
         query_start -> Nullable<Timestamptz>,
-        /// When `state` last changed.
+        /// The time of the last change of `state`.
         state_change -> Nullable<Timestamptz>,
-        /// What kind of thing the session waits for; `Lock` for a lock.
+        /// The type of event that the session waits for; `Lock` for a lock.
         wait_event_type -> Nullable<Text>,
-        /// What the session waits for.
+        /// The event that the session waits for.
         wait_event -> Nullable<Text>,
-        /// What the session does, such as `idle in transaction`.
+        /// The state of the session, such as `idle in transaction`.
         state -> Nullable<Text>,
-        /// The session's transaction, once it has written.
+        /// The id of the open transaction, if it has written.
         backend_xid -> Nullable<Xid>,
-        /// The oldest transaction that the session's snapshot sees as running.
+        /// The oldest transaction that the snapshot of the session sees as running.
         backend_xmin -> Nullable<Xid>,
-        /// The query's number, from PostgreSQL 14 on. [`QueryIdentifier`](crate::expression::QueryIdentifier) is there on 13 too.
+        /// The identifier of the query; from PostgreSQL 14 on. [`QueryIdentifier`](crate::expression::QueryIdentifier) works on 13 too.
         query_id -> Nullable<BigInt>,
-        /// The running query, or else the last one.
+        /// The running query, or else the last query.
         query -> Nullable<Text>,
-        /// What kind of process it is, such as `client backend`.
+        /// The type of the process, such as `client backend`.
         backend_type -> Nullable<Text>,
     }
 }
@@ -109,15 +109,15 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Tables, indexes, views and the like: [`pg_class`](https://www.postgresql.org/docs/current/catalog-pg-class.html).
+    /// The relations: tables, indexes, views and others: [`pg_class`](https://www.postgresql.org/docs/current/catalog-pg-class.html).
     pg_catalog.pg_class (oid) {
-        /// The relation.
+        /// The `oid` of the relation.
         oid -> Oid,
-        /// Its name, without its schema.
+        /// The name, without the schema.
         relname -> Text,
-        /// Its schema.
+        /// The `oid` of the schema.
         relnamespace -> Oid,
-        /// What it is.
+        /// The kind of relation, such as `r` for a table.
         relkind -> CChar,
     }
 }
@@ -125,11 +125,11 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Schemas: [`pg_namespace`](https://www.postgresql.org/docs/current/catalog-pg-namespace.html).
+    /// The schemas: [`pg_namespace`](https://www.postgresql.org/docs/current/catalog-pg-namespace.html).
     pg_catalog.pg_namespace (oid) {
-        /// The schema.
+        /// The `oid` of the schema.
         oid -> Oid,
-        /// Its name.
+        /// The name of the schema.
         nspname -> Text,
     }
 }
@@ -137,11 +137,11 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Databases: [`pg_database`](https://www.postgresql.org/docs/current/catalog-pg-database.html).
+    /// The databases: [`pg_database`](https://www.postgresql.org/docs/current/catalog-pg-database.html).
     pg_catalog.pg_database (oid) {
-        /// The database.
+        /// The `oid` of the database.
         oid -> Oid,
-        /// Its name.
+        /// The name of the database.
         datname -> Text,
     }
 }
@@ -150,17 +150,17 @@ diesel::table! {
     use diesel::sql_types::*;
     use super::sql_types::*;
 
-    /// Prepared transactions: [`pg_prepared_xacts`](https://www.postgresql.org/docs/current/view-pg-prepared-xacts.html).
+    /// The prepared transactions: [`pg_prepared_xacts`](https://www.postgresql.org/docs/current/view-pg-prepared-xacts.html).
     pg_catalog.pg_prepared_xacts (gid) {
-        /// The transaction.
+        /// The id of the transaction.
         transaction -> Xid,
-        /// The name it was prepared under.
+        /// The name that `PREPARE TRANSACTION` gave it.
         gid -> Text,
-        /// When it was prepared.
+        /// The time at which it was prepared.
         prepared -> Timestamptz,
-        /// Who prepared it.
+        /// The role that prepared it.
         owner -> Text,
-        /// In which database.
+        /// The name of its database.
         database -> Text,
     }
 }
@@ -187,42 +187,43 @@ diesel::allow_tables_to_appear_in_same_query!(
 );
 
 diesel::table! {
-    /// Who was cancelled or terminated to let prioritized code through, by whom and
-    /// why. The crate's own migrations make it: `diesel_pglock::MIGRATIONS`.
+    /// The log of signals: the victims of prioritized sessions, with sender and reason.
+    ///
+    /// The migrations of this crate, `diesel_pglock::MIGRATIONS`, create the table.
     pglock.signal_log (id) {
-        /// The entry's number, in the order of writing.
+        /// The number of the entry, in the order of writing.
         id -> BigInt,
-        /// When the signal was sent.
+        /// The time at which the signal was sent.
         sent_at -> Timestamptz,
-        /// `cancel` or `terminate`.
+        /// The kind of signal: `cancel` or `terminate`.
         kind -> Text,
-        /// `sent`, `gone`, or `denied` and why.
+        /// The outcome: `sent`, `gone`, or `denied` with the reason.
         outcome -> Text,
-        /// The session that was signalled.
+        /// The process id of the victim.
         pid -> Integer,
-        /// When that session began; together with `pid` it names it for good.
+        /// The start of the victim's session. With `pid` it identifies the session.
         backend_start -> Nullable<Timestamptz>,
-        /// The role it had logged in as.
+        /// The role of the victim.
         username -> Nullable<Text>,
-        /// What its client called itself.
+        /// The name that the victim's client gave itself.
         application_name -> Nullable<Text>,
-        /// What it did.
+        /// The state of the victim.
         state -> Nullable<Text>,
-        /// Its running query, or else its last one.
+        /// The running query of the victim, or else its last query.
         query -> Nullable<Text>,
-        /// How long its transaction had been open.
+        /// The age of the victim's transaction, in seconds.
         transaction_seconds -> Nullable<Double>,
-        /// The locks it held, each as `mode on thing`.
+        /// The locks of the victim, each as `mode on object`.
         held -> Array<Text>,
-        /// How long it had been in the way.
+        /// The duration of the block, in seconds.
         blocked_seconds -> Double,
-        /// The session that was let through.
+        /// The process id of the prioritized session.
         blocked_pid -> Integer,
-        /// The session that sent the signal.
+        /// The process id of the watcher, which sent the signal.
         sender_pid -> Integer,
-        /// The role that sent it.
+        /// The role of the watcher.
         sender_username -> Text,
-        /// What its client calls itself.
+        /// The name that the watcher's client gave itself.
         sender_application_name -> Text,
     }
 }

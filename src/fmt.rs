@@ -1,11 +1,12 @@
-//! Text for people: one line, back-quotes, durations, errors with their sources.
+//! Text for messages: single lines, back-quotes, durations, and errors with their sources.
 
 use chrono::TimeDelta;
 
-/// Puts a text on one line of at most `width` characters.
+/// Converts a text to one line of at most `width` characters.
 ///
-/// Queries hold line breaks, and a hostile client may call itself by escape
-/// sequences: control characters and those that turn the direction of writing go.
+/// Queries contain line breaks, and a hostile client may choose a name with escape sequences.
+/// White space and control characters become single spaces. Characters for which
+/// [`is_bidi_control`] is true are removed.
 pub fn single_line(text: &str, width: usize) -> String {
     let mut line = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
@@ -23,7 +24,7 @@ pub fn single_line(text: &str, width: usize) -> String {
     short
 }
 
-/// The same in back-quotes, which then mark its end.
+/// Converts a text to a [`single_line`] in back-quotes. Back-quotes within it become `'`.
 pub fn backquoted(text: &str, width: usize) -> String {
     format!("`{}`", single_line(text, width).replace('`', "'"))
 }
@@ -33,7 +34,7 @@ pub fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A duration in its two largest units.
+/// Formats a duration in its two largest units; a negative duration is `0 ms`.
 pub fn format_duration(duration: TimeDelta) -> String {
     let millis = duration.num_milliseconds().max(0);
     let seconds = millis / 1000;
@@ -46,7 +47,7 @@ pub fn format_duration(duration: TimeDelta) -> String {
     }
 }
 
-/// The error and what it came from, in one line.
+/// Formats an error with its chain of sources in one line.
 pub fn with_sources(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |error| (*error).source());
     sources.fold(error.to_string(), |text, source| {
@@ -54,7 +55,7 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
     })
 }
 
-/// Durations in JSON: a number of seconds with a fraction.
+/// Durations as numbers of seconds with a fraction, for `serde`.
 #[cfg(feature = "serde")]
 pub mod seconds {
     use chrono::TimeDelta;
@@ -70,8 +71,8 @@ pub mod seconds {
         duration.as_secs_f64().serialize(to)
     }
 
-    /// Serializes a duration in seconds, or nothing.
-    #[allow(clippy::ref_option)] // that is how serde calls it
+    /// Serializes an optional duration in seconds.
+    #[allow(clippy::ref_option)] // the signature that serde calls
     pub fn serialize<S: Serializer>(
         duration: &Option<TimeDelta>,
         to: S,
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_steers_a_terminal_is_left() {
+    fn terminal_control_characters_are_removed() {
         let hostile = "\u{1b}[2J\u{1b}]0;x\u{7}a\u{202e}b\u{9b}c\r\u{0}";
         let line = single_line(hostile, 60);
         assert!(!line.contains(char::is_control), "{line:?}");
@@ -112,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_told_in_its_largest_units() {
-        let brief = |millis| format_duration(TimeDelta::milliseconds(millis));
-        assert_eq!(brief(-3), "0 ms");
-        assert_eq!(brief(350), "350 ms");
-        assert_eq!(brief(4_270), "4.2 s");
-        assert_eq!(brief(303_000), "5 min 3 s");
-        assert_eq!(brief(7_500_000), "2 h 5 min");
-        assert_eq!(brief(273_600_000), "3 d 4 h");
+    fn a_duration_is_shown_in_its_largest_units() {
+        let format = |millis| format_duration(TimeDelta::milliseconds(millis));
+        assert_eq!(format(-3), "0 ms");
+        assert_eq!(format(350), "350 ms");
+        assert_eq!(format(4_270), "4.2 s");
+        assert_eq!(format(303_000), "5 min 3 s");
+        assert_eq!(format(7_500_000), "2 h 5 min");
+        assert_eq!(format(273_600_000), "3 d 4 h");
     }
 }

@@ -1,11 +1,11 @@
-//! Pages to read from top to bottom.
+//! Guides to read from top to bottom: locks, lock views, and migrations.
 
-/// How to take locks: keys, ways to wait, pools, poolers, errors.
+/// Guide to acquiring locks: keys, timeouts, pools, poolers and errors.
 #[cfg(feature = "postgres")]
 #[doc = include_str!("../docs/locks.md")]
 pub mod locks {}
 
-/// How to find out what waits, for whom, and what to do about it.
+/// Guide to the lock views: finding waiters and blockers, and signalling them.
 ///
 /// [`PgLock::query`]: crate::PgLock::query
 /// [`BlockedPgLock::query`]: crate::BlockedPgLock::query
@@ -15,14 +15,14 @@ pub mod locks {}
 #[doc = include_str!("../docs/reading-locks.md")]
 pub mod reading_locks {}
 
-/// How to get migrations through on a busy database, and what it costs whom.
+/// Guide to migrations on a busy database, and their cost for other sessions.
 ///
 /// [`PrioritizedHarness`]: crate::PrioritizedHarness
 ///
 #[cfg(all(feature = "migrations", feature = "postgres"))]
 #[cfg_attr(
     not(feature = "async"),
-    doc = "The examples want the feature `async` too."
+    doc = "The examples need the feature `async` too."
 )]
 #[doc = include_str!("../docs/migrations-without-downtime.md")]
 pub mod migrations_without_downtime {}

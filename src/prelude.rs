@@ -1,4 +1,4 @@
-//! The traits that put the crate's methods on connections and queries.
+//! The traits that add the methods of this crate to connections and queries.
 
 #[cfg(feature = "async")]
 pub use crate::async_connection::AsyncPgLockConnection;

@@ -1,11 +1,11 @@
-//! Events for the feature `tracing`; without it these functions do nothing.
+//! Events for the feature `tracing`; without the feature these functions do nothing.
 
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables))]
 
 use std::fmt::Display;
 use std::time::Duration;
 
-/// Lets another thread tell to the subscriber of this one, in the same span.
+/// Wraps a function so that its events on another thread reach this thread's subscriber and span.
 pub(crate) fn in_this_context<T>(f: impl FnOnce() -> T + Send) -> impl FnOnce() -> T + Send {
     #[cfg(feature = "tracing")]
     let f = {
@@ -16,13 +16,13 @@ pub(crate) fn in_this_context<T>(f: impl FnOnce() -> T + Send) -> impl FnOnce() 
     f
 }
 
-/// A lock is not free, and is waited for.
+/// Reports that the session starts to wait for a lock.
 pub(crate) fn waiting(lock: &impl Display) {
     #[cfg(feature = "tracing")]
     tracing::debug!(%lock, "waiting for a lock");
 }
 
-/// A lock was asked for, which may have taken a wait.
+/// Reports the outcome of a request for a lock, and the duration of its wait.
 pub(crate) fn locked(lock: &impl Display, acquired: bool, waited: Duration) {
     #[cfg(feature = "tracing")]
     tracing::debug!(%lock, acquired, ?waited, "asked for a lock");

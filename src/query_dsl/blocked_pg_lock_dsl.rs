@@ -1,3 +1,5 @@
+//! Filters and actions on queries of awaited locks and their blockers.
+
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -14,11 +16,12 @@ use crate::views::LockQuery;
 use crate::views::WaitDuration;
 use crate::views::blocking_table as blocking;
 
-/// Filters and actions for queries of [`BlockedPgLock`](crate::BlockedPgLock)s, on top of [`PgLockDsl`](crate::PgLockDsl)'s.
+/// Filters and actions for queries of [`BlockedPgLock`](crate::BlockedPgLock)s.
 ///
-/// Those of `PgLockDsl` are about the lock that is awaited and the session that waits.
+/// The filters of [`PgLockDsl`](crate::PgLockDsl) work too: they compare the awaited lock and
+/// the waiter.
 pub trait BlockedPgLockDsl: Sized {
-    /// Keeps the locks that a session stands in the way of; 0 for the prepared transactions.
+    /// Keeps the locks that a session blocks; 0 means the prepared transactions.
     fn blocked_by(self, pid: i32) -> BlockedBy<Self>
     where
         Self: FilterDsl<Eq<blocking::pid, i32>>,
@@ -26,10 +29,10 @@ pub trait BlockedPgLockDsl: Sized {
         self.filter(blocking::pid.eq(pid))
     }
 
-    /// Keeps the sessions in the way that have kept a waiter waiting for longer.
+    /// Keeps the blockers whose waiter has waited for longer than a limit.
     ///
-    /// That is for how long the waiter has waited. On PostgreSQL 13, which does not
-    /// record it, there are none.
+    /// PostgreSQL 13 does not record the start of a wait: there the filter keeps no rows. The
+    /// same is true in the first moments of a wait.
     fn blocking_longer_than(self, limit: Duration) -> WaitingLongerThan<Self>
     where
         Self: FilterDsl<Gt<WaitDuration, TimeDelta>>,
@@ -37,18 +40,19 @@ pub trait BlockedPgLockDsl: Sized {
         self.filter(WaitDuration.gt(interval(limit)))
     }
 
-    /// Cancels the queries of the sessions in the way, and tells what came of it.
+    /// Cancels the queries of the blockers, and returns the outcome of each signal.
     ///
-    /// Those of every database of the server, unless
-    /// [`current_database`](crate::PgLockDsl::current_database) or another filter leaves them out.
+    /// The query finds blockers in all databases of the server, except those that
+    /// [`current_database`](crate::PgLockDsl::current_database) or another filter excludes.
     ///
-    /// Those are also the ones that wait themselves and only came first; a filter on
-    /// `blocking_activity.field(pg_stat_activity::wait_event_type)` or the roots of a
-    /// [`WaitGraph`](crate::WaitGraph) leave them out.
+    /// Blockers that wait themselves are signalled too. To exclude them, filter on
+    /// `blocking_activity.field(pg_stat_activity::wait_event_type)`, or signal the roots of a
+    /// [`WaitGraph`](crate::WaitGraph).
     ///
-    /// A session that has stepped out of the way meanwhile is left alone, and is
-    /// [`Gone`](crate::SignalOutcome::Gone). A prepared transaction has no session to
-    /// signal. Otherwise as [`PgLockDsl::cancel_activity`](crate::PgLockDsl::cancel_activity).
+    /// A session that no longer blocks when its turn comes is not signalled, and is reported
+    /// as [`Gone`](crate::SignalOutcome::Gone). Prepared transactions have no session, and no
+    /// outcome. For errors and cancel safety see
+    /// [`PgLockDsl::cancel_activity`](crate::PgLockDsl::cancel_activity).
     #[doc(alias = "pg_cancel_backend")]
     fn cancel_blocking_activity<C, Mode>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where
@@ -58,9 +62,9 @@ pub trait BlockedPgLockDsl: Sized {
         conn.run_action(to_blocking(self, SignalKind::Cancel))
     }
 
-    /// Ends the sessions in the way, and tells what came of it.
+    /// Terminates the blockers, and returns the outcome of each signal.
     ///
-    /// As [`cancel_blocking_activity`](Self::cancel_blocking_activity).
+    /// Selects its victims as [`cancel_blocking_activity`](Self::cancel_blocking_activity) does.
     #[doc(alias = "pg_terminate_backend")]
     fn terminate_blocking_activity<C, Mode>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where

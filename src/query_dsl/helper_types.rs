@@ -1,4 +1,4 @@
-//! The types of the queries that the filters return, for functions that return one.
+//! The types of the queries that the filters return, for the signatures of functions.
 //!
 //! ```
 //! use diesel_pglock::dsl::{Advisory, Waiting};

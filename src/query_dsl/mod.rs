@@ -1,4 +1,6 @@
 //! Filters and actions on queries of the lock views.
+//!
+//! A filter returns a Diesel query again; an action sends signals.
 
 mod blocked_pg_lock_dsl;
 pub mod helper_types;

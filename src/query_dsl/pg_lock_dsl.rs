@@ -1,3 +1,5 @@
+//! Filters and actions on queries of locks.
+
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -20,19 +22,21 @@ use crate::views::{IsAdvisory, IsOn};
 
 /// Filters and actions for queries of locks.
 ///
-/// Each filter works on every Diesel query that holds the columns it asks about:
-/// all on [`PgLock::query`](crate::PgLock::query) and
-/// [`BlockedPgLock::query`](crate::BlockedPgLock::query), most on one that starts
-/// from the bare `pg_locks` (a selection of it, or `pg_locks::table.into_boxed()`); filtered, joined, with another selection, boxed or
-/// not. The result is a Diesel query again; [`dsl`](crate::dsl) names its type.
+/// A filter works on every Diesel query that reads the columns it compares. All filters work
+/// on [`PgLock::query`](crate::PgLock::query) and
+/// [`BlockedPgLock::query`](crate::BlockedPgLock::query). Most work on queries of
+/// `pg_locks` alone: a selection, or `pg_locks::table.into_boxed()`. The query may be
+/// filtered, joined and boxed, with any selection. The result is a Diesel query again, whose
+/// type is in [`dsl`](crate::dsl).
 pub trait PgLockDsl: Sized {
     /// Keeps the locks on a table, and on its pages and rows.
     ///
-    /// `T` is a table or a model that has one. It is found as a query would find it:
-    /// by schema and name, or along the `search_path` when `table!` gives no schema.
-    /// Locks on its indexes, partitions and TOAST table are not its own. Who waits for a
-    /// row that another transaction has changed waits for that transaction
-    /// ([`LockType::TransactionId`]), which is a lock on no table.
+    /// `T` is a table, or a model of one. The table is found as a query finds it: by schema
+    /// and name, or along the `search_path` if `table!` has no schema.
+    ///
+    /// Locks on its indexes, partitions and TOAST table are not included. A session that waits
+    /// for a changed row awaits a lock on the transaction that changed it
+    /// ([`LockType::TransactionId`]), not on the table.
     ///
     /// # Examples
     ///
@@ -62,9 +66,9 @@ pub trait PgLockDsl: Sized {
 
     /// Keeps the locks on a relation, and on its pages and rows.
     ///
-    /// The name is read as SQL reads it: `public.users`, `"Odd Name"`, or `users`
-    /// along the `search_path`. Of a name that means nothing there are no locks; a text
-    /// that is no name at all is an error before PostgreSQL 16.
+    /// The name is parsed as in SQL: `public.users`, `"Odd Name"`, or `users`, which is found
+    /// along the `search_path`. For a relation that does not exist, the filter keeps no rows.
+    /// If the text cannot be a name, the query fails before PostgreSQL 16.
     fn on_relation(self, name: impl Into<String>) -> On<Self>
     where
         Self: FilterDsl<IsOn>,
@@ -116,7 +120,7 @@ pub trait PgLockDsl: Sized {
         self.filter(pg_locks::pid.eq_any(pids))
     }
 
-    /// Keeps the locks that are held.
+    /// Keeps the held locks.
     fn granted(self) -> Granted<Self>
     where
         Self: FilterDsl<pg_locks::granted>,
@@ -124,7 +128,7 @@ pub trait PgLockDsl: Sized {
         self.filter(pg_locks::granted)
     }
 
-    /// Keeps the locks that are awaited.
+    /// Keeps the awaited locks.
     fn waiting(self) -> Waiting<Self>
     where
         Self: FilterDsl<not<pg_locks::granted>>,
@@ -140,7 +144,7 @@ pub trait PgLockDsl: Sized {
         self.filter(pg_locks::mode.eq(mode.into()))
     }
 
-    /// Keeps the locks on a type of thing.
+    /// Keeps the locks on a type of object.
     fn lock_type(self, lock_type: LockType) -> OfType<Self>
     where
         Self: FilterDsl<Eq<pg_locks::locktype, LockType>>,
@@ -148,9 +152,10 @@ pub trait PgLockDsl: Sized {
         self.filter(pg_locks::locktype.eq(lock_type))
     }
 
-    /// Keeps the locks that have been awaited for longer.
+    /// Keeps the awaited locks whose wait has lasted longer than a limit.
     ///
-    /// On PostgreSQL 13, which does not record since when, there are none.
+    /// PostgreSQL 13 does not record the start of a wait: there the filter keeps no rows. The
+    /// same is true in the first moments of a wait.
     fn waiting_longer_than(self, limit: Duration) -> WaitingLongerThan<Self>
     where
         Self: FilterDsl<Gt<WaitDuration, TimeDelta>>,
@@ -158,7 +163,7 @@ pub trait PgLockDsl: Sized {
         self.filter(WaitDuration.gt(interval(limit)))
     }
 
-    /// Keeps the locks of sessions whose client calls itself so.
+    /// Keeps the locks of sessions with this `application_name`.
     fn application(self, name: impl Into<String>) -> Application<Self>
     where
         Self: FilterDsl<Eq<pg_stat_activity::application_name, String>>,
@@ -168,8 +173,8 @@ pub trait PgLockDsl: Sized {
 
     /// Keeps the locks of this database.
     ///
-    /// A lock on a transaction or a shared catalog belongs to none: there the
-    /// session's database decides.
+    /// A lock on a transaction or on a shared catalog belongs to no database. The database of
+    /// its session decides.
     fn current_database(self) -> CurrentDatabase<Self>
     where
         Self: FilterDsl<InCurrentDatabase>,
@@ -177,15 +182,24 @@ pub trait PgLockDsl: Sized {
         self.filter(InCurrentDatabase)
     }
 
-    /// Cancels the queries of the sessions that the query finds, and tells what came of it.
+    /// Cancels the queries of the sessions that the query finds, and returns the outcomes.
     ///
-    /// It finds those of every database of the server, unless
-    /// [`current_database`](Self::current_database) or another filter leaves them out.
+    /// The query finds sessions in all databases of the server, except those that
+    /// [`current_database`](Self::current_database) or another filter excludes. It may be a
+    /// query of locks or of activity, and must own the values that it compares.
     ///
-    /// Works on queries of locks and of activity that own what they compare with. Each session is signalled once; the
-    /// one that asks, if it is among them, last: that ends this very statement with an
-    /// error. A denied signal keeps no other from being sent and no transaction from
-    /// going on. What is idle in a transaction [stays so](SignalKind::Cancel).
+    /// Each session is signalled once. A signal that the server denies does not prevent the
+    /// others, and does not abort an open transaction. A session that is idle in a transaction
+    /// [remains idle](SignalKind::Cancel).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the query or a signal statement fails. The own session, if the query finds it,
+    /// is signalled last, and the call then fails with the error of the cancelled statement.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future sends no further signals. Signals that were sent remain in effect.
     #[doc(alias = "pg_cancel_backend")]
     fn cancel_activity<C, Mode>(self, conn: &mut C) -> C::Output<'_, Vec<Signal>>
     where
@@ -195,10 +209,10 @@ pub trait PgLockDsl: Sized {
         conn.run_action(to_activity(self, SignalKind::Cancel))
     }
 
-    /// Ends the sessions that the query finds, and tells what came of it.
+    /// Terminates the sessions that the query finds, and returns the outcomes.
     ///
-    /// As [`cancel_activity`](Self::cancel_activity); the session that asks, if it is
-    /// among them, loses its connection.
+    /// Selects its victims as [`cancel_activity`](Self::cancel_activity) does. The own session,
+    /// if the query finds it, is terminated last and loses its connection.
     ///
     /// # Examples
     ///
@@ -229,10 +243,10 @@ pub trait PgLockDsl: Sized {
     }
 }
 
-// Not for tables, and not for queries without these views: Diesel's `on`, of a join, must stay the only one there.
+// Tables and other queries do not get these methods: for them `on` must remain Diesel's `on` of a join.
 impl<Q: LockQuery> PgLockDsl for Q {}
 
-/// The longest that an interval can be stands for anything longer.
+/// Converts a limit; one that is too long for an interval becomes the longest interval.
 pub(crate) fn interval(duration: Duration) -> TimeDelta {
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     TimeDelta::microseconds(microseconds)
