@@ -1,4 +1,4 @@
-//! Cancelling and terminating what the lock views show.
+//! Cancelling and terminating the sessions that the lock views show.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -9,11 +9,9 @@ use diesel_pglock::{BlockedPgLock, Error, PgActivity, PgLock, Signal, SignalKind
 
 use crate::support::*;
 
-/// A session that holds `users` in an open transaction.
+/// Returns a session that holds `users` in an open transaction.
 fn holder(db: &Database) -> PgConnection {
-    let mut conn = db.connect();
-    conn.batch_execute("BEGIN; LOCK TABLE users").unwrap();
-    conn
+    db.running("BEGIN; LOCK TABLE users")
 }
 
 fn pids(signals: &[Signal]) -> Vec<i32> {
@@ -41,7 +39,7 @@ fn a_cancelled_waiter_stops_waiting() {
 }
 
 #[test]
-fn the_session_in_the_way_is_ended_and_the_waiter_goes_on() {
+fn a_blocker_is_terminated_and_its_waiter_goes_on() {
     let db = Database::new();
     let mut holder = holder(&db);
     let holder_pid = pid(&mut holder);
@@ -58,7 +56,7 @@ fn the_session_in_the_way_is_ended_and_the_waiter_goes_on() {
 }
 
 #[test]
-fn cancelling_what_is_idle_in_a_transaction_is_sent_and_changes_nothing() {
+fn a_cancel_of_a_session_that_is_idle_in_a_transaction_changes_nothing() {
     let db = Database::new();
     let mut holder = holder(&db);
     let waiting = Waiting::on(&db, "SELECT FROM users");
@@ -105,7 +103,7 @@ fn a_session_is_signalled_once_however_many_locks_it_has() {
 }
 
 #[test]
-fn nobody_in_the_way_is_nobody_signalled() {
+fn without_blockers_no_session_is_signalled() {
     let db = Database::new();
     let mut conn = db.connect();
     let signals = BlockedPgLock::query()
@@ -115,7 +113,7 @@ fn nobody_in_the_way_is_nobody_signalled() {
 }
 
 #[test]
-fn cancelling_ones_own_session_errors_it() {
+fn a_cancel_of_the_own_session_is_an_error() {
     let db = Database::new();
     let mut conn = db.connect();
     let own = pid(&mut conn);
@@ -125,7 +123,7 @@ fn cancelling_ones_own_session_errors_it() {
 }
 
 #[test]
-fn terminating_ones_own_session_ends_it_after_the_others() {
+fn the_own_session_is_terminated_after_the_others() {
     let db = Database::new();
     let mut conn = db.connect();
     let own = pid(&mut conn);
@@ -141,46 +139,19 @@ fn terminating_ones_own_session_ends_it_after_the_others() {
     assert!(!is_alive(&mut other));
 }
 
-/// A connection of a role that may do nothing, which also owns a session of its own.
-struct Role {
-    name: String,
-    url: String,
-}
-
-impl Role {
-    fn new(db: &Database) -> Self {
-        let name = format!("plain_{}", db.name);
-        db.connect()
-            .batch_execute(&format!(
-                "CREATE ROLE {name} LOGIN; GRANT ALL ON users TO {name}"
-            ))
-            .unwrap();
-        let url = format!("{}&user={name}", db.url);
-        let url = if db.url.contains('?') {
-            url
-        } else {
-            url.replacen('&', "?", 1)
-        };
-        Self { name, url }
-    }
-
-    fn connect(&self) -> PgConnection {
-        PgConnection::establish(&self.url).unwrap()
-    }
-}
-
 #[test]
-fn a_denied_signal_neither_stops_the_others_nor_spoils_the_transaction() {
+fn a_denied_signal_neither_stops_the_others_nor_aborts_the_transaction() {
     let db = Database::new();
-    let role = Role::new(&db);
+    let role_url = db.role_url();
+    let connect_as_role = || PgConnection::establish(&role_url).unwrap();
     let hold = "BEGIN; LOCK TABLE users IN ROW SHARE MODE";
-    let (mut admins, mut own, mut more) = (db.connect(), role.connect(), db.connect());
+    let (mut admins, mut own, mut more) = (db.connect(), connect_as_role(), db.connect());
     for conn in [&mut admins, &mut own, &mut more] {
         conn.batch_execute(hold).unwrap();
     }
     let (admins_pid, own_pid, more_pid) = (pid(&mut admins), pid(&mut own), pid(&mut more));
 
-    let mut conn = role.connect();
+    let mut conn = connect_as_role();
     conn.transaction(|conn| {
         let signals = PgLock::query()
             .on::<users::table>()
@@ -204,21 +175,16 @@ fn a_denied_signal_neither_stops_the_others_nor_spoils_the_transaction() {
     .unwrap();
     wait_until("the own session has ended", || !is_alive(&mut own));
     assert!(is_alive(&mut admins) && is_alive(&mut more));
-    drop((conn, own));
-    wait_until("the role is unused", || {
-        let drop = format!("DROP OWNED BY {0}; DROP ROLE {0}", role.name);
-        admins.batch_execute("ROLLBACK").is_ok() && admins.batch_execute(&drop).is_ok()
-    });
 }
 
 #[test]
-fn one_who_stepped_out_of_the_way_is_left_alone() {
+fn a_session_that_no_longer_blocks_is_not_signalled() {
     let db = Database::new();
     let mut holder = holder(&db);
     let holder_pid = pid(&mut holder);
     let waiting = Waiting::on(&db, "SELECT FROM users");
     let mut conn = db.connect();
-    // The query sees the holder in the way, and ends once it is not any more.
+    // The query sees the holder as a blocker, and ends after the holder has committed.
     conn.batch_execute(&format!(
         "CREATE FUNCTION outlast(blocker int) RETURNS bool LANGUAGE plpgsql VOLATILE AS
          $$BEGIN
@@ -251,7 +217,7 @@ fn one_who_stepped_out_of_the_way_is_left_alone() {
 }
 
 #[test]
-fn a_cancelled_statement_of_ours_is_no_denial() {
+fn a_cancelled_signal_statement_is_not_a_denial() {
     let db = Database::new();
     let mut conn = db.connect();
     conn.batch_execute("SET statement_timeout = '1ms'").unwrap();
@@ -263,11 +229,11 @@ fn a_cancelled_statement_of_ours_is_no_denial() {
 }
 
 #[test]
-fn a_transaction_looks_at_the_sessions_afresh() {
+fn an_action_in_a_transaction_finds_new_sessions() {
     let db = Database::new();
     let mut conn = db.connect();
     conn.transaction(|conn| {
-        // From here on the transaction would go on seeing the sessions of now.
+        // From this read on, the transaction sees the same rows of the view.
         PgActivity::query().load::<PgActivity>(conn)?;
         let mut late = holder(&db);
         let late_pid = pid(&mut late);

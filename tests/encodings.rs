@@ -1,4 +1,4 @@
-//! Sessions in databases of other encodings, whose texts are no UTF-8.
+//! Sessions in databases of other encodings, whose texts are not valid UTF-8.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -7,7 +7,7 @@ use pglock_sandbox::Sandbox;
 
 use crate::support::*;
 
-/// An encoding, and a letter that takes more than one byte in some of the others.
+/// The encodings, each with a letter that takes several bytes in other encodings.
 const ENCODINGS: [(&str, char); 4] = [
     ("UTF8", 'ä'),
     ("LATIN1", 'ä'),
@@ -23,7 +23,7 @@ fn create(conn: &mut PgConnection, name: &str, encoding: &str) {
     .unwrap();
 }
 
-/// What `at` sees of the query of a session in `of`.
+/// Returns the query of a session in `of`, as a session in `at` reads it.
 fn expected(at: &str, (of, letter): (&str, char)) -> Option<String> {
     let utf8 = |encoding| matches!(encoding, "UTF8" | "SQL_ASCII");
     let letter = match letter {

@@ -13,7 +13,7 @@ use diesel_pglock::{BlockedPgLock, LockMode, LockType, PgLock, PgLockQuery};
 
 use crate::support::*;
 
-/// A user of the crate joins a table of their own.
+/// Tables of a crate that joins them with the lock views.
 mod workers {
     diesel::table! {
         workers (pid) { pid -> Integer, name -> Text, }
@@ -36,7 +36,7 @@ struct User {
     id: i32,
 }
 
-/// A session that holds a table lock, and one that waits for it.
+/// A holder of a table lock, and a waiter.
 struct Scene {
     db: Database,
     holder: PgConnection,
@@ -134,7 +134,7 @@ fn a_table_is_found_by_schema_and_name() {
 }
 
 #[test]
-fn a_role_without_the_right_to_a_schema_may_look_for_its_tables() {
+fn a_role_without_usage_on_a_schema_finds_its_tables() {
     let db = Database::new();
     let mut conn = PgConnection::establish(&db.role_url()).unwrap();
     db.running(
@@ -150,11 +150,11 @@ fn a_role_without_the_right_to_a_schema_may_look_for_its_tables() {
     assert_eq!(locks(r#"OTHER."users.2""#), Ok(1));
     assert_eq!(locks("other.users"), Ok(0));
     assert_eq!(locks("hidden.users"), Ok(0));
-    assert!(locks(r#"other."users"#).is_err(), "no name at all");
+    assert!(locks(r#"other."users"#).is_err(), "not a name");
 }
 
 #[test]
-fn an_advisory_key_is_looked_for_in_its_own_key_space_and_database() {
+fn an_advisory_key_is_found_in_its_own_key_space_and_database() {
     let (here, there) = (Database::new(), Database::new());
     let (mut here, mut there) = (here.connect(), there.connect());
     let mut pair = there.advisory((0, 7)).acquire().unwrap();
@@ -194,7 +194,7 @@ fn a_wait_is_filtered_by_its_length() {
 }
 
 #[test]
-fn another_database_is_left_out_on_request() {
+fn the_filter_on_this_database_excludes_others() {
     let scene = Scene::new();
     let other = Database::new();
     let mut elsewhere = other.connect();
@@ -204,7 +204,7 @@ fn another_database_is_left_out_on_request() {
         Vec::<Option<i32>>::new()
     );
     let mut observer = scene.db.connect();
-    // Its virtual transaction belongs to no database: its session's counts.
+    // A virtual transaction belongs to no database: that of its session counts.
     let locks: Vec<PgLock> = of_holder().load(&mut observer).unwrap();
     assert!(locks.iter().any(|it| it.lock_type == LockType::VirtualXid));
     assert!(locks.iter().any(|it| it.relation.is_some()));
@@ -259,14 +259,15 @@ fn a_filtered_query_is_an_ordinary_diesel_query() {
     assert_eq!(boxed[0].lock.pid, Some(scene.waiting.pid));
     let mut query = PgLock::query().into_boxed::<Pg>();
     for narrow in [true, false] {
-        query = match narrow {
-            true => query.waiting(),
-            false => query.pids([scene.waiting.pid]),
+        query = if narrow {
+            query.waiting()
+        } else {
+            query.pids([scene.waiting.pid])
         };
     }
     assert_eq!(query.load::<PgLock>(conn).unwrap().len(), 1);
 
-    // As a subquery, and beside a table of the user's own.
+    // As a subquery, and together with a table of the user.
     let waiters = PgLock::query()
         .on::<User>()
         .waiting()
@@ -289,7 +290,7 @@ fn a_filtered_query_is_an_ordinary_diesel_query() {
 }
 
 #[test]
-fn a_table_of_the_users_own_joins_the_locks() {
+fn a_table_of_the_user_joins_the_locks() {
     use workers::workers;
 
     let mut scene = Scene::new();
@@ -313,13 +314,13 @@ fn a_table_of_the_users_own_joins_the_locks() {
     assert_eq!(locks[0].0, "night");
     assert_eq!(locks[0].1.pid, Some(scene.holder_pid));
     assert_eq!(locks[1].0, "day");
-    let in_the_way: Vec<String> = BlockedPgLock::query()
+    let blockers: Vec<String> = BlockedPgLock::query()
         .on::<User>()
         .inner_join(workers::table.on(blocking::pid.eq(workers::pid)))
         .select(workers::name)
         .load(conn)
         .unwrap();
-    assert_eq!(in_the_way, ["night"]);
+    assert_eq!(blockers, ["night"]);
     scene.end();
 }
 

@@ -1,8 +1,8 @@
-//! Whoever may create operators in a schema of the `search_path` gets none of them called.
+//! Operators of other users in a schema of the `search_path` are never called.
 //!
-//! PostgreSQL prefers an operator that fits the types exactly, wherever it stands, to
-//! one of its own that has to convert an argument. So here is one for each pair of types
-//! for which it has none.
+//! PostgreSQL prefers an operator with exactly matching types, in any schema, to a built-in
+//! operator that must convert an argument. These tests create an operator for each pair of
+//! types without a built-in one.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ const OPERATORS: &str = r#"
 "#;
 
 #[test]
-fn no_operator_of_somebody_else_is_called() {
+fn operators_of_other_users_are_not_called() {
     let db = Database::new();
     let mut conn = db.connect();
     conn.run_pending_migrations(MIGRATIONS).unwrap();
@@ -77,7 +77,7 @@ fn locks(db: &Database, conn: &mut PgConnection) -> Result<(), Error> {
     let _holder =
         db.running("SELECT pg_advisory_lock(7), pg_advisory_lock(7, 7); BEGIN; LOCK TABLE child");
     for key in [AdvisoryKey::new(7), AdvisoryKey::pair(7, 7)] {
-        // Ours are there to be mistaken for those.
+        // The own lock could be mistaken for the holder's.
         let mut guard = conn.advisory(8).acquire()?;
         assert!(guard.advisory(key).timeout(SHORT).try_acquire()?.is_none());
         let refused = guard.advisory(key).timeout(SHORT).acquire().unwrap_err();

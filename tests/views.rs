@@ -11,26 +11,24 @@ use diesel_pglock::{
 
 use crate::support::*;
 
-/// A session with a transaction open in which it ran the statements.
+/// Returns a session with an open transaction in which it ran the statements.
 fn holding(db: &Database, sql: &str) -> PgConnection {
-    let mut conn = db.connect();
-    conn.batch_execute(&format!("BEGIN; {sql}")).unwrap();
-    conn
+    db.running(&format!("BEGIN; {sql}"))
 }
 
 fn locks_of(pid: i32, conn: &mut PgConnection) -> Vec<PgLock> {
     PgLock::query().pid(pid).load(conn).unwrap()
 }
 
-/// What a session waits for, and for whom.
+/// Returns the lock that a session awaits, with its only blocker.
 fn blocked(pid: i32, conn: &mut PgConnection) -> BlockedPgLock {
     let rows = BlockedPgLock::query().pid(pid).load(conn).unwrap();
-    let [row] = <[BlockedPgLock; 1]>::try_from(rows).expect("one session in the way");
+    let [row] = <[BlockedPgLock; 1]>::try_from(rows).expect("one blocker");
     row
 }
 
 #[test]
-fn a_waiter_is_shown_with_the_session_in_its_way() {
+fn a_waiter_is_shown_with_its_blocker() {
     let db = Database::new();
     let mut holder = holding(&db, "LOCK TABLE users IN ROW EXCLUSIVE MODE");
     let waiting = Waiting::on(&db, "BEGIN; LOCK TABLE users; COMMIT");
@@ -62,7 +60,7 @@ fn a_waiter_is_shown_with_the_session_in_its_way() {
 }
 
 #[test]
-fn a_wait_is_measured_also_inside_a_transaction() {
+fn a_wait_is_measured_within_a_transaction_too() {
     let db = Database::new();
     let mut observer = holding(&db, "SELECT 1");
     let _holder = holding(&db, "LOCK TABLE users");
@@ -83,7 +81,7 @@ fn a_wait_is_measured_also_inside_a_transaction() {
         assert_eq!(wait_duration(&mut observer), None);
         return;
     }
-    // The server notes the start a moment after the wait began.
+    // The server records the start a moment after the wait began.
     let mut first = None;
     wait_until("the start of the wait is known", || {
         first = wait_duration(&mut observer);
@@ -183,7 +181,7 @@ fn a_concurrent_index_waits_for_virtual_transactions() {
 }
 
 #[test]
-fn an_object_that_is_no_relation_shows_its_catalog() {
+fn an_object_that_is_not_a_relation_shows_its_catalog() {
     let db = Database::new();
     let mut holder = holding(&db, "COMMENT ON SCHEMA public IS 'busy'");
     let waiting = Waiting::on(&db, "COMMENT ON SCHEMA public IS 'mine'");
@@ -202,7 +200,7 @@ fn an_object_that_is_no_relation_shows_its_catalog() {
 }
 
 #[test]
-fn what_a_serializable_transaction_read_is_shown_by_page_and_row() {
+fn the_reads_of_a_serializable_transaction_are_shown_by_page_and_row() {
     let db = Database::new();
     let mut reader = holding(
         &db,
@@ -237,7 +235,7 @@ fn a_select_waits_behind_an_alter_that_waits() {
         blocked(alter.pid, &mut observer).blocking_pid,
         pid(&mut holder)
     );
-    // The holder's mode does not conflict with the SELECT's: the queue does.
+    // The mode of the holder does not conflict with that of the SELECT; that of the ALTER does.
     assert_eq!(blocked(select.pid, &mut observer).blocking_pid, alter.pid);
     holder.batch_execute("COMMIT").unwrap();
     alter.finish().unwrap();
@@ -245,7 +243,7 @@ fn a_select_waits_behind_an_alter_that_waits() {
 }
 
 #[test]
-fn every_mode_is_shown_as_it_was_taken() {
+fn every_mode_is_shown_as_it_was_acquired() {
     let db = Database::new();
     let mut observer = db.connect();
     for mode in TableLockMode::ALL {
@@ -295,7 +293,7 @@ fn a_prepared_transaction_has_locks_and_no_session() {
 }
 
 #[test]
-fn a_relation_of_another_database_keeps_its_number_and_gets_no_wrong_name() {
+fn a_relation_of_another_database_has_its_oid_and_no_name() {
     let (here, there) = (Database::new(), Database::new());
     let mut holder = holding(&there, "LOCK TABLE users");
     let mut observer = here.connect();
@@ -354,9 +352,9 @@ fn the_address_of_a_client_is_read() {
 }
 
 #[test]
-fn a_role_without_rights_sees_who_waits_and_nothing_more() {
+fn a_role_without_rights_sees_waits_and_no_details() {
     let db = Database::new();
-    let role = format!("nobody_{}", db.name);
+    let role = format!("plain_{}", db.name);
     let mut observer = db.connect();
     observer
         .batch_execute(&format!("CREATE ROLE {role}; SET ROLE {role}"))
@@ -383,9 +381,9 @@ fn a_role_without_rights_sees_who_waits_and_nothing_more() {
         .unwrap();
 }
 
-/// How often the plan calls `pg_blocking_pids`: the loops of the scan of what it returns.
+/// Returns the number of calls of `pg_blocking_pids`: the loops of the scan of its result.
 fn calls_of_pg_blocking_pids(conn: &mut PgConnection) -> Option<i64> {
-    // Rendered by Diesel, so that this is the statement that users run.
+    // Diesel renders it, so this is the statement that users run.
     let sql = diesel::debug_query::<diesel::pg::Pg, _>(&BlockedPgLock::query()).to_string();
     let sql = sql.split(" -- binds").next().unwrap();
     #[derive(QueryableByName)]
@@ -415,7 +413,7 @@ fn pg_blocking_pids_is_called_once_per_waiting_session() {
     observer
         .batch_execute("CREATE TABLE users (id int); SELECT pg_advisory_lock(i) FROM generate_series(1, 500) AS i")
         .unwrap();
-    // Nobody waits: not called, whatever is locked.
+    // Without a waiter it is not called, although 500 locks are held.
     assert_eq!(calls_of_pg_blocking_pids(&mut observer), None);
     let mut holder = holding(&db, "LOCK TABLE users");
     let waiting: Vec<_> = (0..7)
