@@ -23,10 +23,10 @@ use diesel::internal::table_macro::{
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AsQuery, AstPass, QueryFragment, QueryId};
-use diesel::query_source::{Alias, AliasSource, AppearsInFromClause, Never, Once, TableNotEqual};
+use diesel::query_source::{Alias, AliasSource, AppearsInFromClause, Never, Once};
 use diesel::sql_types::{Bool, Integer};
 
-use crate::tables as schema;
+use super::blocking_table as blocking;
 
 /// The blockers of the session in a row of `pg_locks`.
 #[allow(non_camel_case_types)] // as `diesel::table!` names a table
@@ -175,13 +175,4 @@ where
     }
 }
 
-macro_rules! beside {
-    ($($table:ident)+) => {
-        $(
-            impl TableNotEqual<schema::$table::table> for table {}
-            impl TableNotEqual<table> for schema::$table::table {}
-        )+
-    };
-}
-
-beside!(pg_locks pg_stat_activity pg_class pg_namespace pg_database pg_prepared_xacts);
+allow_tables_to_appear_beside_locks!(@views blocking);

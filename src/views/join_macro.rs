@@ -36,11 +36,14 @@
 macro_rules! allow_tables_to_appear_beside_locks {
     ($($table:ident),+ $(,)?) => {
         $(
-            $crate::allow_tables_to_appear_beside_locks!(@ $table: pg_locks, pg_stat_activity);
-            $crate::allow_tables_to_appear_beside_locks!(@ $table: pg_class, pg_namespace);
-            $crate::allow_tables_to_appear_beside_locks!(@ $table: pg_database, pg_prepared_xacts);
+            $crate::allow_tables_to_appear_beside_locks!(@views $table);
             $crate::allow_tables_to_appear_beside_locks!(@ $table: blocking);
         )+
+    };
+    (@views $table:ident) => {
+        $crate::allow_tables_to_appear_beside_locks!(
+            @ $table: pg_locks, pg_stat_activity, pg_class, pg_namespace, pg_database, pg_prepared_xacts
+        );
     };
     (@ $table:ident: $($view:ident),+) => {
         $(

@@ -2,13 +2,16 @@
 //!
 //! Each row type has a function `query`. Expressions and predicates serve its filters.
 
+// First, because macros by example are in scope after their definition only.
+#[macro_use]
+mod join_macro;
+
 mod activity_columns;
 mod activity_context;
 mod blocked_pg_lock;
 pub mod blocking_table;
 pub mod expression;
 mod held_by;
-mod join_macro;
 mod lock_query;
 mod lock_target;
 mod pg_activity;
