@@ -122,9 +122,9 @@ macro_rules! query_bytes {
             visible_query!($activity),
             r", E'\\', E'\\\\'), 'escape') WHEN ",
             $activity,
-            ".\"datid\" = ANY (ARRAY(SELECT theirs.oid FROM pg_catalog.pg_database AS theirs \
-             JOIN pg_catalog.pg_database AS ours ON ours.encoding = theirs.encoding \
-             WHERE ours.datname = pg_catalog.current_database())) THEN pg_catalog.convert_to(",
+            ".\"datid\" = ANY (ARRAY(SELECT d.oid FROM pg_catalog.pg_database AS d \
+             JOIN pg_catalog.pg_database AS own ON own.encoding = d.encoding \
+             WHERE own.datname = pg_catalog.current_database())) THEN pg_catalog.convert_to(",
             visible_query!($activity),
             ", 'UTF8') END",
         )

@@ -23,7 +23,7 @@ mod sql_macro;
 
 pub use activity_columns::BlockingActivityColumns;
 pub use blocked_pg_lock::{BlockedPgLock, BlockedPgLockQuery, BlockedPgLockTables};
-pub(crate) use expression::{InCurrentDatabase, WaitDuration};
+pub(crate) use expression::{InCurrentDatabase, LockedRelationIsHere, WaitDuration};
 pub(crate) use held_by::HeldBy;
 pub(crate) use lock_query::LockQuery;
 pub use lock_target::LockTarget;

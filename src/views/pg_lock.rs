@@ -115,7 +115,7 @@ impl std::fmt::Display for LockedRelation {
 /// The tables of [`PgLock::query`], joined.
 pub type PgLockTables = tables;
 
-/// Joins the locks with their neighbours; the one place where these conditions are written.
+/// Joins the locks with their databases, relations, schemas and sessions.
 #[auto_type]
 pub fn tables() -> _ {
     pg_locks::table

@@ -10,7 +10,11 @@ use diesel::sql_types::{Array, Integer, Nullable, Text};
 use crate::session::ColumnsOf;
 use crate::session::query;
 use crate::types::LossyText;
-use crate::views::PgLock;
+use crate::views::{LockedRelationIsHere, PgLock};
+
+/// The views as Diesel writes them.
+const PG_LOCKS: &str = r#""pg_catalog"."pg_locks""#;
+const PG_STAT_ACTIVITY: &str = r#""pg_catalog"."pg_stat_activity""#;
 
 /// Reads all locks on objects for which a session waits, in one snapshot.
 ///
@@ -46,10 +50,14 @@ const SNAPSHOTS: &str = "WITH sessions AS MATERIALIZED (SELECT * FROM pg_catalog
     JOIN pg_catalog.pg_prepared_xacts ON transaction = transactionid \
     WHERE pid IS NULL AND locktype = 'transactionid' AND granted) ";
 
-const JOINS: &str = "FROM locks LEFT JOIN pg_catalog.pg_database ON pg_database.oid = locks.database \
-    LEFT JOIN pg_catalog.pg_class ON pg_class.oid = locks.relation \
-    AND (locks.database = 0::pg_catalog.oid OR pg_database.datname = pg_catalog.current_database()) \
-    LEFT JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace \
+/// Joins the locks with their databases and, on a condition to follow, their relations.
+const FROM_LOCKS: &str = "FROM locks \
+    LEFT JOIN pg_catalog.pg_database ON pg_database.oid = locks.database \
+    LEFT JOIN pg_catalog.pg_class ON ";
+
+/// Joins the schemas, the sessions (of a parallel worker: its leader), and the names of
+/// prepared transactions.
+const JOINS: &str = " LEFT JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace \
     LEFT JOIN sessions AS process ON process.pid = locks.pid \
     LEFT JOIN sessions ON sessions.pid = CASE process.backend_type \
     WHEN 'parallel worker' THEN process.leader_pid ELSE locks.pid END \
@@ -73,6 +81,12 @@ impl QueryFragment<Pg> for WaitGraphRows {
             ", CASE WHEN NOT locks.granted THEN pg_catalog.pg_blocking_pids(locks.pid) END, \
              prepared.gid ",
         );
+        out.push_sql(FROM_LOCKS);
+        out.push_sql(&read_from(
+            "locks",
+            PG_LOCKS,
+            &render(&LockedRelationIsHere)?,
+        )?);
         out.push_sql(JOINS);
         out.push_sql("WHERE (");
         out.push_sql(LOCK_TAG);
@@ -85,21 +99,26 @@ impl QueryFragment<Pg> for WaitGraphRows {
 
 /// Renders the columns of a [`PgLock`], from the snapshots instead of the views.
 ///
-/// A CTE cannot bear the qualified name of a view, so the names are replaced.
+/// A CTE has no qualified name, so an alias cannot replace the name of a view.
 fn lock_columns() -> QueryResult<String> {
-    let mut columns = PgQueryBuilder::new();
-    PgLock::construct_selection().to_sql(&mut columns, &Pg)?;
-    let columns = read_from("locks", r#""pg_catalog"."pg_locks""#, &columns.finish())?;
-    read_from("sessions", r#""pg_catalog"."pg_stat_activity""#, &columns)
+    let columns = render(&PgLock::construct_selection())?;
+    let columns = read_from("locks", PG_LOCKS, &columns)?;
+    read_from("sessions", PG_STAT_ACTIVITY, &columns)
 }
 
-/// Replaces a view by its snapshot; an error if the columns do not mention the view.
-fn read_from(snapshot: &str, view: &str, columns: &str) -> QueryResult<String> {
-    if !columns.contains(view) {
-        let message = format!("no column of a lock is read from {view}: {columns}");
+fn render(fragment: &impl QueryFragment<Pg>) -> QueryResult<String> {
+    let mut sql = PgQueryBuilder::new();
+    fragment.to_sql(&mut sql, &Pg)?;
+    Ok(sql.finish())
+}
+
+/// Replaces a view by its snapshot; an error if the SQL does not mention the view.
+fn read_from(snapshot: &str, view: &str, sql: &str) -> QueryResult<String> {
+    if !sql.contains(view) {
+        let message = format!("{view} is not mentioned in {sql}");
         return Err(QueryBuilderError(message.into()));
     }
-    Ok(columns.replace(view, snapshot))
+    Ok(sql.replace(view, snapshot))
 }
 
 #[cfg(test)]
@@ -116,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_do_not_mention_a_view_are_refused() {
+    fn sql_that_does_not_mention_a_view_is_refused() {
         let unquoted = "pg_locks.pid, pg_stat_activity.pid";
-        assert!(read_from("locks", r#""pg_catalog"."pg_locks""#, unquoted).is_err());
+        assert!(read_from("locks", PG_LOCKS, unquoted).is_err());
     }
 }
