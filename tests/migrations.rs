@@ -381,6 +381,30 @@ fn meets_a_deadlock(db: &Database, first: &str) {
 }
 
 #[test]
+fn a_migration_that_fails_provokes_no_deadlock() {
+    let db = Database::new();
+    // A failure that took longer than this may have been a deadlock.
+    db.running(&format!(
+        "ALTER DATABASE {} SET deadlock_timeout = '10ms'",
+        db.name
+    ));
+    let migrations = Migrations::new(&db, &["SELECT pg_sleep(0.1); SELECT 1/0"]);
+    let mut conn = db.connect();
+    let migrating = pid(&mut conn);
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    assert!(harness.run_pending_migrations(migrations.source()).is_err());
+    assert_eq!(harness.report().migrations[0].attempts, 1);
+    drop(conn);
+    let mut observer = db.connect();
+    let session = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {migrating}");
+    wait_until("the session has reported its statistics", || {
+        count(&mut observer, &session) == 0
+    });
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(count(&mut observer, deadlocks), 0);
+}
+
+#[test]
 fn a_migration_outside_a_transaction_has_no_lock_timeout_but_is_prioritized() {
     let db = Database::new();
     let mut holder = db.connect();

@@ -2,10 +2,12 @@
 
 mod attempt_extent;
 mod backoff;
+mod deadlock_count;
 mod embedded;
 mod event;
 mod harness;
 mod history;
+mod lock_timeout_text;
 mod report;
 mod retry;
 mod run;

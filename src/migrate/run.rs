@@ -17,7 +17,7 @@ use super::embedded::MIGRATIONS;
 use super::event::MigrationEvent;
 use super::history::{HISTORY, HistoryPlace, RecordMigration, blockers_of_reading};
 use super::report::{HarnessReport, MigrationReport, TakenLock};
-use super::retry::is_want_of_lock;
+use super::retry::LockFailures;
 use crate::advisory::AdvisoryTarget;
 use crate::advisory::acquire as flow;
 use crate::advisory::might_hold;
@@ -107,6 +107,7 @@ pub(crate) struct MigrationRun<'r, C, S> {
     us: Option<PrioritizedSession>,
     /// Whether a migration has run under the lock, which it may have released.
     has_run: bool,
+    lock_failures: LockFailures,
 }
 
 /// Which way.
@@ -167,6 +168,7 @@ where
             left_out: Vec::new(),
             us: None,
             has_run: false,
+            lock_failures: LockFailures::default(),
         };
         run.read_history()?;
         Ok(run)
@@ -207,6 +209,7 @@ where
             attempt += 1;
             self.settings
                 .tell(&MigrationEvent::ReadingHistory { attempt });
+            self.lock_failures.before_attempt(self.conn);
             let started = Instant::now();
             let (read, watched) = self.watched(timeout, |conn| read_or_make(conn, known.as_ref()));
             self.report.history_blockers.extend(watched.blockers);
@@ -216,7 +219,7 @@ where
                 Err(error) => error,
             };
             let is_last = attempt >= self.settings.attempts;
-            if is_last || !self.wanted_a_lock(error.as_ref(), started.elapsed()) {
+            if is_last || !self.is_retryable(error.as_ref(), started.elapsed()) {
                 return Err(self.unreadable(error));
             }
             self.pause(HISTORY, attempt, error.as_ref());
@@ -336,13 +339,17 @@ where
         };
         loop {
             report.attempts += 1;
-            let (started, is_last) = (Instant::now(), report.attempts >= attempts);
+            let is_last = report.attempts >= attempts;
+            if !is_last {
+                self.lock_failures.before_attempt(self.conn);
+            }
+            let started = Instant::now();
             let mut extent = Extent::Nothing;
             let measured = (!is_last).then_some(&mut extent);
             let Err(error) = self.try_once(migration, direction, measured, report) else {
                 return Ok(());
             };
-            if is_last || !self.wanted_a_lock(error.as_ref(), started.elapsed()) {
+            if is_last || !self.is_retryable(error.as_ref(), started.elapsed()) {
                 return Err(error);
             }
             report.not_retried = extent.refusal();
@@ -364,9 +371,11 @@ where
         thread::sleep(after);
     }
 
-    /// Whether an attempt that took so long failed for want of a lock.
-    fn wanted_a_lock(&mut self, error: &(dyn std::error::Error + 'static), took: Duration) -> bool {
-        is_want_of_lock(error, took, self.conn, self.prioritizer.source())
+    /// Whether an attempt that took so long failed because of a lock.
+    fn is_retryable(&mut self, error: &(dyn std::error::Error + 'static), took: Duration) -> bool {
+        let source = self.prioritizer.source();
+        self.lock_failures
+            .is_retryable(error, took, self.conn, source)
     }
 
     fn try_once(

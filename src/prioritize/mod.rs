@@ -20,5 +20,3 @@ pub use policy::{Decision, Policy};
 pub use prioritizer::{Prioritizer, Victims};
 pub use protection::Protection;
 pub use report::{Blocker, PrioritizerReport};
-#[cfg(feature = "migrations")]
-pub(crate) use statement::BlockingPids;
