@@ -1,4 +1,4 @@
-//! Whether an attempt at a migration was exactly one transaction, which alone may be repeated.
+//! The transactions of an attempt at a migration: only exactly one may be repeated.
 //!
 //! The server counts the transactions of a session: the local part of its virtual transaction id
 //! rises by one with each. A statement inside the attempt's own transaction would keep that from
@@ -17,8 +17,9 @@ use crate::session::query;
 use crate::session::run_ready;
 use crate::session::uncached;
 
-/// Notes in a setting which transaction it is itself, behind what `$before` has; as a text
-/// without parameters it is one transaction, however statements are prepared.
+/// Appends to a setting, which has `$before`, the id of the transaction that it is itself.
+///
+/// As a text without parameters it is one transaction, however statements are prepared.
 macro_rules! note_transaction {
     ($before:literal) => {
         concat!(
@@ -36,7 +37,7 @@ const NOTE_BEFORE: &str = note_transaction!("''");
 const NOTE_AFTER: &str =
     note_transaction!("pg_catalog.current_setting('diesel_pglock.transactions', true)");
 
-/// What an attempt was, as far as the server's count tells.
+/// The transactions of an attempt, by the server's count.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Extent {
     /// It did not begin.
@@ -47,7 +48,7 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
-    /// Runs an attempt, and finds out what it was if it fails.
+    /// Runs an attempt, and counts its transactions if it fails.
     pub(crate) fn measure<C, T, E>(
         &mut self,
         conn: &mut C,
@@ -75,7 +76,7 @@ impl Extent {
         Ok(Self::between(&noted.unwrap_or_default()))
     }
 
-    /// What lies between two transactions, such as ` 3/17 3/19`.
+    /// Compares the ids of two transactions, such as ` 3/17 3/19`.
     fn between(noted: &str) -> Self {
         let ids: Option<Vec<_>> = noted.split_whitespace().map(parse).collect();
         match ids.as_deref() {
@@ -90,7 +91,7 @@ impl Extent {
         }
     }
 
-    /// Why the attempt must not be repeated.
+    /// Returns the reason why the attempt must not be repeated; `None` if it may be.
     pub(crate) fn refusal(&self) -> Option<String> {
         match self {
             Self::Nothing | Self::OneTransaction => None,
@@ -104,12 +105,13 @@ impl Extent {
     }
 }
 
-/// The session's part and the transaction's.
+/// Splits an id into the session's part and the transaction's.
 fn parse(id: &str) -> Option<(&str, u32)> {
     let (session, transaction) = id.split_once('/')?;
     Some((session, transaction.parse().ok()?))
 }
 
+/// Reads the noted transactions.
 #[derive(Debug)]
 struct NotedTransactions;
 

@@ -1,12 +1,15 @@
+//! The pauses between attempts.
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-/// How long to pause before a migration is tried again: exponential, with full jitter.
+/// The pauses between the attempts at a migration: exponential, with full jitter.
 ///
-/// Before the attempt after the n-th failure the pause is a random one between
-/// nothing and `first` × 2ⁿ⁻¹, but no longer than `most`. Several runners that
-/// failed together do not try again together.
+/// The pause after the n-th failure is random: between zero and `first` × 2ⁿ⁻¹, but at most
+/// `most`. So several instances that failed together do not try again together.
+///
+/// Default: `first` 100 ms, `most` 5 s.
 ///
 /// # Examples
 ///
@@ -34,30 +37,31 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Pauses up to `first` at first, up to twice as long each time, and never longer than `most`.
+    /// Pauses up to `first` after the first failure, then up to twice as long each time, and at
+    /// most for `most`.
     pub const fn exponential(first: Duration, most: Duration) -> Self {
         Self { first, most }
     }
 
-    /// Does not pause.
+    /// Tries again without a pause.
     pub const fn none() -> Self {
         Self::exponential(Duration::ZERO, Duration::ZERO)
     }
 
-    /// The longest pause after the `failures`-th failure, counted from 1.
+    /// Returns the longest pause after the `failures`-th failure, counted from 1.
     pub fn most_after(&self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures.saturating_sub(1));
         let longest = factor.and_then(|factor| self.first.checked_mul(factor));
         longest.map_or(self.most, |longest| longest.min(self.most))
     }
 
-    /// A pause after the `failures`-th failure.
+    /// Returns a random pause after the `failures`-th failure.
     pub(crate) fn pause_after(&self, failures: u32) -> Duration {
         self.most_after(failures).mul_f64(fraction())
     }
 }
 
-/// A random number from 0 to 1; the standard library's hashers are seeded at random.
+/// Returns a random number from 0 to 1; the standard library's hashers are seeded at random.
 pub(crate) fn fraction() -> f64 {
     let random = RandomState::new().build_hasher().finish();
     f64::from((random >> 32) as u32) / f64::from(u32::MAX)

@@ -1,12 +1,14 @@
+//! The crate's own migrations.
+
 /// The crate's own migrations: the table `pglock.signal_log`, for
 /// [`Prioritizer::audit`](crate::Prioritizer::audit).
 ///
-/// The log is one per database, however many schemas have a history of migrations; to
-/// revert the migration in one of them drops it for all.
+/// A database has one log, however many schemas have a history of migrations. Reverting the
+/// migration in one of them drops the log for all.
 ///
 /// Run them beside your own, with any harness. Their version is a low one, so that
-/// `revert_last_migration` of your own source does not meet it. `revert_all_migrations`
-/// does, of which Diesel's own harness makes an error once all else is reverted;
+/// `revert_last_migration` of your own source does not reach it. `revert_all_migrations`
+/// does: Diesel's own harness then fails, after it has reverted all others.
 /// [`PrioritizedHarness`](crate::PrioritizedHarness) leaves them in place.
 pub const MIGRATIONS: diesel_migrations::EmbeddedMigrations =
     diesel_migrations::embed_migrations!();

@@ -1,45 +1,51 @@
+//! The events of a harness.
+
 use std::time::Duration;
 
 use super::report::MigrationReport;
 use crate::prioritize::PrioritizerEvent;
 
-/// What a [`PrioritizedHarness`](crate::PrioritizedHarness) tells while it runs.
+/// An event that a [`PrioritizedHarness`](crate::PrioritizedHarness) emits while it runs.
+///
+/// With the feature `tracing` each is an event of `tracing` too.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // few, and passed by reference
 #[non_exhaustive]
 pub enum MigrationEvent {
-    /// Another runner holds the runners' lock.
+    /// Another instance holds the migration lock.
     WaitingForInstance,
-    /// The history of migrations cannot be read at once. In a run, sessions that lock it are
-    /// dealt with as if they blocked a migration; a question waits for them.
+    /// The history of migrations cannot be read at once.
+    ///
+    /// In a run, sessions that lock it are signalled as if they blocked a migration. A question
+    /// only waits for them.
     #[non_exhaustive]
     ReadingHistory {
-        /// Which try it is, counted from 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
     },
     /// A migration begins.
     #[non_exhaustive]
     Running {
-        /// Its name.
+        /// The name of the migration.
         name: String,
-        /// Which try it is, counted from 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
     },
-    /// Somebody is in the way, was signalled, or the watcher failed.
+    /// A session blocks the migration or was signalled, or the watcher failed.
     Prioritizer(PrioritizerEvent),
-    /// A migration, or the reading of the history, failed for want of a lock, and is tried again.
+    /// A migration, or the reading of the history, failed because of a lock, and is tried again.
     #[non_exhaustive]
     Retrying {
-        /// Its name, or that of the history.
+        /// The name of the migration, or of the history's table.
         name: String,
-        /// After how long.
+        /// The pause before the next attempt.
         after: Duration,
-        /// What failed.
+        /// The error of this attempt.
         error: String,
     },
-    /// Something went wrong beside the migrations, and is no reason for one to fail.
+    /// A failure that makes no migration fail.
     Warning(String),
-    /// A migration is done, or has failed for good.
+    /// A migration succeeded, or failed in its last attempt.
     Finished(MigrationReport),
 }
 
@@ -50,23 +56,20 @@ impl MigrationEvent {
         #[cfg(feature = "tracing")]
         match self {
             Self::WaitingForInstance => {
-                tracing::info!("another runner is at the migrations; waiting for it");
+                tracing::info!("waiting for another instance, which holds the migration lock");
             }
             Self::ReadingHistory { attempt } => {
-                tracing::info!(
-                    attempt,
-                    "the history of migrations is locked; waiting for it"
-                );
+                tracing::info!(attempt, "waiting for the history of migrations");
             }
             Self::Running { name, attempt } => {
                 tracing::info!(%name, attempt, "running a migration");
             }
             Self::Prioritizer(_) => {}
             Self::Retrying { name, after, error } => {
-                tracing::warn!(%name, ?after, %error, "a migration failed for want of a lock; trying it again");
+                tracing::warn!(%name, ?after, %error, "a migration failed because of a lock; trying it again");
             }
             Self::Warning(warning) => {
-                tracing::warn!(%warning, "something went wrong beside the migrations");
+                tracing::warn!(%warning, "a failure beside the migrations");
             }
             Self::Finished(report) => {
                 tracing::info!(name = %report.name, succeeded = report.succeeded, %report, "a migration has ended");

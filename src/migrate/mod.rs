@@ -1,5 +1,8 @@
-//! Migrations that one instance at a time runs, prioritized, with timeouts, retries and a report.
+//! Prioritized migrations: one instance at a time, with timeouts, retries and a report.
 
+mod applied_migrations;
+mod apply;
+mod attempt;
 mod attempt_extent;
 mod backoff;
 mod deadlock_count;
@@ -7,10 +10,18 @@ mod embedded;
 mod event;
 mod harness;
 mod history;
+mod history_statement;
+mod lock_recorder;
+mod lock_timeout;
 mod lock_timeout_text;
+mod migration_harness;
+mod migration_lock;
+mod read_history;
 mod report;
 mod retry;
 mod run;
+mod settings;
+mod watched;
 
 pub use backoff::Backoff;
 pub use embedded::MIGRATIONS;

@@ -1,69 +1,76 @@
+//! The report of a harness, and of each migration in it.
+
 use std::fmt;
 use std::time::Duration;
 
 use super::event::MigrationEvent;
-use super::run::Settings;
-use crate::prioritize::Blocker;
+use super::settings::Settings;
+use crate::prioritize::{Blocker, PrioritizerReport};
 use crate::types::TableLockMode;
 use crate::views::LockedRelation;
 
-/// What a [`PrioritizedHarness`](crate::PrioritizedHarness) did.
+/// The report of a [`PrioritizedHarness`](crate::PrioritizedHarness).
+///
+/// `Display` shows a line for each migration. With the feature `serde` durations are in seconds.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct HarnessReport {
-    /// The migrations that were run or reverted, the one that failed last.
+    /// The migrations that were run or reverted, in this order; one that failed comes last.
     pub migrations: Vec<MigrationReport>,
-    /// How long it waited for other runners.
+    /// The time for which the harness waited for other instances.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::of_std")
     )]
     pub waited_for_instances: Duration,
-    /// The sessions that blocked the reading of the history, and what was done about them.
+    /// The sessions that blocked the reading of the history, and the signals to them.
     pub history_blockers: Vec<Blocker>,
-    /// What went wrong beside the migrations, and was no reason for one to fail: locks that
-    /// could not be read, a migration lock that a migration released.
+    /// The failures that made no migration fail: locks that could not be read, for example, or a
+    /// migration lock that a migration released.
     pub warnings: Vec<String>,
 }
 
 impl HarnessReport {
     pub(crate) fn warn(&mut self, settings: &Settings, warning: String) {
-        settings.tell(&MigrationEvent::Warning(warning.clone()));
+        settings.emit(&MigrationEvent::Warning(warning.clone()));
         self.warnings.push(warning);
     }
 }
 
-/// What became of one migration.
+/// The report of one migration.
+///
+/// `Display` shows it in one line.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct MigrationReport {
-    /// Its name, such as `2026-11-22-000000_add_age`.
+    /// The name of the migration, such as `2026-11-22-000000_add_age`.
     pub name: String,
-    /// Whether it was reverted rather than run.
+    /// True if the migration was reverted, false if it was run.
     pub reverted: bool,
-    /// Whether it is done.
+    /// True if it succeeded and is recorded in the history.
     pub succeeded: bool,
-    /// How often it was tried.
+    /// The number of attempts, 1 or more.
     pub attempts: u32,
-    /// How long it waited for locks, to within the watcher's interval.
+    /// The time for which it waited for locks in all attempts, to within the watcher's
+    /// [interval](crate::Prioritizer::interval).
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::of_std")
     )]
     pub waited: Duration,
-    /// Who was in its way, and what was done about them.
+    /// The sessions that blocked it, and the signals to them.
     pub blockers: Vec<Blocker>,
-    /// The strongest lock that it has on each table when its SQL has run; empty for a
-    /// migration outside a transaction.
+    /// The strongest lock on each table when its SQL had run; empty for a migration outside a
+    /// transaction.
     pub locks: Vec<TakenLock>,
-    /// Why it was not tried again although a lock was not available: only what was exactly one
-    /// transaction leaves nothing behind when it fails.
+    /// The reason why it was not tried again after a lock failure. Only an attempt that was exactly
+    /// one transaction leaves nothing behind when it fails.
     pub not_retried: Option<String>,
-    /// What went wrong with the watcher on the way.
+    /// The errors of the watcher, which made no migration fail.
     pub watcher_errors: Vec<String>,
-    /// How long it took, with all attempts and the pauses between them.
+    /// The duration of all attempts, with the pauses between them.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::of_std")
@@ -78,18 +85,25 @@ pub struct MigrationReport {
 pub struct TakenLock {
     /// The table.
     pub relation: LockedRelation,
-    /// The strongest mode.
+    /// The strongest mode in which it was locked. See
+    /// [Table-Level Locks](https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES).
     pub mode: TableLockMode,
 }
 
 impl MigrationReport {
-    /// Those in its way that were sent a signal.
+    /// Returns the blockers that were sent a signal.
     pub fn victims(&self) -> impl Iterator<Item = &Blocker> {
         self.blockers.iter().filter(|blocker| blocker.is_victim())
     }
+
+    /// Adds the waits and blockers of one attempt.
+    pub(crate) fn add_watched(&mut self, watched: PrioritizerReport) {
+        self.waited += watched.waited;
+        self.blockers.extend(watched.blockers);
+        self.watcher_errors.extend(watched.errors);
+    }
 }
 
-/// A line for a person to read.
 impl fmt::Display for MigrationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let done = match (self.succeeded, self.reverted) {
@@ -111,7 +125,6 @@ impl fmt::Display for MigrationReport {
     }
 }
 
-/// A line per migration.
 impl fmt::Display for HarnessReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut migrations = self.migrations.iter();

@@ -1,0 +1,117 @@
+//! The locks that a migration has when its SQL has run.
+
+use std::collections::BTreeMap;
+
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
+use diesel::{Connection, ExpressionMethods, QueryDsl};
+
+use super::history::HistoryPlace;
+use super::report::TakenLock;
+use crate::error::Result;
+use crate::fmt::with_sources;
+use crate::session::{BackendPid, ColumnsOf, Driver, run_ready, uncached};
+use crate::tables::pg_locks;
+use crate::types::RelationKind;
+use crate::views::PgLock;
+
+/// Sets the recorder apart from settings of the migration, and from its transaction, which a
+/// failure of the recorder must not abort.
+const BEGIN: &str = "SAVEPOINT diesel_pglock; SET LOCAL statement_timeout = 0; \
+    SET LOCAL lock_timeout = '1s'; SET LOCAL client_encoding = 'UTF8'";
+const END: &str = "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock";
+
+/// Reads the locks of a migration, and the place of the history, before its transaction ends.
+pub(crate) struct LockRecorder<'r, C> {
+    pub(crate) conn: &'r mut C,
+    pub(crate) history: Option<&'r HistoryPlace>,
+}
+
+/// The state of the session when a migration has run.
+#[derive(Default)]
+pub(crate) struct RecordedLocks {
+    pub(crate) locks: Vec<TakenLock>,
+    pub(crate) history_schema: Option<String>,
+    /// The reason why the rest is empty.
+    pub(crate) failure: Option<String>,
+}
+
+impl<C> LockRecorder<'_, C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    /// Records the locks; a failure to read them decides nothing.
+    pub(crate) fn record(mut self) -> RecordedLocks {
+        self.read().unwrap_or_else(|error| {
+            let error = with_sources(&error);
+            RecordedLocks {
+                failure: Some(format!("its locks could not be read: {error}")),
+                ..RecordedLocks::default()
+            }
+        })
+    }
+
+    fn read(&mut self) -> Result<RecordedLocks> {
+        // After a migration outside a transaction, or one that has ended its own.
+        if uncached(self.conn).depth()? == 0 {
+            return Ok(RecordedLocks {
+                history_schema: self.history_schema()?,
+                ..RecordedLocks::default()
+            });
+        }
+        self.conn.batch_execute(BEGIN)?;
+        let recorded = self.read_in_savepoint();
+        self.conn.batch_execute(END)?;
+        recorded
+    }
+
+    fn read_in_savepoint(&mut self) -> Result<RecordedLocks> {
+        Ok(RecordedLocks {
+            locks: self.taken_locks()?,
+            history_schema: self.history_schema()?,
+            failure: None,
+        })
+    }
+
+    fn history_schema(&mut self) -> Result<Option<String>> {
+        let Some(history) = self.history else {
+            return Ok(None);
+        };
+        let current = history.current(self.conn)?;
+        Ok(current.and_then(|place| place.schema().map(str::to_owned)))
+    }
+
+    fn taken_locks(&mut self) -> Result<Vec<TakenLock>> {
+        let mut driver = uncached(self.conn);
+        let pid = run_ready(driver.ask(BackendPid))?;
+        let query = PgLock::query().filter(pg_locks::pid.eq(pid));
+        let locks = run_ready(driver.load::<_, ColumnsOf<PgLock>, PgLock>(query))?;
+        Ok(strongest(locks))
+    }
+}
+
+/// Returns the strongest mode on each table, without system catalogs.
+fn strongest(locks: Vec<PgLock>) -> Vec<TakenLock> {
+    let mut strongest = BTreeMap::new();
+    for lock in locks.into_iter().filter_map(taken_lock) {
+        let mode = lock.mode;
+        let taken = strongest.entry(lock.relation.oid).or_insert(lock);
+        taken.mode = taken.mode.max(mode);
+    }
+    strongest.into_values().collect()
+}
+
+fn taken_lock(lock: PgLock) -> Option<TakenLock> {
+    let mode = lock.mode.table_lock_mode()?;
+    let relation = lock.relation?;
+    let is_reported = is_table(&relation.kind) && relation.schema != "pg_catalog";
+    is_reported.then_some(TakenLock { relation, mode })
+}
+
+fn is_table(kind: &RelationKind) -> bool {
+    use RelationKind::*;
+    matches!(
+        kind,
+        Table | PartitionedTable | ForeignTable | MaterializedView | View
+    )
+}

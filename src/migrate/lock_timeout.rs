@@ -1,0 +1,51 @@
+//! The lock timeout of a part of a run.
+
+use std::time::Duration;
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::migration::Result;
+use diesel::pg::Pg;
+
+use super::report::HarnessReport;
+use super::settings::Settings;
+use crate::error::Error;
+use crate::fmt::with_sources;
+use crate::session::{run_or_undo, run_ready, uncached};
+use crate::timeout::scoped_timeout as lock_timeout;
+
+/// Runs `f` under the timeout; `None`: no limit.
+///
+/// A previous timeout that cannot be restored does not undo the work of `f`: it becomes a
+/// warning in the report.
+pub(crate) fn with_lock_timeout<C, T>(
+    conn: &mut C,
+    timeout: Option<Duration>,
+    report: &mut HarnessReport,
+    settings: &Settings,
+    f: impl FnOnce(&mut C) -> Result<T>,
+) -> Result<T>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let previous = run_ready(lock_timeout::set(&mut uncached(conn), timeout))?;
+    let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
+        let _ = run_ready(lock_timeout::restore(&mut uncached(conn), previous));
+    });
+    let restored = run_ready(lock_timeout::restore(&mut uncached(conn), previous));
+    match (result, restored) {
+        (Ok(_), Err(error @ Error::SessionChanged { .. })) => Err(error.into()),
+        (result, Err(error)) => {
+            report.warn(settings, not_restored(&error));
+            result
+        }
+        (result, Ok(_)) => result,
+    }
+}
+
+fn not_restored(error: &Error) -> String {
+    format!(
+        "`lock_timeout` could not be restored, and the session was ended: {}",
+        with_sources(error)
+    )
+}
