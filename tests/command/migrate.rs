@@ -83,7 +83,7 @@ fn a_directory_is_run_and_reverted() {
 }
 
 #[test]
-fn who_is_in_the_way_is_moved_and_named() {
+fn a_blocker_is_terminated_and_named() {
     let (folder, database) = (folder(), Database::new());
     let mut holder = named(&database, "forgotten console");
     holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
@@ -107,7 +107,7 @@ fn who_is_in_the_way_is_moved_and_named() {
         run.out
     );
     assert!(
-        run.out.contains("\n2 run, 1 moved out of the way, "),
+        run.out.contains("\n2 run, 1 blocker signalled, "),
         "{}",
         run.out
     );
@@ -115,7 +115,7 @@ fn who_is_in_the_way_is_moved_and_named() {
 }
 
 #[test]
-fn observing_moves_nobody() {
+fn observing_signals_no_session() {
     let (folder, database) = (folder(), Database::new());
     let mut holder = named(&database, "holder");
     holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
@@ -142,11 +142,13 @@ fn observing_moves_nobody() {
         run.out
     );
     assert!(run.err.starts_with("pglock: "), "{}", run.err);
-    holder.batch_execute("COMMIT").expect("nobody was moved");
+    holder
+        .batch_execute("COMMIT")
+        .expect("it was not signalled");
 }
 
 #[test]
-fn the_report_is_json_on_demand() {
+fn the_report_is_shown_as_json_on_request() {
     let (folder, database) = (folder(), Database::new());
     let run = migrate(&folder, &database, &["--json"]);
     let report: Value = serde_json::from_str(&run.out).expect("JSON");
@@ -165,7 +167,7 @@ fn the_report_is_json_on_demand() {
 }
 
 #[test]
-fn what_fails_is_exit_code_5_and_what_is_no_directory_2() {
+fn a_failure_is_exit_code_5_and_a_wrong_option_2() {
     let database = Database::new();
     let broken = Folder::new().with(
         "migrations/2026-01-01-000000_x/up.sql",
@@ -191,7 +193,7 @@ fn what_fails_is_exit_code_5_and_what_is_no_directory_2() {
 }
 
 #[test]
-fn a_second_runner_waits_for_the_first() {
+fn a_second_instance_waits_for_the_first() {
     let (folder, database) = (folder(), Database::new());
     let mut holder = database.connect();
     holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
@@ -203,10 +205,12 @@ fn a_second_runner_waits_for_the_first() {
     let mut first = first.unwrap();
     let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass";
     let mut observer = database.connect();
-    wait_until("the first runner waits", || count(&mut observer, waits) > 0);
-    let second = migrate(&folder, &database, &["--wait-for-runners", "200ms"]);
+    wait_until("the first instance waits", || {
+        count(&mut observer, waits) > 0
+    });
+    let second = migrate(&folder, &database, &["--wait-for-instances", "200ms"]);
     assert_eq!(second.code, 5, "{second:?}");
-    assert_eq!(second.out, "waiting for another runner\n");
+    assert_eq!(second.out, "waiting for another instance\n");
     assert!(second.err.contains("was not acquired"), "{}", second.err);
     holder.batch_execute("COMMIT").unwrap();
     let mut out = String::new();
@@ -220,7 +224,7 @@ fn a_second_runner_waits_for_the_first() {
 }
 
 #[test]
-fn an_interrupt_leaves_nobody_waiting_on_the_server() {
+fn an_interrupt_leaves_no_session_waiting_on_the_server() {
     let (folder, database) = (folder(), Database::new());
     let mut holder = database.connect();
     holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
@@ -256,7 +260,7 @@ fn an_interrupt_leaves_nobody_waiting_on_the_server() {
 fn an_interrupt_waits_for_a_connection_to_cancel_over() {
     let (folder, database) = (folder(), Database::new());
     let (url, role) = (database.role_url(), format!("{}_role", database.name));
-    // The one that migrates, and the watcher's.
+    // The session that migrates, and the watcher's.
     let mut admin = database.running(&format!(
         "GRANT ALL ON SCHEMA public TO {role}; ALTER TABLE users OWNER TO {role};
          ALTER ROLE {role} CONNECTION LIMIT 2"
@@ -284,7 +288,7 @@ fn an_interrupt_waits_for_a_connection_to_cancel_over() {
 }
 
 #[test]
-fn the_line_that_moves_is_erased_at_the_end() {
+fn the_redrawn_line_is_erased_at_the_end() {
     let (folder, database) = (folder(), Database::new());
     let directory = folder.0.join("migrations");
     let args = ["migrate", "--migrations", directory.to_str().unwrap()];
@@ -314,12 +318,12 @@ fn a_locked_history_is_an_error_that_names_its_holder() {
         let refused = migrate(&folder, &database, &[&[action], &args[..]].concat());
         assert_eq!(refused.code, 5, "{refused:?}");
         let all = refused.out + &refused.err;
-        for said in [
+        for text in [
             "waiting for the history of migrations\n",
             "pglock: the history of migrations could not be read; held by pid ",
             "application `holder`",
         ] {
-            assert!(all.contains(said), "{action}: {all}");
+            assert!(all.contains(text), "{action}: {all}");
         }
     }
     holder
@@ -333,7 +337,7 @@ fn a_session_that_locks_the_history_is_terminated() {
     let run = migrate(&folder, &database, &["--grace", "0s"]);
     assert_eq!(run.code, 0, "{run:?}");
     assert!(
-        run.out.contains("\n2 run, 1 moved out of the way"),
+        run.out.contains("\n2 run, 1 blocker signalled"),
         "{}",
         run.out
     );
@@ -365,7 +369,7 @@ fn a_termination_leaves_no_session_waiting_for_the_history() {
 }
 
 #[test]
-fn a_termination_ends_the_wait_for_another_runner() {
+fn a_termination_ends_the_wait_for_another_instance() {
     let (folder, database) = (folder(), Database::new());
     let mut other = database.connect();
     let key = AdvisoryKey::named("diesel_pglock::migrations::public");
@@ -378,7 +382,7 @@ fn a_termination_ends_the_wait_for_another_runner() {
     let mut first_line = String::new();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     out.read_line(&mut first_line).unwrap();
-    assert_eq!(first_line, "waiting for another runner\n");
+    assert_eq!(first_line, "waiting for another instance\n");
     terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }

@@ -1,7 +1,7 @@
 //! Ctrl-C, or SIGTERM, while migrations are run or listed.
 //!
-//! To end the process is not enough: on the server the statement would go on to wait
-//! for its lock, and everybody behind it.
+//! Ending the process is not enough: on the server the statement would still wait for its lock,
+//! and block other sessions.
 
 use std::process::exit;
 use std::sync::Arc;
@@ -18,28 +18,29 @@ use crate::connect::Database;
 use crate::failure::Failure;
 use crate::output::note;
 
-/// The exit code of a process that SIGINT has ended.
+/// The exit code of a process that SIGINT ended.
 const CODE: i32 = 130;
 
+/// The state of the interrupt, which the handler of the signal shares.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     happened: Arc<AtomicBool>,
-    /// Whether the session waits for nothing on the server.
-    idles: Arc<AtomicBool>,
+    /// True if the session runs no statement that could be cancelled.
+    is_idle: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// On Ctrl-C cancels what the session runs; on a second one ends the process.
+    /// Cancels the session's statement on Ctrl-C; a second one ends the process.
     pub fn catch(pid: i32, database: &Database) -> Result<Self, Failure> {
         let interrupt = Self::default();
         let (state, database) = (interrupt.clone(), database.clone());
         let handler = move || {
-            if state.happened.swap(true, Ordering::SeqCst) || state.idles.load(Ordering::SeqCst) {
-                // Below the line that says what goes on.
+            if state.happened.swap(true, Ordering::SeqCst) || state.is_idle.load(Ordering::SeqCst) {
+                // Below the line of the progress display.
                 let _ = note("\n");
                 exit(CODE);
             }
-            let _ = note("\ncancelling; once more to leave at once\n");
+            let _ = note("\ncancelling; press again to exit at once\n");
             let database = database.clone();
             thread::spawn(move || cancel(pid, &database));
         };
@@ -47,29 +48,31 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Notes whether there is nothing to be cancelled on the server.
-    pub fn idles(&self, idles: bool) {
-        self.idles.store(idles, Ordering::SeqCst);
+    /// Notes that the session runs a statement, or none.
+    pub fn set_idle(&self, is_idle: bool) {
+        self.is_idle.store(is_idle, Ordering::SeqCst);
     }
 
+    /// Returns true once Ctrl-C or SIGTERM has arrived.
     pub fn happened(&self) -> bool {
         self.happened.load(Ordering::SeqCst)
     }
 }
 
+/// The pause between two polls of the session's state.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How many polls find the session idle before it is taken to stay so.
+/// The number of polls that find the session idle before the process ends.
 const IDLE_POLLS: u32 = 10;
 
-/// Cancels whatever the session runs, until the process ends for it.
+/// Cancels the statements of the session until the process ends.
 ///
-/// A session that stays idle, in a pause between two attempts, has nothing to be cancelled:
-/// it ends with the process.
+/// A session that stays idle, in a pause between two attempts, has no statement to cancel: it
+/// ends with the process.
 fn cancel(pid: i32, database: &Database) {
     let (mut conn, mut idle_polls) = (None, 0);
     while idle_polls < IDLE_POLLS {
-        // There may be no room for one more at first.
+        // At first the server may have no free connection.
         conn = conn.or_else(|| database.connect().ok());
         let active = PgActivity::query()
             .filter(pg_stat_activity::pid.eq(pid))

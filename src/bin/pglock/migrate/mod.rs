@@ -1,8 +1,11 @@
 //! Runs a directory of migrations, prioritized.
 
 mod command;
+mod event_line;
 mod interrupt;
+mod list;
 mod priority;
 mod progress;
+mod summary;
 
 pub use command::{MigrateArgs, run};

@@ -1,4 +1,4 @@
-//! How migrations are let through: all that a prioritizer can be told.
+//! The options by which `pglock migrate` prioritizes migrations.
 
 use std::time::Duration;
 
@@ -6,50 +6,53 @@ use clap::{Args, ValueEnum};
 use diesel::PgConnection;
 use diesel_pglock::{Policy, PrioritizedHarness, Prioritizer, Victims};
 
-use crate::duration::parse_duration as parse_span;
+use crate::duration::parse_duration;
 
-/// Who is moved out of the way, when and how.
+/// The options of the prioritizer and the harness.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Priority")]
 pub struct PriorityArgs {
-    /// How often to look who is in the way
+    /// Polls for blockers at this interval; at least 10ms
     #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = parse_interval)]
     interval: Duration,
-    /// How long somebody may be in the way before being signalled
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_span)]
+    /// Signals a session once it has blocked the migration for this long
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     grace: Duration,
-    /// What is done then: `terminate`, `cancel`, `cancel-then-terminate[:DURATION]`, `observe`
+    /// Signals blockers by `terminate`, `cancel` or `cancel-then-terminate[:DURATION]`, or only
+    /// shows them with `observe`
     #[arg(long, value_name = "POLICY", default_value = "terminate", value_parser = parse_policy)]
     policy: Policy,
-    /// Only looks; short for `--policy observe`
+    /// Shows the sessions that would be signalled, and signals none; short for `--policy observe`
     #[arg(long, conflicts_with = "policy")]
     observe: bool,
-    /// Who is moved: those at the root, or whoever is directly in the way
-    #[arg(long, value_enum, default_value_t = Whom::Roots)]
-    victims: Whom,
-    /// Signals at one look only
+    /// Signals the root blockers, or all direct blockers
+    #[arg(long, value_enum, default_value_t = VictimSelection::Roots)]
+    victims: VictimSelection,
+    /// Signals in a single poll only
     #[arg(long)]
     once: bool,
-    /// Signals no more than so many sessions for each migration
+    /// Signals at most this number of sessions for each migration
     #[arg(long, value_name = "NUMBER")]
     max_victims: Option<usize>,
-    /// How long a statement may wait for a lock before the migration is tried again, or `none`
+    /// Limits how long a statement may wait for a lock, or `none`; then the migration is tried again
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = LockTimeout::parse)]
     lock_timeout: LockTimeout,
-    /// How often a migration is tried that fails for want of a lock
+    /// Limits the attempts at a migration that fails because of a lock
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
-    /// How long to wait for another runner; as long as it takes unless said
-    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
-    wait_for_runners: Option<Duration>,
-    /// Records each signal in the table `pglock.signal_log`, which has to be there
+    /// Limits the wait for another instance; default: no limit
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    wait_for_instances: Option<Duration>,
+    /// Records each signal in the table `pglock.signal_log`, which must exist
     #[arg(long)]
     audit: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Whom {
+enum VictimSelection {
+    /// Blockers that do not wait themselves
     Roots,
+    /// All direct blockers
     All,
 }
 
@@ -61,27 +64,33 @@ impl LockTimeout {
         if text == "none" {
             return Ok(Self(None));
         }
-        let timeout = parse_span(text)?;
+        let timeout = parse_duration(text)?;
         let most = Duration::from_millis(i32::MAX as u64);
-        match (Duration::from_millis(1)..=most).contains(&timeout) {
-            true => Ok(Self(Some(timeout))),
-            false => Err(format!("it is between 1ms and {}ms, or `none`", i32::MAX)),
+        if (Duration::from_millis(1)..=most).contains(&timeout) {
+            Ok(Self(Some(timeout)))
+        } else {
+            Err(format!(
+                "a lock timeout is between 1ms and {}ms, or `none`",
+                i32::MAX
+            ))
         }
     }
 }
 
-/// Each look of one who is blocked goes through the server's lock table.
+/// Parses the interval, which has a minimum: each poll of a blocked migration reads the server's
+/// lock table.
 fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_span(text)?;
-    match interval >= Duration::from_millis(10) {
-        true => Ok(interval),
-        false => Err("it is 10ms at least".to_owned()),
+    let interval = parse_duration(text)?;
+    if interval >= Duration::from_millis(10) {
+        Ok(interval)
+    } else {
+        Err("an interval is at least 10ms".to_owned())
     }
 }
 
 fn parse_policy(text: &str) -> Result<Policy, String> {
     let (name, after) = match text.split_once(':') {
-        Some((name, after)) => (name, Some(parse_span(after)?)),
+        Some((name, after)) => (name, Some(parse_duration(after)?)),
         None => (text, None),
     };
     match (name, after) {
@@ -92,25 +101,28 @@ fn parse_policy(text: &str) -> Result<Policy, String> {
             after: after.unwrap_or(Duration::from_secs(1)),
         }),
         _ => Err(format!(
-            "`{text}` is none of terminate, cancel, cancel-then-terminate[:DURATION], observe"
+            "`{text}` is not a policy; write terminate, cancel, cancel-then-terminate[:DURATION] or observe"
         )),
     }
 }
 
+impl From<VictimSelection> for Victims {
+    fn from(selection: VictimSelection) -> Self {
+        match selection {
+            VictimSelection::Roots => Self::Roots,
+            VictimSelection::All => Self::All,
+        }
+    }
+}
+
 impl PriorityArgs {
+    /// Returns a prioritizer whose watcher connects to this URL.
     pub fn prioritizer(&self, source: String) -> Prioritizer<String> {
-        let policy = match self.observe {
-            true => Policy::Observe,
-            false => self.policy.clone(),
-        };
         let mut prioritizer = Prioritizer::new(source)
             .interval(self.interval)
             .grace(self.grace)
-            .policy(policy)
-            .victims(match self.victims {
-                Whom::Roots => Victims::Roots,
-                Whom::All => Victims::All,
-            })
+            .policy(self.policy())
+            .victims(self.victims.into())
             .audit(self.audit);
         if self.once {
             prioritizer = prioritizer.once();
@@ -121,6 +133,15 @@ impl PriorityArgs {
         }
     }
 
+    fn policy(&self) -> Policy {
+        if self.observe {
+            Policy::Observe
+        } else {
+            self.policy.clone()
+        }
+    }
+
+    /// Applies the options of the harness.
     pub fn harness<'c>(
         &self,
         harness: PrioritizedHarness<'c, PgConnection, String>,
@@ -128,7 +149,7 @@ impl PriorityArgs {
         harness
             .lock_timeout(self.lock_timeout.0)
             .attempts(self.attempts)
-            .wait_for_instances(self.wait_for_runners)
+            .wait_for_instances(self.wait_for_instances)
     }
 }
 
@@ -137,25 +158,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_read() {
-        let read = |text| parse_policy(text).map(|policy| format!("{policy:?}"));
-        assert_eq!(read("terminate"), Ok("Terminate".to_owned()));
+    fn a_policy_is_parsed() {
+        let parse = |text| parse_policy(text).map(|policy| format!("{policy:?}"));
+        assert_eq!(parse("terminate"), Ok("Terminate".to_owned()));
         assert_eq!(
-            read("cancel-then-terminate:3s"),
+            parse("cancel-then-terminate:3s"),
             Ok("CancelThenTerminate(3s)".to_owned())
         );
-        assert!(read("kill").is_err());
-        assert!(read("cancel:3s").is_err());
+        assert!(parse("kill").is_err());
+        assert!(parse("cancel:3s").is_err());
     }
 
     #[test]
-    fn an_interval_leaves_the_server_in_peace() {
+    fn an_interval_below_10_ms_is_refused() {
         assert!(parse_interval("0s").is_err());
         assert!(parse_interval("10ms").is_ok());
     }
 
     #[test]
-    fn a_lock_timeout_is_one_that_the_server_takes() {
+    fn a_lock_timeout_is_in_the_range_of_the_server() {
         assert_eq!(LockTimeout::parse("none"), Ok(LockTimeout(None)));
         assert!(LockTimeout::parse("0s").is_err());
         assert!(LockTimeout::parse("30d").is_err());

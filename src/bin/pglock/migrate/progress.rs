@@ -1,196 +1,137 @@
-//! What a migration run shows on its way: lines, and on a terminal a last one that moves.
+//! The progress of a migration run: a line for each event, and on a terminal a line that is
+//! redrawn with the current step and its duration.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use diesel_pglock::{HarnessReport, MigrationEvent, MigrationReport, PrioritizerEvent};
-
-use crate::output::{Screen, show};
-use crate::output::{clean, cut};
+use diesel_pglock::MigrationEvent;
 use diesel_pglock::internal::format_duration;
 
+use super::event_line::line;
+use crate::output::{Screen, show};
+use crate::output::{clean, cut};
+
+/// The pause between two redraws.
 const TICK: Duration = Duration::from_millis(100);
+/// Erases the current line of a terminal.
 const ERASE: &str = "\r\u{1b}[K";
 
 /// A display that stops when it is dropped.
 #[derive(Debug)]
 pub struct Progress {
-    teller: Teller,
+    writer: EventWriter,
     ended: Arc<AtomicBool>,
     ticker: Option<JoinHandle<()>>,
 }
 
-/// Tells events; on the watcher's thread too.
+/// Writes events, from the watcher's thread too.
 #[derive(Clone, Debug)]
-pub struct Teller {
-    /// The terminal's width, if there is one to draw on.
+pub struct EventWriter {
+    /// The terminal's width; `None` if the output cannot be redrawn.
     width: Option<usize>,
-    now: Arc<Mutex<Option<(String, Instant)>>>,
+    step: Arc<Mutex<Option<Step>>>,
+}
+
+/// The current step of the run.
+#[derive(Debug)]
+struct Step {
+    name: String,
+    started: Instant,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let elapsed = TimeDelta::from_std(self.started.elapsed()).unwrap_or_default();
+        write!(f, "… {} {}", self.name, format_duration(elapsed))
+    }
 }
 
 impl Progress {
+    /// Starts a display, which is redrawn if the output is a terminal.
     pub fn start(screen: &Screen) -> Self {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let width = screen.width.filter(|_| !is_dumb);
-        let teller = Teller {
+        let writer = EventWriter {
             width,
-            now: Arc::default(),
+            step: Arc::default(),
         };
         let ended = Arc::new(AtomicBool::new(false));
-        let ticker = width.map(|_| {
-            let (teller, ended) = (teller.clone(), Arc::clone(&ended));
-            thread::spawn(move || {
-                while !ended.load(Ordering::SeqCst) {
-                    teller.write("");
-                    thread::sleep(TICK);
-                }
-            })
-        });
+        let ticker = width.map(|_| redraw(writer.clone(), Arc::clone(&ended)));
         Self {
-            teller,
+            writer,
             ended,
             ticker,
         }
     }
 
-    pub fn teller(&self) -> Teller {
-        self.teller.clone()
+    /// Returns a writer for the events.
+    pub fn writer(&self) -> EventWriter {
+        self.writer.clone()
     }
+}
+
+fn redraw(writer: EventWriter, ended: Arc<AtomicBool>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        while !ended.load(Ordering::SeqCst) {
+            writer.write("");
+            thread::sleep(TICK);
+        }
+    })
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
         if let Some(ticker) = self.ticker.take() {
-            // It only draws; what it drew is erased.
+            // A panic of the ticker loses no more than its line.
             let _ = ticker.join();
-            self.teller.now_is(None);
-            self.teller.write("");
+            self.writer.set_step(None);
+            self.writer.write("");
         }
     }
 }
 
-impl Teller {
-    pub fn tell(&self, event: &MigrationEvent) {
+impl EventWriter {
+    /// Writes the line of an event, and notes the step that begins with it.
+    pub fn emit(&self, event: &MigrationEvent) {
         match event {
-            MigrationEvent::WaitingForInstance => self.now_is(Some("another runner".to_owned())),
-            MigrationEvent::ReadingHistory { .. } => {
-                self.now_is(Some("the history of migrations".to_owned()));
-            }
-            MigrationEvent::Running { name, .. } => self.now_is(Some(clean(name))),
-            MigrationEvent::Finished(_) => self.now_is(None),
+            MigrationEvent::WaitingForInstance => self.begin_step("another instance"),
+            MigrationEvent::ReadingHistory { .. } => self.begin_step("the history of migrations"),
+            MigrationEvent::Running { name, .. } => self.begin_step(&clean(name)),
+            MigrationEvent::Finished(_) => self.set_step(None),
             _ => {}
         }
         if let Some(line) = line(event) {
-            self.write(&(clean_indented(&line) + "\n"));
+            self.write(&(line + "\n"));
         }
     }
 
-    fn now_is(&self, what: Option<String>) {
-        let now = what.map(|what| (what, Instant::now()));
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    fn begin_step(&self, name: &str) {
+        self.set_step(Some(Step {
+            name: name.to_owned(),
+            started: Instant::now(),
+        }));
     }
 
-    /// Writes a line, and below it on a terminal what goes on now.
+    fn set_step(&self, step: Option<Step>) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    /// Writes a line, and below it on a terminal the current step.
     ///
-    /// A migration is not given up because nobody reads about it.
+    /// Errors are ignored: a closed output does not end a migration.
     fn write(&self, line: &str) {
         let Some(width) = self.width else {
             let _ = show(line);
             return;
         };
-        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = now.as_ref().map_or(String::new(), |(what, since)| {
-            let since = TimeDelta::from_std(since.elapsed()).unwrap_or_default();
-            cut(
-                &format!("… {what} {}", format_duration(since)),
-                width.saturating_sub(1),
-            )
-        });
-        let _ = show(&format!("{ERASE}{line}{now}"));
+        let step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = step.as_ref().map(Step::to_string).unwrap_or_default();
+        let step = cut(&step, width.saturating_sub(1));
+        let _ = show(&format!("{ERASE}{line}{step}"));
     }
-}
-
-fn line(event: &MigrationEvent) -> Option<String> {
-    Some(match event {
-        MigrationEvent::WaitingForInstance => "waiting for another runner".to_owned(),
-        MigrationEvent::ReadingHistory { attempt: 1, .. } => {
-            "waiting for the history of migrations".to_owned()
-        }
-        MigrationEvent::ReadingHistory { attempt, .. } => {
-            format!("waiting for the history of migrations, attempt {attempt}")
-        }
-        MigrationEvent::Running {
-            name, attempt: 1, ..
-        } => format!("running {name}"),
-        MigrationEvent::Running { name, attempt, .. } => {
-            format!("running {name}, attempt {attempt}")
-        }
-        MigrationEvent::Prioritizer(PrioritizerEvent::Blocked(blocker)) => {
-            format!("  blocked by {blocker}")
-        }
-        MigrationEvent::Prioritizer(PrioritizerEvent::Signalled {
-            blocker, signal, ..
-        }) => {
-            let pid = blocker.pid.unwrap_or(signal.pid);
-            format!("  {} {}: {}", signal.kind, pid, signal.outcome)
-        }
-        MigrationEvent::Prioritizer(PrioritizerEvent::WatcherFailed(error)) => {
-            format!("  the watcher failed: {error}")
-        }
-        MigrationEvent::Retrying { after, error, .. } => {
-            format!(
-                "  failed: {error}; trying again in {} ms",
-                after.as_millis()
-            )
-        }
-        MigrationEvent::Warning(warning) => format!("  warning: {warning}"),
-        MigrationEvent::Finished(report) => report.to_string(),
-        _ => return None,
-    })
-}
-
-fn clean_indented(line: &str) -> String {
-    let indent = if line.starts_with("  ") { "  " } else { "" };
-    format!("{indent}{}", clean(line))
-}
-
-/// What was done in all.
-pub fn summary(report: &HarnessReport, reverted: bool) -> String {
-    let done = |it: &&MigrationReport| it.succeeded;
-    let (all, count) = (
-        &report.migrations,
-        report.migrations.iter().filter(done).count(),
-    );
-    let mut text = String::new();
-    for migration in all {
-        for lock in &migration.locks {
-            let (name, relation) = (clean(&migration.name), clean(&lock.relation.to_string()));
-            text += &format!("{name} locked {relation} in {} mode\n", lock.mode);
-        }
-    }
-    let of_history = report.history_blockers.iter().filter(|it| it.is_victim());
-    let victims = all.iter().flat_map(MigrationReport::victims);
-    let victims = victims.chain(of_history).count();
-    let waited: Duration = all.iter().map(|it| it.waited).sum();
-    let what = if reverted { "reverted" } else { "run" };
-    text += &match (count, all.len() - count) {
-        (0, 0) if reverted => "nothing to revert".to_owned(),
-        (0, 0) => "nothing to run".to_owned(),
-        (count, 0) => format!("{count} {what}"),
-        (count, failed) => format!("{count} {what}, {failed} failed"),
-    };
-    if victims > 0 {
-        text += &format!(", {victims} moved out of the way");
-    }
-    if let Ok(waited @ 1..) = i64::try_from(waited.as_millis()) {
-        text += &format!(
-            ", {} waiting for locks",
-            format_duration(TimeDelta::milliseconds(waited))
-        );
-    }
-    text + "\n"
 }
