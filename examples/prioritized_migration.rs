@@ -64,16 +64,16 @@ fn demo(url: &str) -> Result<()> {
 
     // Two instances of the application start, and both migrate.
     let (waits, waiting) = channel();
-    let runners = [1, 2].map(|number| {
+    let instances = [1, 2].map(|number| {
         let (url, waits) = (url.to_owned(), waits.clone());
-        thread::spawn(move || runner(number, &url, waits))
+        thread::spawn(move || migrate_as(number, &url, waits))
     });
     waiting
         .recv_timeout(LIMIT)
         .map_err(|_| "no instance waited for the other")?;
     show_what_waits(&mut observer)?;
 
-    let reports = runners.map(|runner| runner.join().expect("no panic"));
+    let reports = instances.map(|instance| instance.join().expect("no panic"));
     worker
         .join()
         .expect("no panic")
@@ -97,11 +97,11 @@ fn set_up(conn: &mut PgConnection) -> Result<()> {
 }
 
 /// Runs the migrations as one instance, and prints the events.
-fn runner(number: u32, url: &str, waits: Sender<()>) -> Result<HarnessReport> {
+fn migrate_as(number: u32, url: &str, waits: Sender<()>) -> Result<HarnessReport> {
     let mut conn = session(url, &format!("instance {number}"))?;
     let prioritizer = Prioritizer::new(url.to_owned()).audit(true);
     let mut harness = PrioritizedHarness::new(&mut conn, prioritizer).on_event(move |event| {
-        println!("  instance {number}: {}", tell(event));
+        println!("  instance {number}: {}", describe(event));
         if let MigrationEvent::WaitingForInstance = event {
             let _ = waits.send(());
         }
@@ -113,7 +113,7 @@ fn runner(number: u32, url: &str, waits: Sender<()>) -> Result<HarnessReport> {
     Ok(harness.report())
 }
 
-fn tell(event: &MigrationEvent) -> String {
+fn describe(event: &MigrationEvent) -> String {
     match event {
         MigrationEvent::WaitingForInstance => "waits for the other instance".into(),
         MigrationEvent::Running { name, .. } => format!("runs {name}"),
@@ -219,13 +219,13 @@ fn show_signal_log(conn: &mut PgConnection) -> Result<()> {
 
 fn show_what_is_left(conn: &mut PgConnection) -> Result<()> {
     heading("Remaining locks");
-    let us = conn.backend_pid()?;
+    let own_pid = conn.backend_pid()?;
     let mut left = Vec::new();
     until("no lock is left", || {
         use diesel_pglock::schema::pg_locks;
         left = PgLock::query()
             .current_database()
-            .filter(pg_locks::pid.ne(us))
+            .filter(pg_locks::pid.ne(own_pid))
             .load::<PgLock>(conn)?;
         Ok(left.is_empty())
     })?;

@@ -21,11 +21,11 @@ CREATE TABLE IF NOT EXISTS pglock.signal_log (
     sender_application_name text NOT NULL DEFAULT current_setting('application_name')
 );
 
-COMMENT ON TABLE pglock.signal_log IS 'sessions that were cancelled or terminated to let prioritized code through';
+COMMENT ON TABLE pglock.signal_log IS 'sessions that were cancelled or terminated because they blocked prioritized code';
 COMMENT ON COLUMN pglock.signal_log.kind IS 'cancel or terminate';
 COMMENT ON COLUMN pglock.signal_log.outcome IS 'sent, gone, or denied and why';
-COMMENT ON COLUMN pglock.signal_log.pid IS 'the session that was signalled, with backend_start for good';
-COMMENT ON COLUMN pglock.signal_log.held IS 'the locks it held, as mode on thing';
-COMMENT ON COLUMN pglock.signal_log.blocked_seconds IS 'how long it had been in the way';
-COMMENT ON COLUMN pglock.signal_log.blocked_pid IS 'the session that was let through';
-COMMENT ON COLUMN pglock.signal_log.sender_pid IS 'the session that sent the signal';
+COMMENT ON COLUMN pglock.signal_log.pid IS 'the session that was signalled; with backend_start it stays unique';
+COMMENT ON COLUMN pglock.signal_log.held IS 'the locks it held, each as mode and object';
+COMMENT ON COLUMN pglock.signal_log.blocked_seconds IS 'seconds for which it had blocked';
+COMMENT ON COLUMN pglock.signal_log.blocked_pid IS 'the prioritized session';
+COMMENT ON COLUMN pglock.signal_log.sender_pid IS 'the watcher that sent the signal';
