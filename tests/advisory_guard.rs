@@ -42,7 +42,7 @@ fn guards_nest_and_are_the_connection() {
 }
 
 #[test]
-fn a_release_of_what_is_not_held_is_an_error() {
+fn a_release_of_a_lock_that_is_not_held_is_an_error() {
     let db = Database::new();
     let mut a = db.connect();
     let mut guard = a.advisory(KEY).acquire().unwrap();
@@ -103,7 +103,7 @@ fn ends_with_its_guard(db: &Database, mut a: PgConnection) {
 }
 
 #[test]
-fn a_refusal_tells_what_its_holder_does_now_also_to_a_transaction_that_has_looked_before() {
+fn a_refusal_shows_the_current_query_of_its_holder_even_in_an_older_transaction() {
     let db = Database::new();
     let mut a = db.connect();
     let refused = a.transaction(|a| -> Result<(), Error> {

@@ -26,7 +26,7 @@ macro_rules! scenario {
     };
 }
 
-/// Awaits where there is something to await.
+/// Awaits a future, if the contract runs on async connections.
 macro_rules! wait {
     ($answer:expr) => {
         $answer.await
@@ -43,14 +43,14 @@ macro_rules! closure {
     };
 }
 
-/// The answer of the first, which waits until the second lets it go on.
+/// Returns the answer of the first, which waits until the second releases it.
 macro_rules! meanwhile {
     ($waiting:expr, $then:expr) => {
         tokio::join!(async { $waiting }, async { $then }).0
     };
 }
 
-/// Whether it panics.
+/// Returns true if it panics.
 macro_rules! panics {
     ($body:expr) => {
         super::panics(async { $body }).await
@@ -74,7 +74,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(in_time.is_ok(), "{what}: not within {limit:?}");
 }
 
-/// Lets time pass where it is time that the test is about.
+/// Lets time pass, in tests about time.
 pub async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

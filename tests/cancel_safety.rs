@@ -22,7 +22,7 @@ type Handle<'p> = diesel_async::pooled_connection::bb8::PooledConnection<'p, Asy
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 
-/// Polls a future until it has been pending `n` times; `None` when that was before its end.
+/// Polls a future until it has been pending `n` times; `None` if it did not end before.
 async fn at_most<T>(n: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut pending = 0;
@@ -39,7 +39,8 @@ async fn at_most<T>(n: usize, future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// Runs a call that drops its future after `n` times pending; `before` makes what it waits for.
+/// Runs a call that drops its future after `n` times pending; `before` creates the lock for which
+/// it waits.
 async fn dropped_everywhere<B>(
     before: impl Fn(&Database) -> B,
     call: impl AsyncFn(&mut Handle<'_>, usize) -> Option<Result<(), Error>>,
@@ -72,12 +73,12 @@ async fn dropped_everywhere<B>(
 
 fn nothing(_: &Database) {}
 
-/// Somebody who holds the lock for longer than the call waits.
+/// Returns a session that holds the lock for longer than the call waits.
 fn a_holder(db: &Database) -> diesel::PgConnection {
     db.running("SELECT pg_advisory_lock(1); BEGIN; LOCK TABLE users IN SHARE MODE")
 }
 
-/// Somebody who lets go while the call waits.
+/// Starts a session that releases the lock while the call waits.
 fn a_short_holder(db: &Database) -> std::thread::JoinHandle<()> {
     let holder = a_holder(db);
     std::thread::spawn(move || {
@@ -96,7 +97,7 @@ async fn fail(conn: &mut Handle<'_>) -> Result<(), Error> {
     Ok(conn.batch_execute("SELECT 1/0").await?)
 }
 
-/// In a transaction that goes on, and commits, after the inner future was dropped.
+/// Runs in a transaction that continues, and commits, after the inner future was dropped.
 macro_rules! in_a_transaction {
     ($conn:ident, $n:ident, $inner:expr) => {{
         let mut ended = None;
@@ -208,7 +209,7 @@ dropped_everywhere!(a_lock_timeout_in_a_transaction, nothing, |conn, n| {
     )
 });
 
-/// Half of a transfer, then the other, in a transaction of its own.
+/// Transfers in two halves, in a transaction of its own.
 async fn transfer(conn: &mut Handle<'_>) -> Result<(), Error> {
     conn.transaction(async |conn| {
         conn.batch_execute("UPDATE accounts SET balance = balance - 100 WHERE id = 1")
@@ -271,7 +272,7 @@ no_half_of_an_inner_transaction!(
 );
 
 #[tokio::test]
-async fn a_connection_of_ones_own_lets_go_of_the_lock_as_well() {
+async fn an_owned_connection_releases_the_lock_too() {
     let db = Database::new();
     let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
     let forever =
@@ -326,8 +327,8 @@ async fn a_future_dropped_under_another_role_ends_the_session_too() {
     eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
 }
 
-/// Without the privilege to end a session, one that was handed back can do nothing until the
-/// server ends it.
+/// A session that may not end itself can do nothing once it was returned, until the server ends
+/// it.
 #[tokio::test]
 async fn a_future_dropped_without_the_privilege_to_end_a_session_ends_it_too() {
     let db = Database::new();
@@ -344,7 +345,7 @@ async fn a_future_dropped_without_the_privilege_to_end_a_session_ends_it_too() {
     eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
 }
 
-/// A server that looks for its clients (14 and later) ends the waits of those that are gone.
+/// PostgreSQL 14 and later check for lost clients, and end their waits.
 #[tokio::test]
 async fn waits_whose_futures_were_dropped_do_not_pile_up_behind_a_pool() {
     if server().version() < 14 {

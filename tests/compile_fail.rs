@@ -1,4 +1,4 @@
-//! What must not compile, and whether the compiler then says something that helps.
+//! Code that must not compile, and the messages of the compiler for it.
 //!
 //! The compiler runs on a few lines against the library that these tests are linked
 //! with, so that nothing is built twice.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The libraries that were built, with one set of features or another, the last one first.
+/// Returns the libraries that were built, with any set of features, the last one first.
 fn libraries() -> Vec<PathBuf> {
     let program = std::env::current_exe().expect("a program");
     let entries = program.parent().expect("a folder").read_dir();
@@ -24,7 +24,7 @@ fn libraries() -> Vec<PathBuf> {
     libraries.iter().map(DirEntry::path).collect()
 }
 
-/// Compiles the body of a function with a connection `conn`: what the compiler says if it must not.
+/// Compiles the body of a function with a connection `conn`; the error is the compiler's message.
 fn compile(library: &Path, connection: &str, body: &str) -> Result<(), String> {
     static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
     let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed); // each has files of its own
@@ -69,7 +69,7 @@ fn assert_says(said: &str, parts: &[&str]) {
 }
 
 #[test]
-fn what_is_no_table_cannot_be_locked() {
+fn only_a_table_can_be_locked() {
     let says = [
         "`NoTable` names no table that can be locked",
         "expected a table such as `users::table`, or a struct that derives",

@@ -8,7 +8,7 @@ use pglock_sandbox::Sandbox;
 
 use crate::support::{Database, skipped};
 
-/// A database there; none where the machine has no German.
+/// Returns a database there; `None` if the machine has no German.
 pub fn database() -> Option<Database> {
     static SERVER: OnceLock<Option<Sandbox>> = OnceLock::new();
     let server = SERVER.get_or_init(start).as_ref();

@@ -25,11 +25,12 @@ use crate::support::*;
 const TICK: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_secs(60);
 
-/// A directory of migrations, gone with the value.
+/// A directory of migrations, removed when the value is dropped.
 struct Migrations(PathBuf);
 
 impl Migrations {
-    /// Each with its `up.sql`; `-- concurrently` at its start puts it outside a transaction.
+    /// Writes a migration for each `up.sql`; `-- concurrently` at its start puts it outside a
+    /// transaction.
     fn new(db: &Database, ups: &[&str]) -> Self {
         let path = std::env::temp_dir().join(format!("pglock_{}_{}", std::process::id(), db.name));
         for (i, up) in ups.iter().enumerate() {
@@ -86,7 +87,7 @@ fn run(db: &Database, migrations: &Migrations, prioritizer: Prioritizer<String>)
 }
 
 #[test]
-fn a_blocked_migration_gets_through() {
+fn a_session_that_blocks_a_migration_is_terminated() {
     let db = Database::new();
     let mut holder = db.connect();
     holder
@@ -115,7 +116,7 @@ fn a_blocked_migration_gets_through() {
 }
 
 #[test]
-fn a_migration_may_say_how_its_transaction_goes() {
+fn a_migration_may_control_its_transaction() {
     let db = Database::new();
     let ups = [
         "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; CREATE TABLE one (a int)",
@@ -126,11 +127,11 @@ fn a_migration_may_say_how_its_transaction_goes() {
     assert_eq!(applied(&db), 2);
     let locks = report.migrations[1].locks.iter();
     let tables: Vec<_> = locks.map(|lock| lock.relation.to_string()).collect();
-    assert_eq!(tables, ["public.three"], "those at the end");
+    assert_eq!(tables, ["public.three"], "the locks at the end");
 }
 
 #[test]
-fn the_signal_log_is_there_for_each_history_of_a_database() {
+fn each_history_of_a_database_shares_the_signal_log() {
     let db = Database::new();
     for tenant in ["one", "other"] {
         let mut conn = db.running(&format!(
@@ -167,7 +168,7 @@ fn clones_of_one_prioritizer_report_each_run_by_itself() {
 }
 
 #[test]
-fn two_runners_take_turns_and_do_not_deadlock_with_a_concurrent_index() {
+fn two_instances_take_turns_and_do_not_deadlock_with_a_concurrent_index() {
     let db = Database::new();
     let migrations = Migrations::new(
         &db,
@@ -181,7 +182,7 @@ fn two_runners_take_turns_and_do_not_deadlock_with_a_concurrent_index() {
     holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
     let (waits, waiting) = channel();
     thread::scope(|scope| {
-        let runners: Vec<_> = (0..2)
+        let instances: Vec<_> = (0..2)
             .map(|_| {
                 let waits: Sender<()> = waits.clone();
                 let (db, migrations) = (&db, &migrations);
@@ -201,12 +202,12 @@ fn two_runners_take_turns_and_do_not_deadlock_with_a_concurrent_index() {
                 })
             })
             .collect();
-        // One waits for the other, which waits for the table.
+        // One instance waits for the other, which waits for the table.
         waiting
             .recv_timeout(LONG)
-            .expect("a runner waits for the other");
+            .expect("an instance waits for the other");
         holder.batch_execute("COMMIT").unwrap();
-        let mut ran: Vec<_> = runners
+        let mut ran: Vec<_> = instances
             .into_iter()
             .map(|r| r.join().unwrap().unwrap())
             .collect();
@@ -292,11 +293,11 @@ fn a_lock_timeout_is_tried_again() {
     assert_eq!(report.migrations[0].attempts, 2);
     assert!(
         !report.migrations[0].blockers.is_empty(),
-        "who was in the way is known"
+        "its blockers are reported"
     );
 }
 
-/// On a server that speaks German to everybody but the session that migrates.
+/// Runs on a server whose messages are German to all sessions but the one that migrates.
 #[test]
 fn a_lock_timeout_is_known_in_the_language_of_the_session_that_migrates() {
     let Some(db) = crate::german::database() else {
@@ -320,7 +321,7 @@ fn the_attempts_are_bounded() {
     holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
     let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
     let mut conn = db.connect();
-    // Timed out before the watcher has looked.
+    // Timed out before the watcher has polled.
     let mut harness = PrioritizedHarness::new(&mut conn, patient(&db).interval(LONG))
         .lock_timeout(Duration::from_millis(50))
         .backoff(Backoff::none())
@@ -345,7 +346,7 @@ fn a_deadlock_is_known_in_the_language_of_the_session_that_migrates() {
 /// Migrates into a deadlock, which has to be tried again, in a session that has run `first`.
 fn meets_a_deadlock(db: &Database, first: &str) {
     let (mut other, mut observer) = (db.connect(), db.connect());
-    // Whoever waits first is the one that the server ends.
+    // The server ends the wait that began first.
     observer
         .batch_execute(&format!(
             "ALTER DATABASE {} SET deadlock_timeout = '2s'",
@@ -360,7 +361,7 @@ fn meets_a_deadlock(db: &Database, first: &str) {
         let migrations = &migrations;
         let migrating = scope.spawn(move || {
             let mut conn = db.running(first);
-            // The watcher does not look in time.
+            // The watcher does not poll in time.
             let mut harness = PrioritizedHarness::new(&mut conn, patient(db).interval(LONG))
                 .lock_timeout(None)
                 .backoff(Backoff::none());
@@ -372,7 +373,7 @@ fn meets_a_deadlock(db: &Database, first: &str) {
         });
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        wait_until("the migration waits for us", || {
+        wait_until("the migration waits for the other session", || {
             count(&mut observer, waits) == 1
         });
         other.batch_execute("LOCK TABLE posts; COMMIT").unwrap();
@@ -433,7 +434,7 @@ fn a_migration_outside_a_transaction_has_no_lock_timeout_but_is_prioritized() {
 }
 
 #[test]
-fn next_and_revert_are_as_careful() {
+fn next_and_revert_take_the_lock_and_report_too() {
     let db = Database::new();
     let migrations = Migrations::new(&db, &["CREATE TABLE one ()", "CREATE TABLE two ()"]);
     let mut conn = db.connect();
@@ -542,7 +543,7 @@ fn tenants_with_a_search_path_each_have_a_history_and_a_lock_of_their_own() {
 }
 
 #[test]
-fn waiting_for_another_runner_can_be_bounded() {
+fn the_wait_for_another_instance_can_be_limited() {
     let db = Database::new();
     let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
     let mut other = db.connect();
@@ -660,10 +661,10 @@ fn a_watcher_without_rights_on_the_log_is_refused_where_it_would_write_to_it() {
 
 /// One instance of an application; started by the test below in a process of its own.
 #[test]
-#[ignore = "a part of `eight_runners_one_killed_apply_each_migration_once`"]
-fn runner_process() {
-    let url = std::env::var("PGLOCK_RUNNER_URL").expect("started by the test below");
-    let source = std::env::var("PGLOCK_RUNNER_MIGRATIONS").expect("likewise");
+#[ignore = "a part of `eight_instances_one_killed_apply_each_migration_once`"]
+fn instance_process() {
+    let url = std::env::var("PGLOCK_INSTANCE_URL").expect("started by the test below");
+    let source = std::env::var("PGLOCK_INSTANCE_MIGRATIONS").expect("likewise");
     let mut conn = PgConnection::establish(&url).unwrap();
     let mut harness =
         PrioritizedHarness::new(&mut conn, Prioritizer::new(url).grace(LONG)).lock_timeout(None);
@@ -673,7 +674,7 @@ fn runner_process() {
 }
 
 #[test]
-fn eight_runners_one_killed_apply_each_migration_once() {
+fn eight_instances_one_killed_apply_each_migration_once() {
     let db = Database::new();
     let ups = [
         "INSERT INTO posts (title) VALUES ('first')",
@@ -686,16 +687,16 @@ fn eight_runners_one_killed_apply_each_migration_once() {
     holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
     let start = || {
         std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "migrations::runner_process"])
-            .env("PGLOCK_RUNNER_URL", &db.url)
-            .env("PGLOCK_RUNNER_MIGRATIONS", &migrations.0)
+            .args(["--ignored", "--exact", "migrations::instance_process"])
+            .env("PGLOCK_INSTANCE_URL", &db.url)
+            .env("PGLOCK_INSTANCE_MIGRATIONS", &migrations.0)
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap()
     };
     let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let mut killed = start();
-    wait_until("the first runner is in its second migration", || {
+    wait_until("the first instance is in its second migration", || {
         count(&mut observer, blocked) == 1
     });
     let mut others: Vec<_> = (0..7).map(|_| start()).collect();
@@ -781,7 +782,7 @@ fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
     holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
     let (waits, waiting) = channel();
     thread::scope(|scope| {
-        let runner = || {
+        let start_instance = || {
             let (waits, db, migrations): (Sender<()>, _, _) = (waits.clone(), &db, &migrations);
             scope.spawn(move || {
                 let mut conn = db.connect();
@@ -798,13 +799,13 @@ fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
                     .map_err(|e| e.to_string())
             })
         };
-        let first = runner();
+        let first = start_instance();
         let mut observer = db.connect();
         let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         wait_until("the first is in its migration", || {
             count(&mut observer, blocked) == 1
         });
-        let second = runner();
+        let second = start_instance();
         waiting
             .recv_timeout(LONG)
             .expect("the second waits for the first");
@@ -816,7 +817,7 @@ fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
     });
 }
 
-/// What a directory of migrations leaves: tables by schema, and versions by history.
+/// Lists the results of a directory of migrations: tables by schema, and versions by history.
 fn left_behind(db: &Database) -> Vec<String> {
     let mut conn = db.connect();
     let names = |conn: &mut PgConnection, query: &str| {
@@ -844,8 +845,9 @@ fn left_behind(db: &Database) -> Vec<String> {
     left
 }
 
-/// Runs the migrations with Diesel's own harness, and with ours on another database: what is
-/// left is the same, and what the session was told to be, and a fresh session has nothing to run.
+/// Runs the migrations with Diesel's own harness, and with this crate's on another database.
+///
+/// The results and the settings of the session are the same, and a fresh session has nothing to run.
 fn does_as_diesel_does(ups: &[&str]) {
     let (dbs, settings) = ([Database::new(), Database::new()], ["role", "search_path"]);
     let migrations = Migrations::new(&dbs[0], ups);
@@ -923,7 +925,7 @@ fn a_history_is_found_where_a_migration_leaves_it() {
 }
 
 #[test]
-fn a_migration_may_change_what_the_session_is() {
+fn a_migration_may_change_the_settings_of_its_session() {
     for up in [
         "RESET ALL",
         "SET session_replication_role = replica",
@@ -941,7 +943,7 @@ fn a_migration_may_change_what_the_session_is() {
 }
 
 #[test]
-fn what_a_migration_takes_from_the_cache_of_statements_is_not_missed() {
+fn a_migration_may_discard_the_cached_statements() {
     let db = Database::new();
     let ups = [
         "CREATE TABLE ledger (i int)",
@@ -1055,7 +1057,7 @@ fn an_instance_that_lost_the_migration_lock_to_another_runs_nothing_more() {
 }
 
 #[test]
-fn what_another_instance_applied_in_the_meantime_is_skipped() {
+fn a_migration_that_another_instance_has_applied_is_skipped() {
     let db = Database::new();
     let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
     let mut conn = db.connect();
@@ -1069,8 +1071,8 @@ fn what_another_instance_applied_in_the_meantime_is_skipped() {
     assert!(harness.report().migrations.is_empty());
 }
 
-/// Runs a migration that is blocked at its end, and says how many rows its parts left in the
-/// table `ledger`, and what is reported.
+/// Runs a migration that is blocked at its end; returns the number of rows that it left in the
+/// table `ledger`, and its report.
 fn run_blocked(up: &str) -> (i64, MigrationReport) {
     let db = Database::new();
     let _holder = db.running("CREATE TABLE ledger (i int); COMMIT; BEGIN; SELECT FROM users");
@@ -1101,7 +1103,7 @@ fn a_migration_that_commits_a_part_of_itself_is_not_tried_again() {
 }
 
 #[test]
-fn a_migration_that_is_one_transaction_is_tried_again_whatever_it_does_in_there() {
+fn a_migration_that_is_one_transaction_is_tried_again() {
     for up in [
         "INSERT INTO ledger VALUES (1); ALTER TABLE users ADD COLUMN q int",
         "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; ALTER TABLE users ADD COLUMN q int",
@@ -1263,7 +1265,7 @@ fn a_question_about_a_locked_history_is_not_answered_and_signals_no_session() {
 }
 
 #[test]
-fn without_a_lock_timeout_a_question_waits_as_long_as_it_takes() {
+fn without_a_lock_timeout_a_question_waits_without_limit() {
     let (db, mut holder) = with_locked_history();
     let mut conn = db.running("SET lock_timeout = '10ms'");
     let asking = pid(&mut conn);
@@ -1307,7 +1309,7 @@ fn a_question_writes_nothing() {
 
 #[cfg(feature = "async")]
 #[test]
-fn over_an_async_connection_one_transaction_is_told_from_several_too() {
+fn over_an_async_connection_only_one_transaction_is_tried_again() {
     use diesel_async::AsyncPgConnection;
     use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
     let blocked = "ALTER TABLE users ADD COLUMN q int";

@@ -6,7 +6,7 @@ use pglock_sandbox::{PgBouncer, SandboxError};
 
 use crate::support::{Database, server, skipped};
 
-/// The URL of a database through it; none where the machine has none.
+/// Returns the URL of a database through it; `None` if the machine has no PgBouncer.
 pub fn url(db: &Database) -> Option<String> {
     static BOUNCER: OnceLock<Option<PgBouncer>> = OnceLock::new();
     let bouncer = BOUNCER.get_or_init(|| match PgBouncer::start(server()) {

@@ -24,7 +24,7 @@ macro_rules! scenario {
     };
 }
 
-/// Awaits where there is something to await.
+/// Awaits a future, if the contract runs on async connections.
 macro_rules! wait {
     ($answer:expr) => {
         $answer
@@ -41,7 +41,7 @@ macro_rules! closure {
     };
 }
 
-/// The answer of the first, which waits until the second lets it go on.
+/// Returns the answer of the first, which waits until the second releases it.
 macro_rules! meanwhile {
     ($waiting:expr, $then:expr) => {
         std::thread::scope(|scope| {
@@ -52,7 +52,7 @@ macro_rules! meanwhile {
     };
 }
 
-/// Whether it panics.
+/// Returns true if it panics.
 macro_rules! panics {
     ($body:expr) => {
         super::panics(|| $body)
@@ -63,7 +63,7 @@ fn panics<T>(body: impl FnOnce() -> T) -> bool {
     catch_unwind(AssertUnwindSafe(body)).is_err()
 }
 
-/// Lets time pass where it is time that the test is about.
+/// Lets time pass, in tests about time.
 pub fn pause(time: std::time::Duration) {
     std::thread::sleep(time);
 }

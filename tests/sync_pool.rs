@@ -1,4 +1,4 @@
-//! Connections of an r2d2 pool: what goes back holds no lock and no changed setting.
+//! Connections of an r2d2 pool: a returned connection holds no lock and no changed setting.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::*;
 
 type Handle = PooledConnection<ConnectionManager<PgConnection>>;
 
-/// What somebody does with a connection.
+/// One use of a connection.
 type Use<'u> = dyn Fn(&mut Handle) -> Result<(), Error> + 'u;
 
 fn fail(conn: &mut Handle) -> Result<(), Error> {
@@ -24,7 +24,7 @@ fn die(conn: &mut Handle) -> Result<(), Error> {
     Ok(conn.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())")?)
 }
 
-/// A pool of one connection, so that what one use leaves behind meets the next.
+/// Returns a pool of one connection, so that the next use finds all that a use leaves behind.
 fn pool(db: &Database) -> Pool<ConnectionManager<PgConnection>> {
     Pool::builder()
         .max_size(1)
@@ -32,7 +32,7 @@ fn pool(db: &Database) -> Pool<ConnectionManager<PgConnection>> {
         .expect("a pool")
 }
 
-/// After each way to end, under each kind of lock and timeout, the next user starts afresh.
+/// Ends each kind of lock and timeout in each way; the next user finds a fresh session.
 #[test]
 fn no_outcome_leaves_a_lock_or_a_setting_behind() {
     let db = Database::new();

@@ -48,15 +48,15 @@ impl Visit for Message<'_> {
 }
 
 #[test]
-fn waits_signals_and_migrations_are_told_also_from_the_watchers_thread() {
+fn waits_signals_and_migrations_are_events_even_from_the_watchers_thread() {
     let db = Database::new();
     let (mut conn, mut holder) = (db.connect(), db.connect());
     let listener = Listener::default();
-    // While there is one alone, `tracing` asks the thread that comes by an event first
-    // whether anybody listens: with other tests beside this, a thread where nobody does.
+    // With a single subscriber `tracing` caches the interest of the thread that first reaches an
+    // event. With other tests beside this one, that is a thread without a subscriber.
     let _another = Dispatch::new(Listener::default());
-    let ours = Dispatch::new(listener.clone());
-    tracing::dispatcher::with_default(&ours, || {
+    let dispatch = Dispatch::new(listener.clone());
+    tracing::dispatcher::with_default(&dispatch, || {
         holder.batch_execute("SELECT pg_advisory_lock(1)").unwrap();
         let prioritizer = Prioritizer::new(db.url.clone())
             .interval(Duration::from_millis(10))
@@ -66,7 +66,7 @@ fn waits_signals_and_migrations_are_told_also_from_the_watchers_thread() {
         let mut harness = PrioritizedHarness::new(&mut conn, prioritizer);
         harness.run_pending_migrations(MIGRATIONS).unwrap();
     });
-    let told = listener.0.lock().unwrap();
+    let messages = listener.0.lock().unwrap();
     for message in [
         "waiting for a lock",
         "somebody is in the way",
@@ -75,8 +75,8 @@ fn waits_signals_and_migrations_are_told_also_from_the_watchers_thread() {
         "a migration has ended",
     ] {
         assert!(
-            told.iter().any(|said| said == message),
-            "{message}: {told:?}"
+            messages.iter().any(|it| it == message),
+            "{message}: {messages:?}"
         );
     }
 }

@@ -11,17 +11,17 @@ const KEY: AdvisoryKey = AdvisoryKey::new(42);
 const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(60);
 
-/// A session that holds the lock until it is told to let go.
+/// Returns a session that holds the lock until it releases it or is dropped.
 fn hold(db: &Database) -> diesel::PgConnection {
     db.running("SELECT pg_advisory_lock(42)")
 }
 
-fn let_go(holder: &mut diesel::PgConnection) {
+fn release(holder: &mut diesel::PgConnection) {
     diesel::connection::SimpleConnection::batch_execute(holder, "SELECT pg_advisory_unlock_all()")
         .unwrap();
 }
 
-/// A second session is told no, whichever way it asks.
+/// Asserts that a second session does not acquire the lock.
 macro_rules! assert_refused {
     ($conn:expr) => {
         assert_eq!(
@@ -101,19 +101,16 @@ scenario!(shared_locks_share_and_exclude_the_exclusive, |db| {
     assert_free!(b);
 });
 
-scenario!(
-    a_lock_nests_and_is_released_as_often_as_it_was_taken,
-    |db| {
-        let (mut a, mut b) = (wait!(connect(&db.url)), wait!(connect(&db.url)));
-        let ran = wait!(a.advisory(KEY).run(closure!(|a| {
-            wait!(a.advisory(KEY).run(closure!(|_| Ok::<_, Error>(()))))?;
-            assert_refused!(b);
-            Ok::<_, Error>(())
-        })));
-        ran.unwrap();
-        assert_free!(b);
-    }
-);
+scenario!(a_lock_nests_and_each_hold_is_released, |db| {
+    let (mut a, mut b) = (wait!(connect(&db.url)), wait!(connect(&db.url)));
+    let ran = wait!(a.advisory(KEY).run(closure!(|a| {
+        wait!(a.advisory(KEY).run(closure!(|_| Ok::<_, Error>(()))))?;
+        assert_refused!(b);
+        Ok::<_, Error>(())
+    })));
+    ran.unwrap();
+    assert_free!(b);
+});
 
 scenario!(a_release_of_what_is_not_held_is_an_error, |db| {
     let mut a = wait!(connect(&db.url));
@@ -195,7 +192,7 @@ scenario!(a_wait_ends_with_the_lock, |db| {
             },
             {
                 wait!(wait_until_blocked(&mut observer, waiter));
-                let_go(&mut holder);
+                release(&mut holder);
             }
         );
         assert_eq!(held.unwrap(), 1);
@@ -222,7 +219,7 @@ scenario!(
             }))),
             {
                 wait!(wait_until_blocked(&mut observer, waiter));
-                let_go(&mut holder);
+                release(&mut holder);
             }
         );
         ran.unwrap();
@@ -231,16 +228,13 @@ scenario!(
     }
 );
 
-scenario!(
-    the_lock_timeout_of_the_session_applies_when_nothing_is_said,
-    |db| {
-        let (_holder, mut b) = (hold(&db), wait!(connect(&db.url)));
-        wait!(b.batch_execute("SET lock_timeout = '50ms'")).unwrap();
-        let refused = wait!(b.advisory(KEY).run(closure!(|_| Ok::<_, Error>(()))));
-        assert!(refused.unwrap_err().is_not_acquired());
-        assert_eq!(wait!(setting(&mut b, "lock_timeout")), "50ms");
-    }
-);
+scenario!(the_lock_timeout_of_the_session_applies_by_default, |db| {
+    let (_holder, mut b) = (hold(&db), wait!(connect(&db.url)));
+    wait!(b.batch_execute("SET lock_timeout = '50ms'")).unwrap();
+    let refused = wait!(b.advisory(KEY).run(closure!(|_| Ok::<_, Error>(()))));
+    assert!(refused.unwrap_err().is_not_acquired());
+    assert_eq!(wait!(setting(&mut b, "lock_timeout")), "50ms");
+});
 
 scenario!(
     a_timeout_out_of_range_is_refused_before_anything_is_sent,
@@ -339,7 +333,7 @@ scenario!(a_lost_connection_is_not_a_refusal, |db| {
     assert!(matches!(ran, Err(Error::Query(_))), "{ran:?}");
 });
 
-scenario!(a_refusal_names_who_holds_the_lock_and_who_is_before, |db| {
+scenario!(a_refusal_names_the_holder_and_the_waiters_ahead, |db| {
     let holder =
         "SET application_name = 'work`er\x1b'; SELECT pg_advisory_lock(42); BEGIN; SELECT  1";
     let (holder, mut queued) = (db.running(holder), db.connect());
@@ -365,7 +359,7 @@ scenario!(a_refusal_names_who_holds_the_lock_and_who_is_before, |db| {
     assert_eq!(
         holders.len(),
         2,
-        "the waiting session does not stand in its own way"
+        "the waiting session is not its own blocker"
     );
     assert_eq!((holders[0].granted, holders[1].granted), (true, false));
     assert_eq!(holders[1].pid, Some(waiter));
@@ -469,7 +463,7 @@ scenario!(a_panic_releases, |db| {
     );
 });
 
-scenario!(a_wait_that_fails_with_the_lock_gives_it_back, |db| {
+scenario!(a_wait_that_fails_with_the_lock_releases_it, |db| {
     let mut observer = db.connect();
     let mut b = wait!(connect(&db.role_url()));
     let waiter = wait!(backend(&mut b));
@@ -478,9 +472,9 @@ scenario!(a_wait_that_fails_with_the_lock_gives_it_back, |db| {
         wait!(b.advisory(KEY).run(closure!(|_| Ok::<_, Error>(())))),
         {
             wait!(wait_until_blocked(&mut observer, waiter));
-            // The lock comes, and what follows in the same statement fails.
+            // The lock is acquired, and the rest of the statement fails.
             db.running("REVOKE EXECUTE ON FUNCTION set_config(text, text, bool) FROM PUBLIC");
-            let_go(&mut holder);
+            release(&mut holder);
         }
     );
     assert!(matches!(ran, Err(Error::Query(_))), "{ran:?}");
@@ -503,9 +497,9 @@ scenario!(
     }
 );
 
-/// Makes this database's `pg_try_advisory_lock` fail after it took the lock, or before: what a
-/// cancel at the last moment does. The server calls a built-in function by its oid, so
-/// another has to take over its name.
+/// Makes this database's `pg_try_advisory_lock` fail after it took the lock, or before, like a
+/// cancel at the last moment. The server calls a built-in function by its oid, so another has to
+/// take over its name.
 fn failing_try(db: &Database, takes: &str) {
     db.running(&format!(
         "UPDATE pg_proc SET proname = 'original_try'
@@ -532,7 +526,7 @@ macro_rules! run_or_try {
 }
 
 scenario!(
-    a_try_that_fails_once_it_has_the_lock_leaves_none_behind,
+    a_try_that_fails_after_it_acquired_the_lock_releases_it,
     |db| {
         failing_try(&db, "PERFORM pg_advisory_lock($1);");
         let mut observer = db.connect();
@@ -585,7 +579,7 @@ scenario!(
             wait!(a.advisory(KEY).try_run(closure!(|_| Ok::<_, Error>(()))))
         })));
         tried.unwrap_err();
-        // How often a lock is held does not show: with an outer hold the session ends.
+        // The server does not show the number of holds: with an outer hold the session ends.
         let mut observer = db.connect();
         wait_until("no lock is held", || advisory_locks(&mut observer) == 0);
     }

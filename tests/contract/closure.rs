@@ -24,26 +24,23 @@ impl From<Error> for Own {
     }
 }
 
-scenario!(
-    an_error_type_of_the_callers_own_tells_a_refusal_apart,
-    |db| {
-        let (mut a, mut b) = (wait!(connect(&db.url)), wait!(connect(&db.url)));
-        let ran = wait!(a.advisory("job").run(closure!(|a| {
-            let refused = wait!(
-                b.advisory("job")
-                    .nowait()
-                    .run(closure!(|_| Ok::<_, Own>(())))
-            );
-            assert!(matches!(refused, Err(Own::Busy(_))), "{refused:?}");
-            wait!(a.lock_table::<users::table>(Share).acquire())?;
-            Ok::<_, Own>(())
-        })));
-        assert!(
-            matches!(&ran, Err(Own::Failed(Error::NotInTransaction))),
-            "{ran:?}"
+scenario!(an_error_type_of_the_caller_can_recognise_a_refusal, |db| {
+    let (mut a, mut b) = (wait!(connect(&db.url)), wait!(connect(&db.url)));
+    let ran = wait!(a.advisory("job").run(closure!(|a| {
+        let refused = wait!(
+            b.advisory("job")
+                .nowait()
+                .run(closure!(|_| Ok::<_, Own>(())))
         );
-    }
-);
+        assert!(matches!(refused, Err(Own::Busy(_))), "{refused:?}");
+        wait!(a.lock_table::<users::table>(Share).acquire())?;
+        Ok::<_, Own>(())
+    })));
+    assert!(
+        matches!(&ran, Err(Own::Failed(Error::NotInTransaction))),
+        "{ran:?}"
+    );
+});
 
 scenario!(a_query_result_carries_a_refusal_and_gives_it_back, |db| {
     let mut a = wait!(connect(&db.url));

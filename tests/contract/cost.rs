@@ -1,4 +1,4 @@
-//! What a call costs: the statements that the server sees.
+//! The cost of a call: the statements that the server sees.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{server, users};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// How many statements of a session the server has logged.
+/// Counts the statements of a session that the server has logged.
 fn logged(pid: i32) -> usize {
     let log = std::fs::read(server().log_file()).expect("the server's log");
     let session = format!("[{pid}] LOG:  ");
@@ -24,7 +24,7 @@ fn logged(pid: i32) -> usize {
         .count()
 }
 
-/// How many statements a call sends.
+/// Counts the statements that a call sends.
 macro_rules! cost {
     ($pid:expr, $call:expr) => {{
         let before = logged($pid);
@@ -81,7 +81,7 @@ scenario!(
 );
 
 scenario!(
-    a_lock_timeout_is_two_statements_beside_the_closures_own,
+    a_lock_timeout_is_two_statements_beside_those_of_the_closure,
     |db| {
         let (mut conn, pid) = logging!(db);
         let call = cost!(
@@ -106,7 +106,7 @@ scenario!(
 );
 
 scenario!(
-    a_refusal_costs_one_statement_to_name_the_holder_and_a_no_costs_none,
+    a_refusal_is_one_statement_more_to_name_the_holder_and_a_failed_try_is_not,
     |db| {
         let _holder = db.running("SELECT pg_advisory_lock(1)");
         let (mut conn, pid) = logging!(db);

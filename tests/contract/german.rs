@@ -54,7 +54,7 @@ auf_deutsch!(a_refusal_is_a_refusal, |db| {
     ran.unwrap();
 });
 
-auf_deutsch!(another_error_is_none, |db| {
+auf_deutsch!(another_error_is_not_a_refusal, |db| {
     let _holder = db.running("SELECT pg_advisory_lock(1); BEGIN; LOCK TABLE users");
     let (mut conn, mut observer) = (wait!(connect(&db.url)), db.connect());
     wait!(conn.batch_execute("SET statement_timeout = '50ms'")).unwrap();

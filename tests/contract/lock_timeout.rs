@@ -16,7 +16,7 @@ macro_rules! assert_timeout {
     };
 }
 
-scenario!(scopes_nest_and_each_restores_what_was_there, |db| {
+scenario!(scopes_nest_and_each_restores_the_previous_value, |db| {
     let mut conn = wait!(connect(&db.url));
     let ran = wait!(conn.with_lock_timeout(
         seconds(1),
@@ -73,7 +73,7 @@ scenario!(scopes_nest_and_each_restores_what_was_there, |db| {
     assert_timeout!(&mut conn, "0");
 });
 
-scenario!(a_setting_of_the_callers_own_comes_back, |db| {
+scenario!(a_setting_of_the_caller_is_restored, |db| {
     let mut conn = wait!(connect(&db.url));
     wait!(conn.batch_execute("SET lock_timeout = '7s'")).unwrap();
     let ran = wait!(conn.with_lock_timeout(seconds(1), closure!(|_| Ok::<_, Error>(()))));
@@ -101,7 +101,7 @@ scenario!(an_error_and_a_panic_restore, |db| {
     assert_timeout!(&mut conn, "0");
 });
 
-scenario!(a_panic_in_a_transaction_inside_restores_for_good, |db| {
+scenario!(a_panic_in_a_nested_transaction_restores_too, |db| {
     let mut conn = wait!(connect(&db.url));
     assert!(panics!(wait!(conn.with_lock_timeout(
         seconds(1),
@@ -151,7 +151,7 @@ scenario!(a_timeout_has_a_range, |db| {
     ran.unwrap();
 });
 
-scenario!(a_session_whose_timeout_cannot_be_put_back_is_ended, |db| {
+scenario!(a_session_whose_timeout_cannot_be_restored_is_ended, |db| {
     let mut conn = wait!(connect(&db.role_url()));
     let ran = wait!(conn.with_lock_timeout(
         seconds(1),

@@ -19,18 +19,18 @@ macro_rules! pooled {
     }};
 }
 
-/// Keeps the backend that was used last, as long as its transaction lasts.
+/// Occupies the backend that was used last, until its transaction ends.
 fn occupy(url: &str) -> diesel::PgConnection {
     running(url, "BEGIN")
 }
 
-/// Takes a lock on the backend that is free.
+/// Acquires a lock on the free backend.
 fn lock_shared(url: &str) -> diesel::PgConnection {
     running(url, "SELECT pg_advisory_lock_shared(1)")
 }
 
-/// Sync on both fronts: a second async client closes its statements whenever it gets to
-/// it, and what it then does on a backend moves the first one to the other.
+/// Opens a sync session, in the tests of both front ends: a second async client closes its
+/// statements at any time, and then the first client gets the other backend.
 fn running(url: &str, query: &str) -> diesel::PgConnection {
     use diesel::{Connection, PgConnection, connection::SimpleConnection};
     let mut conn = PgConnection::establish(url).expect("a session");
@@ -38,7 +38,7 @@ fn running(url: &str, query: &str) -> diesel::PgConnection {
     conn
 }
 
-/// Ends what a test has left on the backends of its database.
+/// Terminates the backends of a test's database.
 fn clean_up(db: &Database) {
     db.running(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -58,7 +58,7 @@ macro_rules! behind_pgbouncer {
     };
 }
 
-behind_pgbouncer!(what_a_transaction_holds_works, |db, url| {
+behind_pgbouncer!(locks_of_a_transaction_work, |db, url| {
     let mut conn = pooled!(url);
     let ran = wait!(conn.transaction(closure!(|conn| {
         wait!(conn.advisory(1).xact().timeout(LONG).acquire())?;
@@ -75,7 +75,7 @@ behind_pgbouncer!(what_a_transaction_holds_works, |db, url| {
             })
         ))?;
         assert_eq!(wait!(setting(conn, "lock_timeout")), "0");
-        // A session lock is given back before the transaction lets go of the backend.
+        // A session lock is released before the transaction frees the backend.
         wait!(conn.advisory(2).run(closure!(|_| Ok::<_, Error>(()))))?;
         assert_eq!(advisory_locks(&mut db.connect()), 1);
         Ok::<_, Error>(())
@@ -107,29 +107,26 @@ behind_pgbouncer!(a_refusal_leaves_the_transaction_usable, |db, url| {
     assert!(refused.unwrap_err().is_not_acquired());
 });
 
-behind_pgbouncer!(
-    a_session_lock_on_another_backend_is_found_out,
-    |_db, url| {
-        let mut conn = pooled!(url);
-        let mut occupied = None;
-        let ran = wait!(conn.advisory(1).run(closure!(|_| {
-            occupied = Some(occupy(&url));
-            Ok::<_, Error>(())
-        })));
-        let error = ran.unwrap_err();
-        assert!(
-            matches!(error, Error::SessionChanged { found: Some(_), .. }),
-            "{error}"
-        );
-        let message = error.to_string();
-        assert!(
-            message.contains("advisory lock `1`") && message.contains("pooler"),
-            "{message}"
-        );
-    }
-);
+behind_pgbouncer!(a_session_lock_on_another_backend_is_detected, |_db, url| {
+    let mut conn = pooled!(url);
+    let mut occupied = None;
+    let ran = wait!(conn.advisory(1).run(closure!(|_| {
+        occupied = Some(occupy(&url));
+        Ok::<_, Error>(())
+    })));
+    let error = ran.unwrap_err();
+    assert!(
+        matches!(error, Error::SessionChanged { found: Some(_), .. }),
+        "{error}"
+    );
+    let message = error.to_string();
+    assert!(
+        message.contains("advisory lock `1`") && message.contains("pooler"),
+        "{message}"
+    );
+});
 
-behind_pgbouncer!(nobody_elses_lock_is_released, |db, url| {
+behind_pgbouncer!(no_lock_of_another_session_is_released, |db, url| {
     let mut conn = pooled!(url);
     let mut occupied = None;
     // Both backends hold the lock, shared.
@@ -142,7 +139,7 @@ behind_pgbouncer!(nobody_elses_lock_is_released, |db, url| {
 });
 
 behind_pgbouncer!(
-    a_session_setting_on_another_backend_is_found_out,
+    a_session_setting_on_another_backend_is_detected,
     |_db, url| {
         let mut conn = pooled!(url);
         let mut occupied = None;

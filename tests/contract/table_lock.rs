@@ -15,12 +15,12 @@ use crate::support::{Database, count, posts, server, users, wait_until};
 const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(60);
 
-/// A session that holds a lock on `table` until it is dropped.
+/// Returns a session that holds a lock on `table` until it is dropped.
 fn hold(db: &Database, table: &str, mode: TableLockMode) -> diesel::PgConnection {
     db.running(&format!("BEGIN; LOCK TABLE {table} IN {mode} MODE"))
 }
 
-/// In how many modes this session holds a lock on a table.
+/// Counts the modes in which this session holds a lock on a table.
 macro_rules! held {
     ($conn:expr, $table:literal) => {
         wait!(number(
@@ -35,7 +35,7 @@ macro_rules! held {
 }
 
 scenario!(
-    a_table_lock_wants_a_transaction_and_run_opens_its_own,
+    a_table_lock_needs_a_transaction_and_run_opens_its_own,
     |db| {
         let mut conn = wait!(connect(&db.url));
         let outside = wait!(conn.lock_table::<users::table>(Share).acquire());
@@ -137,19 +137,16 @@ scenario!(
     }
 );
 
-scenario!(
-    the_lock_timeout_of_the_session_applies_when_nothing_is_said,
-    |db| {
-        let (_holder, mut conn) = (hold(&db, "users", Share), wait!(connect(&db.url)));
-        wait!(conn.batch_execute("SET lock_timeout = '50ms'")).unwrap();
-        let lock = conn.lock_table::<users::table>(Exclusive);
-        let refused = wait!(lock.run(closure!(|_| Ok::<_, Error>(()))));
-        assert!(refused.unwrap_err().is_not_acquired());
-    }
-);
+scenario!(the_lock_timeout_of_the_session_applies_by_default, |db| {
+    let (_holder, mut conn) = (hold(&db, "users", Share), wait!(connect(&db.url)));
+    wait!(conn.batch_execute("SET lock_timeout = '50ms'")).unwrap();
+    let lock = conn.lock_table::<users::table>(Exclusive);
+    let refused = wait!(lock.run(closure!(|_| Ok::<_, Error>(()))));
+    assert!(refused.unwrap_err().is_not_acquired());
+});
 
 scenario!(
-    a_refusal_names_who_holds_the_table_or_what_inherits_from_it,
+    a_refusal_names_the_holder_of_the_table_or_of_a_child,
     |db| {
         diesel::table! { parent (id) { id -> Integer, } }
         db.running(
@@ -297,7 +294,7 @@ scenario!(
 );
 
 scenario!(
-    the_deadline_counts_also_where_only_the_parent_may_be_locked,
+    the_deadline_counts_even_if_only_the_parent_may_be_locked,
     |db| {
         diesel::table! { parent (id) { id -> Integer, } }
         let (mut conn, mut observer) = (wait!(connect(&db.role_url())), db.connect());
@@ -427,7 +424,8 @@ scenario!(
     }
 );
 
-/// Sessions that read a table in short transactions, so that at each moment one has it locked.
+/// Starts sessions that read a table in short transactions: at each moment one of them has it
+/// locked.
 struct Readers {
     done: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -637,7 +635,7 @@ scenario!(the_same_table_may_be_named_twice, |db| {
     wait!(lock.run(closure!(|_| Ok::<_, Error>(())))).unwrap();
 });
 
-scenario!(a_table_that_is_not_there_is_an_error_of_the_server, |db| {
+scenario!(a_missing_table_is_an_error_of_the_server, |db| {
     diesel::table! { missing (id) { id -> Integer, } }
     let mut conn = wait!(connect(&db.url));
     for timeout in [None, Some(SHORT)] {

@@ -48,7 +48,7 @@ scenario!(an_xact_lock_ends_with_the_transaction, |db| {
     assert_eq!(advisory_locks(&mut db.connect()), 0);
 });
 
-scenario!(a_try_in_a_transaction_says_no_and_leaves_it_usable, |db| {
+scenario!(a_failed_try_in_a_transaction_leaves_it_usable, |db| {
     let (_holder, mut b) = (
         db.running("SELECT pg_advisory_lock(42)"),
         wait!(connect(&db.url)),
@@ -66,7 +66,7 @@ scenario!(a_try_in_a_transaction_says_no_and_leaves_it_usable, |db| {
 });
 
 scenario!(
-    an_xact_lock_wants_a_transaction_and_run_opens_its_own,
+    an_xact_lock_needs_a_transaction_and_run_opens_its_own,
     |db| {
         let mut a = wait!(connect(&db.url));
         let outside = wait!(a.advisory(KEY).xact().acquire());

@@ -1,4 +1,4 @@
-//! What the tests share: a server, fresh databases, sessions, and waiting for a condition.
+//! Shared helpers: a server, fresh databases, sessions, and waiting for a condition.
 
 mod waiting;
 
@@ -15,7 +15,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
 use pglock_sandbox::Sandbox;
 
-/// How long a condition may take to come true before the test fails.
+/// The limit for a condition to come true, before the test fails.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The server that all tests share; it dies with the process.
@@ -30,7 +30,7 @@ pub fn server() -> &'static Sandbox {
     SERVER.get_or_init(|| start().expect("a throwaway server"))
 }
 
-/// Says that a test did not run, past the capture of what tests print.
+/// Reports that a test did not run, past the capture of the output of tests.
 pub fn skipped(test: &str, install: &str) {
     use std::io::Write;
     let _ = writeln!(
@@ -50,7 +50,7 @@ impl Database {
         Self::on(server())
     }
 
-    /// On a server of a test's own.
+    /// Creates a database on a test's own server.
     pub fn on(server: &Sandbox) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -73,7 +73,7 @@ impl Database {
         database
     }
 
-    /// One that is there already, and stays empty.
+    /// Returns a database that exists already, and stays empty.
     pub fn in_place(url: String, name: &str) -> Self {
         Self {
             url,
@@ -81,7 +81,7 @@ impl Database {
         }
     }
 
-    /// The database through the loopback port, with this password.
+    /// Returns the URL of the database through the loopback port, with this password.
     pub fn tcp_url_with_password(&self, password: &str) -> String {
         let (port, name) = (server().port(), &self.name);
         format!("postgres://postgres:{password}@127.0.0.1:{port}/{name}")
@@ -92,14 +92,14 @@ impl Database {
         PgConnection::establish(&self.url).expect("a session")
     }
 
-    /// Opens a session that has run some statements, and keeps what they took until dropped.
+    /// Opens a session that has run some statements, and holds their locks until it is dropped.
     pub fn running(&self, statements: &str) -> PgConnection {
         let mut conn = self.connect();
         conn.batch_execute(statements).expect(statements);
         conn
     }
 
-    /// The URL for a role without any rights but those on the tables.
+    /// Returns the URL for a role with rights on the tables only.
     pub fn role_url(&self) -> String {
         let role = format!("{}_role", self.name);
         self.running(&format!(
@@ -119,7 +119,7 @@ diesel::table! {
 
 diesel::allow_tables_to_appear_in_same_query!(users, posts);
 
-/// Waits for a condition on the server; fails the test when it does not come.
+/// Waits for a condition on the server; fails the test if it does not come true.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -129,7 +129,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The session's process id.
+/// Returns the session's process id.
 pub fn pid(conn: &mut PgConnection) -> i32 {
     diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>(
         "pg_backend_pid()",
@@ -146,52 +146,53 @@ pub fn wait_until_blocked(observer: &mut PgConnection, pid: i32) {
     });
 }
 
-/// Whether the session `pid` waits for a lock.
+/// Returns true if the session `pid` waits for a lock.
 pub fn is_blocked(observer: &mut PgConnection, pid: i32) -> bool {
     let waiting = format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted");
     count(observer, &waiting) > 0
 }
 
-/// The advisory locks that sessions of this database hold or wait for.
+/// Counts the advisory locks that sessions of this database hold or wait for.
 const ADVISORY_LOCKS: &str = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
      WHERE locktype = 'advisory' AND d.datname = current_database()";
 
 /// The first half of the key by which watchers mark prioritized sessions.
 const MARK_CLASS: u32 = 3_624_561_888;
 
-/// How many advisory locks sessions of this database hold or wait for; not counting the marks
-/// of prioritized sessions, which are the watchers' business and come and go with them.
+/// Counts the advisory locks that sessions of this database hold or wait for.
+///
+/// The marks of prioritized sessions do not count: they belong to watchers.
 pub fn advisory_locks(conn: &mut PgConnection) -> i64 {
     let others = format!("{ADVISORY_LOCKS} AND (classid, objsubid) <> ({MARK_CLASS}, 2)");
     count(conn, &others)
 }
 
-/// How many marks of prioritized sessions the watchers in this database hold.
+/// Counts the marks of prioritized sessions that the watchers in this database hold.
 pub fn marks(conn: &mut PgConnection) -> i64 {
     let marks = format!("{ADVISORY_LOCKS} AND (classid, objsubid) = ({MARK_CLASS}, 2)");
     count(conn, &marks)
 }
 
-/// Runs a query that gives one number.
+/// Runs a query that returns one number.
 pub fn count(conn: &mut PgConnection, query: &str) -> i64 {
     diesel::select(number(query))
         .get_result(conn)
         .expect("a number")
 }
 
-/// A query that gives one number, as an expression.
+/// Returns the expression of a query that returns one number.
 pub fn number(query: &str) -> SqlLiteral<BigInt> {
     sql(&format!("({query})::bigint"))
 }
 
-/// The value of a setting of this session.
+/// Returns the value of a setting of this session.
 pub fn setting(conn: &mut PgConnection, name: &str) -> String {
     diesel::select(current_setting(name))
         .get_result(conn)
         .expect("a setting")
 }
 
-/// The value of a setting, as an expression.
+/// Returns the expression of the value of a setting.
 pub fn current_setting(name: &str) -> SqlLiteral<Text> {
     sql(&format!("current_setting('{name}')"))
 }
