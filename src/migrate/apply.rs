@@ -1,13 +1,16 @@
-//! One migration, run or reverted as Diesel's own harness does it.
+//! One migration and its direction, applied as Diesel's own harness does it.
+
+use std::time::Duration;
 
 use diesel::Connection;
 use diesel::connection::LoadConnection;
-use diesel::migration::{Migration, Result};
+use diesel::migration::{Migration, MigrationVersion, Result};
 use diesel::pg::Pg;
 
 use super::history::HistoryPlace;
 use super::history_statement::RecordMigration;
 use super::lock_recorder::{LockRecorder, RecordedLocks};
+use super::report::MigrationReport;
 use crate::session::{Driver, run_ready, uncached};
 
 /// The direction of a migration.
@@ -17,42 +20,77 @@ pub(crate) enum Direction {
     Down,
 }
 
-/// Runs or reverts a migration, and records that in the history.
-pub(crate) fn apply<C>(
-    conn: &mut C,
-    migration: &dyn Migration<Pg>,
-    direction: Direction,
-    history: Option<&HistoryPlace>,
-) -> Result<RecordedLocks>
-where
-    C: Connection<Backend = Pg> + LoadConnection + 'static,
-{
-    let apply = |conn: &mut C| apply_statements(conn, migration, direction, history);
-    if migration.metadata().run_in_transaction() {
-        conn.transaction(apply)
-    } else {
-        apply(conn)
-    }
+/// A migration that is run or reverted.
+#[derive(Clone, Copy)]
+pub(crate) struct DirectedMigration<'m> {
+    pub(crate) migration: &'m dyn Migration<Pg>,
+    pub(crate) direction: Direction,
 }
 
-fn apply_statements<C>(
-    conn: &mut C,
-    migration: &dyn Migration<Pg>,
-    direction: Direction,
-    history: Option<&HistoryPlace>,
-) -> Result<RecordedLocks>
-where
-    C: Connection<Backend = Pg> + LoadConnection + 'static,
-{
-    match direction {
-        Direction::Up => migration.run(conn)?,
-        Direction::Down => migration.revert(conn)?,
+impl DirectedMigration<'_> {
+    pub(crate) fn version(&self) -> MigrationVersion<'static> {
+        self.migration.name().version().as_owned()
     }
-    let recorded = LockRecorder { conn, history }.record();
-    run_ready(uncached(conn).execute(RecordMigration {
-        schema: recorded.history_schema.clone(),
-        version: migration.name().version().to_string(),
-        reverted: direction == Direction::Down,
-    }))?;
-    Ok(recorded)
+
+    /// Returns true if the migration is one transaction, so that it leaves nothing if it fails.
+    pub(crate) fn runs_in_transaction(&self) -> bool {
+        self.migration.metadata().run_in_transaction()
+    }
+
+    fn is_reverted(&self) -> bool {
+        self.direction == Direction::Down
+    }
+
+    /// Returns the report of the migration before its first attempt.
+    pub(crate) fn report(&self) -> MigrationReport {
+        MigrationReport {
+            name: self.migration.name().to_string(),
+            reverted: self.is_reverted(),
+            succeeded: false,
+            attempts: 0,
+            waited: Duration::ZERO,
+            blockers: Vec::new(),
+            locks: Vec::new(),
+            not_retried: None,
+            watcher_errors: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// Runs or reverts the migration, and records that in the history.
+    pub(crate) fn apply<C>(
+        self,
+        conn: &mut C,
+        history: Option<&HistoryPlace>,
+    ) -> Result<RecordedLocks>
+    where
+        C: Connection<Backend = Pg> + LoadConnection + 'static,
+    {
+        if self.runs_in_transaction() {
+            conn.transaction(|conn| self.apply_statements(conn, history))
+        } else {
+            self.apply_statements(conn, history)
+        }
+    }
+
+    fn apply_statements<C>(
+        self,
+        conn: &mut C,
+        history: Option<&HistoryPlace>,
+    ) -> Result<RecordedLocks>
+    where
+        C: Connection<Backend = Pg> + LoadConnection + 'static,
+    {
+        match self.direction {
+            Direction::Up => self.migration.run(conn)?,
+            Direction::Down => self.migration.revert(conn)?,
+        }
+        let recorded = LockRecorder { conn, history }.record();
+        run_ready(uncached(conn).execute(RecordMigration {
+            schema: recorded.history_schema.clone(),
+            version: self.version().to_string(),
+            reverted: self.is_reverted(),
+        }))?;
+        Ok(recorded)
+    }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel::connection::LoadConnection;
-use diesel::migration::{Migration, Result};
+use diesel::migration::Result;
 use diesel::pg::Pg;
 use diesel_migrations::MigrationHarness;
 
-use super::apply::{Direction, apply};
+use super::apply::DirectedMigration;
 use super::attempt_extent::Extent;
 use super::event::MigrationEvent;
 use super::report::MigrationReport;
@@ -23,14 +23,10 @@ where
     S: WatcherSource,
 {
     /// Runs or reverts a migration, in one attempt or more, and reports it.
-    pub(crate) fn run_and_report(
-        &mut self,
-        migration: &dyn Migration<Pg>,
-        direction: Direction,
-    ) -> Result<()> {
+    pub(crate) fn run_and_report(&mut self, migration: DirectedMigration<'_>) -> Result<()> {
         let started = Instant::now();
-        let mut report = report_of(migration, direction);
-        let result = self.try_repeatedly(migration, direction, &mut report);
+        let mut report = migration.report();
+        let result = self.try_repeatedly(migration, &mut report);
         report.succeeded = result.is_ok();
         report.duration = started.elapsed();
         let finished = MigrationEvent::Finished(report.clone());
@@ -41,19 +37,18 @@ where
 
     fn try_repeatedly(
         &mut self,
-        migration: &dyn Migration<Pg>,
-        direction: Direction,
+        migration: DirectedMigration<'_>,
         report: &mut MigrationReport,
     ) -> Result<()> {
         let attempts = self.max_attempts(migration);
         loop {
             report.attempts += 1;
             if report.attempts >= attempts {
-                return self.try_once(migration, direction, None, report);
+                return self.try_once(migration, None, report);
             }
             self.lock_failures.before_attempt(self.conn);
             let (started, mut extent) = (Instant::now(), Extent::Nothing);
-            let tried = self.try_once(migration, direction, Some(&mut extent), report);
+            let tried = self.try_once(migration, Some(&mut extent), report);
             let Err(error) = tried else { return Ok(()) };
             if !self.is_retryable(error.as_ref(), started.elapsed()) {
                 return Err(error);
@@ -67,8 +62,8 @@ where
     }
 
     /// Returns 1 for a migration outside a transaction, which leaves something behind if it fails.
-    fn max_attempts(&self, migration: &dyn Migration<Pg>) -> u32 {
-        if migration.metadata().run_in_transaction() {
+    fn max_attempts(&self, migration: DirectedMigration<'_>) -> u32 {
+        if migration.runs_in_transaction() {
             self.settings.attempts
         } else {
             1
@@ -76,8 +71,8 @@ where
     }
 
     /// Returns the lock timeout of the migration.
-    fn lock_timeout(&self, migration: &dyn Migration<Pg>) -> Option<Duration> {
-        if migration.metadata().run_in_transaction() {
+    fn lock_timeout(&self, migration: DirectedMigration<'_>) -> Option<Duration> {
+        if migration.runs_in_transaction() {
             self.settings.lock_timeout(self.prioritizer)
         } else {
             // Not even the session's own: a cancelled index stays behind, invalid.
@@ -87,8 +82,7 @@ where
 
     fn try_once(
         &mut self,
-        migration: &dyn Migration<Pg>,
-        direction: Direction,
+        migration: DirectedMigration<'_>,
         extent: Option<&mut Extent>,
         report: &mut MigrationReport,
     ) -> Result<()> {
@@ -97,7 +91,7 @@ where
             attempt: report.attempts,
         });
         let history = self.history.clone();
-        let apply = |conn: &mut C| apply(conn, migration, direction, history.as_ref());
+        let apply = |conn: &mut C| migration.apply(conn, history.as_ref());
         let watched = self.watched(self.lock_timeout(migration), |conn| match extent {
             Some(extent) => extent.measure(conn, apply),
             None => apply(conn),
@@ -137,20 +131,5 @@ where
             error: with_sources(error),
         });
         thread::sleep(after);
-    }
-}
-
-fn report_of(migration: &dyn Migration<Pg>, direction: Direction) -> MigrationReport {
-    MigrationReport {
-        name: migration.name().to_string(),
-        reverted: direction == Direction::Down,
-        succeeded: false,
-        attempts: 0,
-        waited: Duration::ZERO,
-        blockers: Vec::new(),
-        locks: Vec::new(),
-        not_retried: None,
-        watcher_errors: Vec::new(),
-        duration: Duration::ZERO,
     }
 }

@@ -6,7 +6,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 
-use super::apply::Direction;
+use super::apply::{DirectedMigration, Direction};
 use super::embedded::MIGRATIONS;
 use super::history::HistoryPlace;
 use super::migration_lock::reacquire_migration_lock;
@@ -48,14 +48,20 @@ where
         &mut self,
         migration: &dyn Migration<Pg>,
     ) -> Result<MigrationVersion<'static>> {
-        self.migrate(migration, Direction::Up)
+        self.migrate(DirectedMigration {
+            migration,
+            direction: Direction::Up,
+        })
     }
 
     fn revert_migration(
         &mut self,
         migration: &dyn Migration<Pg>,
     ) -> Result<MigrationVersion<'static>> {
-        self.migrate(migration, Direction::Down)
+        self.migrate(DirectedMigration {
+            migration,
+            direction: Direction::Down,
+        })
     }
 
     fn applied_migrations(&mut self) -> Result<Vec<MigrationVersion<'static>>> {
@@ -109,12 +115,8 @@ where
         Ok(())
     }
 
-    fn migrate(
-        &mut self,
-        migration: &dyn Migration<Pg>,
-        direction: Direction,
-    ) -> Result<MigrationVersion<'static>> {
-        let version = migration.name().version().as_owned();
+    fn migrate(&mut self, migration: DirectedMigration<'_>) -> Result<MigrationVersion<'static>> {
+        let (version, direction) = (migration.version(), migration.direction);
         if self.is_done(&version, direction) {
             return Ok(version);
         }
@@ -123,7 +125,7 @@ where
             return Ok(version);
         }
         self.has_run = true;
-        self.run_and_report(migration, direction)?;
+        self.run_and_report(migration)?;
         self.note(&version, direction);
         Ok(version)
     }
