@@ -1,0 +1,292 @@
+//! Instances that migrate at the same time, and the migration lock.
+
+use super::*;
+
+#[test]
+fn two_instances_take_turns_and_do_not_deadlock_with_a_concurrent_index() {
+    let db = Database::new();
+    let migrations = Migrations::new(
+        &db,
+        &[
+            "ALTER TABLE users ADD COLUMN age int",
+            "-- concurrently\nCREATE INDEX CONCURRENTLY users_age ON users (age)",
+            "INSERT INTO posts (title) VALUES ('once')",
+        ],
+    );
+    let mut holder = db.connect();
+    holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let (waits, waiting) = channel();
+    thread::scope(|scope| {
+        let instances: Vec<_> = (0..2)
+            .map(|_| {
+                let waits: Sender<()> = waits.clone();
+                let (db, migrations) = (&db, &migrations);
+                scope.spawn(move || {
+                    let mut conn = db.connect();
+                    let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
+                        .lock_timeout(None)
+                        .on_event(move |event| {
+                            if let MigrationEvent::WaitingForInstance = event {
+                                waits.send(()).unwrap();
+                            }
+                        });
+                    let ran = harness
+                        .run_pending_migrations(migrations.source())
+                        .map(|v| v.len());
+                    ran.map_err(|e| e.to_string())
+                })
+            })
+            .collect();
+        // One instance waits for the other, which waits for the table.
+        waiting
+            .recv_timeout(LONG)
+            .expect("an instance waits for the other");
+        holder.batch_execute("COMMIT").unwrap();
+        let mut ran: Vec<_> = instances
+            .into_iter()
+            .map(|r| r.join().unwrap().unwrap())
+            .collect();
+        ran.sort_unstable();
+        assert_eq!(ran, [0, 3]);
+    });
+    assert_eq!(count(&mut db.connect(), "SELECT count(*) FROM posts"), 1);
+    assert_eq!(
+        count(
+            &mut db.connect(),
+            "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+        ),
+        0
+    );
+    assert_eq!(advisory_locks(&db), 0);
+}
+
+#[test]
+fn a_decorated_harness_runs_each_migration_once() {
+    let db = Database::new();
+    let ups = [
+        "INSERT INTO posts (title) VALUES ('a')",
+        "INSERT INTO posts (title) VALUES ('b')",
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut conn = db.connect();
+                let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+                let mut output = HarnessWithOutput::new(&mut harness, Vec::new());
+                output.run_pending_migrations(migrations.source()).unwrap();
+            });
+        }
+    });
+    assert_eq!(count(&mut db.connect(), "SELECT count(*) FROM posts"), 2);
+}
+
+#[test]
+fn tenants_with_a_search_path_each_have_a_history_and_a_lock_of_their_own() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE things ()"]);
+    let mut admin = db.connect();
+    admin
+        .batch_execute("CREATE SCHEMA a; CREATE SCHEMA b")
+        .unwrap();
+    let mut a = db.connect();
+    a.batch_execute("SET search_path = a").unwrap();
+    let mut harness = PrioritizedHarness::new(&mut a, patient(&db)).on_event({
+        // While tenant a migrates, tenant b does not wait for it.
+        let (url, source) = (db.url.clone(), Mutex::new(Some(migrations.source())));
+        move |event| {
+            let (MigrationEvent::Running { .. }, Some(source)) =
+                (event, source.lock().unwrap().take())
+            else {
+                return;
+            };
+            let mut b = PgConnection::establish(&url).unwrap();
+            b.batch_execute("SET search_path = b").unwrap();
+            let mut harness = PrioritizedHarness::new(&mut b, Prioritizer::new(url.clone()));
+            harness.run_pending_migrations(source).unwrap();
+        }
+    });
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    assert_eq!(harness.report().migrations[0].locks[0].relation.schema, "a");
+    let tables =
+        "SELECT count(*) FROM pg_class WHERE relname IN ('things', '__diesel_schema_migrations')
+                  AND relnamespace IN ('a'::regnamespace, 'b'::regnamespace)";
+    assert_eq!(count(&mut admin, tables), 4);
+}
+
+#[test]
+fn the_wait_for_another_instance_can_be_limited() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
+    let mut other = db.connect();
+    other.batch_execute("SELECT pg_advisory_lock(7)").unwrap();
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
+        .lock_key(7)
+        .wait_for_instances(Duration::from_millis(50));
+    let error = harness
+        .run_pending_migrations(migrations.source())
+        .unwrap_err();
+    assert!(
+        error.downcast_ref::<Error>().unwrap().is_not_acquired(),
+        "{error}"
+    );
+}
+
+/// One instance of an application; started by the test below in a process of its own.
+#[test]
+#[ignore = "a part of `eight_instances_one_killed_apply_each_migration_once`"]
+fn instance_process() {
+    let url = std::env::var("PGLOCK_INSTANCE_URL").expect("started by the test below");
+    let source = std::env::var("PGLOCK_INSTANCE_MIGRATIONS").expect("likewise");
+    let mut conn = PgConnection::establish(&url).unwrap();
+    let mut harness =
+        PrioritizedHarness::new(&mut conn, Prioritizer::new(url).grace(LONG)).lock_timeout(None);
+    harness
+        .run_pending_migrations(FileBasedMigrations::from_path(source).unwrap())
+        .unwrap();
+}
+
+#[test]
+fn eight_instances_one_killed_apply_each_migration_once() {
+    let db = Database::new();
+    let ups = [
+        "INSERT INTO posts (title) VALUES ('first')",
+        "INSERT INTO posts (title) VALUES ('second'); LOCK TABLE users",
+        "-- concurrently\nCREATE INDEX CONCURRENTLY posts_title ON posts (title)",
+        "INSERT INTO posts (title) VALUES ('last')",
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let (mut observer, mut holder) = (db.connect(), db.connect());
+    holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let start = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--ignored",
+                "--exact",
+                "migrations::instances::instance_process",
+            ])
+            .env("PGLOCK_INSTANCE_URL", &db.url)
+            .env("PGLOCK_INSTANCE_MIGRATIONS", &migrations.0)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut killed = start();
+    wait_until("the first instance is in its second migration", || {
+        count(&mut observer, blocked) == 1
+    });
+    let mut others: Vec<_> = (0..7).map(|_| start()).collect();
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%advisory%'";
+    wait_until("the others wait for their turn", || {
+        count(&mut observer, sessions) >= 7
+    });
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    holder.batch_execute("COMMIT").unwrap();
+    for other in &mut others {
+        assert!(other.wait().unwrap().success());
+    }
+    assert_eq!(applied(&db), 4);
+    assert_eq!(count(&mut observer, "SELECT count(*) FROM posts"), 3);
+    assert_eq!(
+        count(
+            &mut observer,
+            "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+        ),
+        0
+    );
+    wait_until("no lock is left", || advisory_locks(&db) == 0);
+}
+
+#[test]
+fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
+    let db = Database::new();
+    let shared = Migrations::new(&db, &["CREATE TABLE shared ()"]);
+    run(&db, &shared, patient(&db));
+    drop(shared);
+    let migrations = Migrations::new(&db, &["LOCK TABLE users; CREATE TABLE things ()"]);
+    let mut holder = db.connect();
+    holder.batch_execute("CREATE SCHEMA a").unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
+    let (waits, waiting) = channel();
+    thread::scope(|scope| {
+        let start_instance = || {
+            let (waits, db, migrations): (Sender<()>, _, _) = (waits.clone(), &db, &migrations);
+            scope.spawn(move || {
+                let mut conn = db.connect();
+                conn.batch_execute("SET search_path = a, public").unwrap();
+                let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
+                    .lock_timeout(None)
+                    .on_event(move |event| {
+                        if let MigrationEvent::WaitingForInstance = event {
+                            let _ = waits.send(());
+                        }
+                    });
+                let ran = harness.run_pending_migrations(migrations.source());
+                ran.map(|versions| versions.len())
+                    .map_err(|e| e.to_string())
+            })
+        };
+        let first = start_instance();
+        let mut observer = db.connect();
+        let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_until("the first is in its migration", || {
+            count(&mut observer, blocked) == 1
+        });
+        let second = start_instance();
+        waiting
+            .recv_timeout(LONG)
+            .expect("the second waits for the first");
+        holder.batch_execute("COMMIT").unwrap();
+        assert_eq!(
+            (first.join().unwrap(), second.join().unwrap()),
+            (Ok(1), Ok(0))
+        );
+    });
+}
+
+#[test]
+fn an_instance_that_lost_the_migration_lock_to_another_runs_nothing_more() {
+    let db = Database::new();
+    let ups = [
+        "CREATE TABLE ledger (i int); SELECT pg_advisory_unlock_all()",
+        RECORD,
+    ];
+    let migrations = Migrations::new(&db, &ups);
+    let other = Mutex::new(db.connect());
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
+        .lock_key(7)
+        .on_event(move |event| {
+            if let MigrationEvent::Finished(_) = event {
+                let mut other = other.lock().unwrap();
+                other.batch_execute("SELECT pg_advisory_lock(7)").unwrap();
+            }
+        });
+    let error = harness
+        .run_pending_migrations(migrations.source())
+        .unwrap_err();
+    let error = error.downcast::<Error>().unwrap();
+    assert!(
+        error.is_not_acquired() && error.to_string().contains("released"),
+        "{error}"
+    );
+    assert_eq!(applied(&db), 1);
+}
+
+#[test]
+fn a_migration_that_another_instance_has_applied_is_skipped() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
+    let mut conn = db.connect();
+    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+    let pending = harness.pending_migrations(migrations.source()).unwrap();
+    db.connect()
+        .run_pending_migrations(migrations.source())
+        .unwrap();
+    harness.run_migrations(&pending).unwrap();
+    harness.run_migration(&pending[0]).unwrap();
+    assert!(harness.report().migrations.is_empty());
+}
