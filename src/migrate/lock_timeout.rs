@@ -12,6 +12,7 @@ use super::settings::Settings;
 use crate::error::Error;
 use crate::fmt::with_sources;
 use crate::session::{run_or_undo, run_ready, uncached};
+use crate::timeout::TimeoutSetting;
 use crate::timeout::scoped_timeout as lock_timeout;
 
 /// Runs `f` under the timeout; `None`: no limit.
@@ -28,7 +29,11 @@ pub(crate) fn with_lock_timeout<C, T>(
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let previous = run_ready(lock_timeout::set(&mut uncached(conn), timeout))?;
+    let previous = run_ready(lock_timeout::set(
+        &mut uncached(conn),
+        TimeoutSetting::Lock,
+        timeout,
+    ))?;
     let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
         let _ = run_ready(lock_timeout::restore(&mut uncached(conn), previous));
     });

@@ -92,7 +92,7 @@ command!(WaitUntilTimeout);
 
 impl QueryFragment<Pg> for WaitUntilTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let key = self.0;
+        let key = self.0.arguments();
         let body = format!(
             "BEGIN PERFORM pg_catalog.set_config('{OUTCOME}', '', false); \
              BEGIN PERFORM pg_catalog.set_config('lock_timeout', '1', true); \
