@@ -1,49 +1,43 @@
+//! The async source, and closures as one.
+
 use std::future::Future;
 
+use diesel::ConnectionResult;
 use diesel::pg::Pg;
-use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncConnection;
 
 use crate::error::{Error, Result};
 
-/// Where a [`Prioritizer`](crate::Prioritizer) of an async run gets its watcher's
-/// connection from: a database URL, a bb8, deadpool or mobc pool, or a closure that
-/// returns a future of a connection. That is `move || { let url = url.clone(); async move { … } }`:
-/// an `async` closure that captures something could not be called more than once.
+/// A source of the watcher's connection for a [`Prioritizer`](crate::Prioritizer) of an async
+/// run: a database URL, a bb8, deadpool or mobc pool, or a closure that returns a future of a
+/// connection.
 ///
-/// What holds for [`WatcherSource`](crate::WatcherSource) holds here. A URL is
-/// connected to without TLS; for more use a closure or a pool.
+/// Such a closure is `move || { let url = url.clone(); async move { … } }`. An `async` closure
+/// that captures something could not be called more than once.
+///
+/// The requirements of [`WatcherSource`](crate::WatcherSource) apply here too. A URL is
+/// connected to without TLS; use a closure or a pool for more.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no source of async watcher connections",
+    message = "`{Self}` cannot be used as a source of async watcher connections",
     note = "a source is a database URL, a pool (features `bb8`, `deadpool`, `mobc`), or a closure that returns a future of `ConnectionResult<C>`"
 )]
 pub trait AsyncWatcherSource: Send + Sync {
-    /// What it gives.
+    /// The connection that the source gives.
     type Connection: AsyncConnection<Backend = Pg>;
 
     /// Opens a connection, or takes one from the pool.
     ///
+    /// Waits as long as the source does: a pool for its own timeout, a URL for its
+    /// `connect_timeout`, in whole seconds (default: no limit).
+    ///
     /// # Errors
     ///
-    /// [`Error::Watcher`] when there is none.
+    /// [`Error::Watcher`] if there is none. Its text shows no password.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up; the prioritizer does so when its run ends.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection>> + Send;
-}
-
-impl AsyncWatcherSource for String {
-    type Connection = AsyncPgConnection;
-
-    async fn connect(&self) -> Result<AsyncPgConnection> {
-        AsyncWatcherSource::connect(&self.as_str()).await
-    }
-}
-
-impl AsyncWatcherSource for &str {
-    type Connection = AsyncPgConnection;
-
-    async fn connect(&self) -> Result<AsyncPgConnection> {
-        let connected = AsyncPgConnection::establish(self).await;
-        connected.map_err(|error| super::redact::conceal(error, self))
-    }
 }
 
 impl<F, Fut, C> AsyncWatcherSource for F
@@ -55,57 +49,11 @@ where
     type Connection = C;
 
     async fn connect(&self) -> Result<C> {
-        self().await.map_err(no_connection::<ConnectionError>)
+        self().await.map_err(watcher_error)
     }
 }
 
-fn no_connection<E: std::error::Error + Send + Sync + 'static>(error: E) -> Error {
+/// Returns the error of a source that has no connection.
+pub(super) fn watcher_error<E: std::error::Error + Send + Sync + 'static>(error: E) -> Error {
     Error::Watcher(Box::new(error))
-}
-
-#[cfg(feature = "bb8")]
-impl<C> AsyncWatcherSource for diesel_async::pooled_connection::bb8::Pool<C>
-where
-    C: AsyncConnection<Backend = Pg>
-        + diesel_async::pooled_connection::PoolableConnection
-        + 'static,
-    diesel_async::pooled_connection::AsyncDieselConnectionManager<C>:
-        bb8::ManageConnection<Connection = C, Error = diesel_async::pooled_connection::PoolError>,
-{
-    type Connection = bb8::PooledConnection<
-        'static,
-        diesel_async::pooled_connection::AsyncDieselConnectionManager<C>,
-    >;
-
-    async fn connect(&self) -> Result<Self::Connection> {
-        self.get_owned().await.map_err(no_connection)
-    }
-}
-
-#[cfg(feature = "deadpool")]
-impl<C> AsyncWatcherSource for diesel_async::pooled_connection::deadpool::Pool<C>
-where
-    C: AsyncConnection<Backend = Pg> + 'static,
-    diesel_async::pooled_connection::AsyncDieselConnectionManager<C>:
-        deadpool::managed::Manager<Type = C, Error = diesel_async::pooled_connection::PoolError>,
-{
-    type Connection = diesel_async::pooled_connection::deadpool::Object<C>;
-
-    async fn connect(&self) -> Result<Self::Connection> {
-        self.get().await.map_err(no_connection)
-    }
-}
-
-#[cfg(feature = "mobc")]
-impl<C> AsyncWatcherSource for diesel_async::pooled_connection::mobc::Pool<C>
-where
-    C: AsyncConnection<Backend = Pg> + 'static,
-    diesel_async::pooled_connection::AsyncDieselConnectionManager<C>:
-        mobc::Manager<Connection = C, Error = diesel_async::pooled_connection::PoolError>,
-{
-    type Connection = diesel_async::pooled_connection::mobc::PooledConnection<C>;
-
-    async fn connect(&self) -> Result<Self::Connection> {
-        self.get().await.map_err(no_connection)
-    }
 }

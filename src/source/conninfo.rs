@@ -1,19 +1,21 @@
-//! Connection strings: URLs, and `keyword=value` pairs.
+//! Parses connection strings: URLs and `keyword=value` pairs.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Scheme and rest of what libpq reads as a URL; all else is pairs to it.
+/// Returns the scheme and the rest of a string that libpq reads as a URL.
+///
+/// libpq reads every other string as pairs.
 pub fn url(conninfo: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = conninfo.split_once("://")?;
     matches!(scheme, "postgres" | "postgresql").then_some((scheme, rest))
 }
 
-/// The keywords and their values, as libpq reads them; a word without `=` has no value.
+/// Returns the keywords and their values, as libpq reads them. A word without `=` has no value.
 ///
-/// White space around `=` means nothing, quotes hold a value together, and a
-/// backslash takes the next character as it is. A quote that is never closed ends
-/// with the text: what libpq refuses may hold a password all the same.
+/// White space around `=` is ignored, quotes enclose a value with spaces, and a backslash
+/// escapes the next character. A quote that is never closed ends with the text: a string that
+/// libpq refuses may still contain a password.
 ///
 /// See [Keyword/Value Connection Strings][pg].
 ///
@@ -39,10 +41,7 @@ pub fn pairs(conninfo: &str) -> Vec<(String, Option<String>)> {
 fn value(rest: &mut Peekable<Chars<'_>>) -> String {
     skip_space(rest);
     let quoted = rest.next_if_eq(&'\'').is_some();
-    let ends = |c: &char| match quoted {
-        true => *c == '\'',
-        false => c.is_ascii_whitespace(),
-    };
+    let ends = |c: &char| (quoted && *c == '\'') || (!quoted && c.is_ascii_whitespace());
     let mut value = String::new();
     while let Some(c) = rest.next().filter(|c| !ends(c)) {
         match c {

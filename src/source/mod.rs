@@ -1,11 +1,21 @@
-//! Where a second connection comes from: a URL, a pool or a closure.
+//! Opens second connections: from a URL, a pool or a closure.
 
 #[cfg(feature = "async")]
 mod async_watcher_source;
+#[cfg(feature = "bb8")]
+mod bb8;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod conninfo;
+#[cfg(feature = "deadpool")]
+mod deadpool;
+#[cfg(feature = "mobc")]
+mod mobc;
+#[cfg(feature = "r2d2")]
+mod r2d2;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod redact;
+#[cfg(any(feature = "postgres", feature = "async"))]
+mod url;
 mod watcher_source;
 
 #[cfg(feature = "async")]

@@ -1,4 +1,4 @@
-//! Keeps passwords out of errors.
+//! Removes passwords from errors and from connection strings that are shown.
 
 use diesel::ConnectionError;
 
@@ -6,33 +6,37 @@ use super::conninfo;
 use super::conninfo::pairs;
 use crate::error::Error;
 
-/// The error of connecting to `url`, without what the URL keeps secret.
+/// Returns the error of connecting to `url` without the secrets of the URL.
 ///
-/// libpq quotes what it cannot read, and a password with a `/` or an `@` in it
-/// can end up in such a quotation.
-pub(crate) fn conceal(error: ConnectionError, url: &str) -> Error {
+/// libpq quotes text that it cannot read. A password with a `/` or an `@` can be a part
+/// of such a quotation.
+pub(super) fn redact_error(error: ConnectionError, url: &str) -> Error {
     Error::Watcher(Box::new(match error {
         ConnectionError::BadConnection(message) => {
-            ConnectionError::BadConnection(redact(&message, &secrets(url)))
+            ConnectionError::BadConnection(redact_message(&message, &secrets(url)))
         }
         ConnectionError::InvalidConnectionUrl(message) => {
-            ConnectionError::InvalidConnectionUrl(redact(&message, &secrets(url)))
+            ConnectionError::InvalidConnectionUrl(redact_message(&message, &secrets(url)))
         }
         other => other,
     }))
 }
 
-/// The parts of a URL or a `key=value` string that nobody should read.
+/// Returns the passwords in a URL or a `keyword=value` string, the longest first.
+///
+/// One secret may contain another. If the shorter one were replaced first, the rest of the
+/// longer one would remain.
 fn secrets(url: &str) -> Vec<String> {
     let mut secrets = match conninfo::url(url) {
         Some((_, rest)) => secrets_of_url(rest),
         None => secrets_of_pairs(url),
     };
     secrets.retain(|secret| !secret.is_empty());
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
 }
 
-/// A password may hold any sign, so the last `@` ends it.
+/// Returns the passwords in a URL. The last `@` ends one, since it may contain any character.
 fn secrets_of_url(rest: &str) -> Vec<String> {
     let credentials = rest.rsplit_once('@').and_then(|(it, _)| it.split_once(':'));
     let password = credentials.map(|(_, password)| password);
@@ -45,8 +49,10 @@ fn secrets_of_url(rest: &str) -> Vec<String> {
         .collect()
 }
 
-/// A word that belongs to no keyword is the rest of a password that lacks its quotes, or a
-/// mistyped URL with one.
+/// Returns the passwords in `keyword=value` pairs.
+///
+/// A word without a keyword is the rest of a password that lacks its quotes, or a mistyped
+/// URL that contains one.
 fn secrets_of_pairs(conninfo: &str) -> Vec<String> {
     let is_password = |keyword: &str| keyword.ends_with("password");
     let mut behind_password = false;
@@ -60,7 +66,7 @@ fn secrets_of_pairs(conninfo: &str) -> Vec<String> {
     secrets.collect()
 }
 
-/// Returns a connection string that can be shown: without passwords and rare parameters.
+/// Returns a connection string that can be shown, without passwords and rare parameters.
 #[cfg(feature = "cli")]
 pub fn redact_conninfo(conninfo: &str) -> String {
     match conninfo::url(conninfo) {
@@ -69,7 +75,10 @@ pub fn redact_conninfo(conninfo: &str) -> String {
     }
 }
 
-/// The last `@` ends a password, unless it can belong to one among the parameters.
+/// Returns a URL without its password and parameters.
+///
+/// The last `@` ends the password. If it can belong to a password among the parameters, only
+/// `…` is returned.
 #[cfg(feature = "cli")]
 fn redact_url(rest: &str) -> String {
     let parameters = rest.split_once('?').map_or("", |(_, it)| it);
@@ -87,7 +96,7 @@ fn redact_url(rest: &str) -> String {
     }
 }
 
-/// A list of what may be shown is safer than one of what may not: servers add secrets.
+/// Returns the pairs that can be shown. An allow list is safe when libpq adds secrets.
 #[cfg(feature = "cli")]
 fn public_pairs(conninfo: &str) -> String {
     const PUBLIC: [&str; 6] = ["host", "hostaddr", "port", "dbname", "user", "service"];
@@ -98,17 +107,17 @@ fn public_pairs(conninfo: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Leaves out of `message` the secrets, and each quotation that is a part of one or has one.
-fn redact(message: &str, secrets: &[String]) -> String {
-    let conceals = |quoted: &str| {
-        let of = |secret: &String| secret.contains(quoted) || quoted.contains(secret.as_str());
-        !quoted.is_empty() && secrets.iter().any(of)
+/// Removes the secrets from `message`, and each quotation that shares text with a secret.
+fn redact_message(message: &str, secrets: &[String]) -> String {
+    let is_secret = |quoted: &str| {
+        let shares = |secret: &String| secret.contains(quoted) || quoted.contains(secret.as_str());
+        !quoted.is_empty() && secrets.iter().any(shares)
     };
     let quotations: Vec<_> = message
         .split('"')
         .enumerate()
         .map(|(i, part)| {
-            if i % 2 == 1 && conceals(part) {
+            if i % 2 == 1 && is_secret(part) {
                 "…"
             } else {
                 part
@@ -126,11 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_found_wherever_it_stands() {
+    fn a_password_is_found_in_every_place() {
         assert_eq!(secrets("postgres://app:pa/ss@w@host/db"), ["pa/ss@w"]);
         assert_eq!(secrets("host=x password=hunter2 dbname=y"), ["hunter2"]);
         assert_eq!(secrets("password = 'a b' sslpassword=c"), ["a b", "c"]);
-        assert_eq!(secrets("password=my secret host=x"), ["my", "secret"]);
+        assert_eq!(secrets("password=my secret host=x"), ["secret", "my"]);
         assert!(secrets("app").is_empty());
         assert_eq!(secrets("app:hunter2@host/db"), ["app:hunter2@host/db"]);
         assert_eq!(
@@ -141,15 +150,22 @@ mod tests {
     }
 
     #[test]
-    fn a_quotation_of_a_part_is_left_out() {
+    fn a_quotation_of_a_part_of_a_password_is_removed() {
         let message = "invalid integer value \"pa\" for connection option \"port\"";
-        let concealed = "invalid integer value \"…\" for connection option \"port\"";
+        let redacted = "invalid integer value \"…\" for connection option \"port\"";
         let secrets = ["pa/ss".to_owned()];
-        assert_eq!(redact(message, &secrets), concealed);
+        assert_eq!(redact_message(message, &secrets), redacted);
         assert_eq!(
-            redact("could not read \"app:pa/ss\"", &secrets),
+            redact_message("could not read \"app:pa/ss\"", &secrets),
             "could not read \"…\""
         );
+    }
+
+    #[test]
+    fn a_password_that_contains_another_leaves_no_remainder() {
+        let secrets = secrets("sslpassword=hunter password=hunter2");
+        let message = "cannot use hunter2 or hunter";
+        assert_eq!(redact_message(message, &secrets), "cannot use … or …");
     }
 
     #[cfg(feature = "cli")]

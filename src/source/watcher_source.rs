@@ -1,66 +1,60 @@
+//! The sync source, and closures as one.
+
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 use diesel::{Connection, ConnectionResult};
 
 use crate::error::{Error, Result};
 
-/// Where a [`Prioritizer`](crate::Prioritizer) gets its watcher's connection from:
+/// A source of the watcher's connection for a [`Prioritizer`](crate::Prioritizer):
 /// a database URL, an r2d2 pool, or a closure that connects.
 ///
-/// It must lead to the server of the connection that is prioritized; that is
-/// checked, but cannot be behind a pooler in transaction mode. It must have a
-/// connection to spare, and should give up connecting after a while: a run that is
-/// over waits for the attempt. The role needs to be the blockers' own, or to be a member of
-/// `pg_signal_backend`; with `pg_read_all_stats` too the report says more.
+/// The connection must lead to the server of the connection that is prioritized. That is
+/// checked, except behind a pooler in transaction mode, where it cannot be. The source must
+/// have a connection to spare: one per run at the same time. It should give up connecting
+/// after a while, because a run that has ended waits for the attempt.
 ///
-/// The session marks the run with an advisory lock and gives it back at the end. Where that is
-/// not certain, since a statement of the watcher failed or an async run was dropped, the
-/// session is ended; a pool replaces it.
+/// The role of the connection must be the blockers' own, a member of it, or a member of
+/// `pg_signal_backend`. With `pg_read_all_stats` as well the report shows more. See
+/// [Predefined Roles][pg].
+///
+/// The watcher's session marks the prioritized session with an advisory lock, and releases it
+/// at the end. If the release is not certain, the session is ended, and a pool replaces it. This
+/// happens when a statement of the watcher failed or an async run was dropped.
+///
+/// [pg]: https://www.postgresql.org/docs/current/predefined-roles.html
+///
+/// # Examples
+///
+/// ```
+/// # include!("../../tests/support/doctest.rs");
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use diesel::{Connection, PgConnection};
+/// use diesel_pglock::WatcherSource;
+///
+/// let url = database_url();
+/// let source = move || PgConnection::establish(&url);
+/// assert!(WatcherSource::connect(&source).is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no source of sync watcher connections",
+    message = "`{Self}` cannot be used as a source of sync watcher connections",
     note = "a source is a database URL (feature `postgres`), an r2d2 pool (feature `r2d2`), or a closure that returns `ConnectionResult<C>`"
 )]
 pub trait WatcherSource: Send + Sync {
-    /// What it gives.
+    /// The connection that the source gives.
     type Connection: Connection<Backend = Pg> + LoadConnection;
 
     /// Opens a connection, or takes one from the pool.
     ///
+    /// Waits as long as the source does: a pool for its own timeout, a URL for its
+    /// `connect_timeout`, in whole seconds (default: no limit).
+    ///
     /// # Errors
     ///
-    /// [`Error::Watcher`] when there is none.
+    /// [`Error::Watcher`] if there is none. Its text shows no password.
     fn connect(&self) -> Result<Self::Connection>;
-}
-
-#[cfg(feature = "postgres")]
-impl WatcherSource for String {
-    type Connection = diesel::PgConnection;
-
-    fn connect(&self) -> Result<diesel::PgConnection> {
-        self.as_str().connect()
-    }
-}
-
-#[cfg(feature = "postgres")]
-impl WatcherSource for &str {
-    type Connection = diesel::PgConnection;
-
-    fn connect(&self) -> Result<diesel::PgConnection> {
-        diesel::PgConnection::establish(self).map_err(|error| super::redact::conceal(error, self))
-    }
-}
-
-#[cfg(feature = "r2d2")]
-impl<M> WatcherSource for diesel::r2d2::Pool<M>
-where
-    M: diesel::r2d2::ManageConnection,
-    diesel::r2d2::PooledConnection<M>: Connection<Backend = Pg> + LoadConnection,
-{
-    type Connection = diesel::r2d2::PooledConnection<M>;
-
-    fn connect(&self) -> Result<Self::Connection> {
-        self.get().map_err(|error| Error::Watcher(Box::new(error)))
-    }
 }
 
 impl<F, C> WatcherSource for F

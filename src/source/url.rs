@@ -1,0 +1,49 @@
+//! Database URLs and `keyword=value` strings as sources, sync and async.
+
+#[cfg(feature = "async")]
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+#[cfg(feature = "async")]
+use super::async_watcher_source::AsyncWatcherSource;
+use super::redact::redact_error;
+#[cfg(feature = "postgres")]
+use super::watcher_source::WatcherSource;
+use crate::error::Result;
+
+#[cfg(feature = "postgres")]
+impl WatcherSource for String {
+    type Connection = diesel::PgConnection;
+
+    fn connect(&self) -> Result<diesel::PgConnection> {
+        WatcherSource::connect(&self.as_str())
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl WatcherSource for &str {
+    type Connection = diesel::PgConnection;
+
+    fn connect(&self) -> Result<diesel::PgConnection> {
+        let connected = <diesel::PgConnection as diesel::Connection>::establish(self);
+        connected.map_err(|error| redact_error(error, self))
+    }
+}
+
+#[cfg(feature = "async")]
+impl AsyncWatcherSource for String {
+    type Connection = AsyncPgConnection;
+
+    async fn connect(&self) -> Result<AsyncPgConnection> {
+        AsyncWatcherSource::connect(&self.as_str()).await
+    }
+}
+
+#[cfg(feature = "async")]
+impl AsyncWatcherSource for &str {
+    type Connection = AsyncPgConnection;
+
+    async fn connect(&self) -> Result<AsyncPgConnection> {
+        let connected = AsyncPgConnection::establish(self).await;
+        connected.map_err(|error| redact_error(error, self))
+    }
+}
