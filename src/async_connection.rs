@@ -12,7 +12,7 @@ use diesel_async::AsyncConnection;
 
 use crate::advisory::AsyncAdvisoryLock;
 use crate::error::{Error, Result};
-use crate::prioritize::task::watch_over;
+use crate::prioritize::task::run_with_watcher;
 use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::AsyncDriver;
 use crate::session::BackendPid;
@@ -215,7 +215,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
                     None => f(self).await,
                 }
             };
-            watch_over(prioritizer, us, run).await?.and(Ok(()))
+            run_with_watcher(prioritizer, us, run).await?.and(Ok(()))
         })
     }
 

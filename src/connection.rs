@@ -6,7 +6,7 @@ use diesel::pg::Pg;
 
 use crate::advisory::AdvisoryLock;
 use crate::error::{Error, Result};
-use crate::prioritize::thread::watch_over;
+use crate::prioritize::thread::run_with_watcher;
 use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::BackendPid;
 use crate::session::Driver;
@@ -150,7 +150,7 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     {
         prioritizer.set_report(PrioritizerReport::default());
         let us = run_ready(PrioritizedSession::identify(&mut SyncDriver(self)))?;
-        watch_over(prioritizer, us, || {
+        run_with_watcher(prioritizer, us, || {
             match prioritizer.settings().lock_timeout {
                 Some(timeout) => self.with_lock_timeout(timeout, f),
                 None => f(self),

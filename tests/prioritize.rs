@@ -75,7 +75,7 @@ fn nobody_is_signalled_when_nothing_waits() {
     })
     .unwrap();
     assert!(prioritizer.report().blockers.is_empty());
-    assert!(prioritizer.report().looks > 0);
+    assert!(prioritizer.report().polls > 0);
     holder.batch_execute("COMMIT").unwrap();
 }
 

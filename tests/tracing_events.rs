@@ -69,7 +69,7 @@ fn waits_signals_and_migrations_are_events_even_from_the_watchers_thread() {
     let messages = listener.0.lock().unwrap();
     for message in [
         "waiting for a lock",
-        "somebody is in the way",
+        "a session blocks the run",
         "signalled a session",
         "running a migration",
         "a migration has ended",

@@ -1,175 +1,131 @@
-//! Who is in the way of a run, for how long, and what was done about them.
+//! The blockers of a run: their blocks, and the signals to them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::current_block::CurrentBlock;
 use super::report::Blocker;
-use super::watch::Target;
-use crate::signal::Block;
-use crate::signal::{Signal, SignalKind, SignalOutcome};
-use crate::views::{BlockedPgLock, PgActivity, PgLock};
+use super::target::Target;
+use crate::signal::{Signal, SignalOutcome};
+use crate::views::{BlockedPgLock, PgActivity};
 
-/// Keeps book of the sessions in the way.
+/// The record of the blockers of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Presence {
-    present: Vec<Present>,
-    /// All that were in the way of the run, in the order they were found.
-    blockers: Vec<Blocker>,
+pub(super) struct Blockers {
+    /// The blocks that the last poll has found.
+    current: Vec<CurrentBlock>,
+    /// All blockers of the run, in the order in which they were found.
+    all: Vec<Blocker>,
 }
 
-/// Somebody who is in the way now.
-#[derive(Debug)]
-pub(crate) struct Present {
-    /// Its place among the blockers.
-    index: usize,
-    block: Block,
-    lock: PgLock,
-    pub(crate) since: Instant,
-    pub(crate) cancelled: Option<Instant>,
-    pub(crate) terminated: bool,
-    seen: bool,
-}
-
-impl Present {
-    fn new(index: usize, lock: PgLock, block: Block) -> Self {
-        Self {
-            index,
-            block,
-            lock,
-            since: Instant::now(),
-            cancelled: None,
-            terminated: false,
-            seen: true,
+impl Blockers {
+    /// Notes the blockers that a poll has found. Returns the new ones.
+    pub(super) fn note<'r>(&mut self, targets: impl Iterator<Item = &'r Target>) -> Vec<Blocker> {
+        for block in &mut self.current {
+            block.is_found = false;
         }
-    }
-
-    /// Goes on with the block, or begins anew with the next one.
-    fn see(&mut self, lock: PgLock, block: Block) {
-        if !block.continues(&self.block) {
-            *self = Self::new(self.index, lock, block);
-            return;
-        }
-        (self.lock, self.block, self.seen) = (lock, block, true);
-    }
-}
-
-impl Presence {
-    /// Notes the sessions in the way at a look; returns those found for the first time.
-    pub(crate) fn note<'r>(&mut self, targets: impl Iterator<Item = &'r Target>) -> Vec<Blocker> {
-        for present in &mut self.present {
-            present.seen = false;
-        }
-        let known = self.blockers.len();
+        let known = self.all.len();
         for target in targets {
-            self.see(target);
+            self.note_target(target);
         }
-        self.present.retain(|present| present.seen);
-        for present in &self.present {
-            keep_longest(&mut self.blockers[present.index], present);
+        self.current.retain(|block| block.is_found);
+        for block in &self.current {
+            keep_longest(&mut self.all[block.blocker], block);
         }
-        self.blockers[known..].to_vec()
+        self.all[known..].to_vec()
     }
 
-    fn see(&mut self, target: &Target) {
-        let index = self.entry(target);
+    fn note_target(&mut self, target: &Target) {
+        let index = self.note_session(target);
         let (lock, block) = (target.row.lock.clone(), target.block.clone());
-        match self.present.iter_mut().find(|it| it.index == index) {
-            Some(present) => present.see(lock, block),
-            None => self.present.push(Present::new(index, lock, block)),
+        match self.current.iter_mut().find(|it| it.blocker == index) {
+            Some(current) => current.update(lock, block),
+            None => self.current.push(CurrentBlock::new(index, lock, block)),
         }
     }
 
-    /// The place of the session among the blockers, where each has one entry.
-    fn entry(&mut self, target: &Target) -> usize {
-        let known = self
-            .blockers
-            .iter()
-            .rposition(|it| is_same(it, &target.row));
-        let index = known.unwrap_or_else(|| {
-            self.blockers.push(blocker(&target.row));
-            self.blockers.len() - 1
+    /// Returns the index of the session among all blockers, where each session has one entry.
+    fn note_session(&mut self, target: &Target) -> usize {
+        let is_known = |it: &Blocker| is_same(it, &target.row);
+        let index = self.all.iter().rposition(is_known).unwrap_or_else(|| {
+            self.all.push(new_blocker(&target.row));
+            self.all.len() - 1
         });
-        update(&mut self.blockers[index], target);
+        update(&mut self.all[index], target);
         index
     }
 
-    /// The place of a session among those present.
-    pub(crate) fn find(&self, row: &BlockedPgLock) -> Option<usize> {
-        let is_row = |present: &Present| is_same(&self.blockers[present.index], row);
-        self.present.iter().rposition(is_row)
+    /// Returns the index of a session among the current blocks.
+    pub(super) fn find(&self, row: &BlockedPgLock) -> Option<usize> {
+        let is_row = |block: &CurrentBlock| is_same(&self.all[block.blocker], row);
+        self.current.iter().rposition(is_row)
     }
 
-    pub(crate) fn present(&self, at: usize) -> &Present {
-        &self.present[at]
+    pub(super) fn current(&self, index: usize) -> &CurrentBlock {
+        &self.current[index]
     }
 
-    pub(crate) fn blocker(&self, at: usize) -> &Blocker {
-        &self.blockers[self.present[at].index]
+    /// Returns the session of a current block.
+    pub(super) fn session(&self, index: usize) -> &Blocker {
+        &self.all[self.current[index].blocker]
     }
 
-    /// The blocker as it is in the way now, which may not be its longest block.
-    pub(crate) fn now(&self, at: usize) -> Blocker {
-        let present = self.present(at);
+    /// Returns the blocker with its present block, which may not be its longest one.
+    pub(super) fn with_current_block(&self, index: usize) -> Blocker {
+        let current = self.current(index);
         Blocker {
-            lock: present.lock.clone(),
-            blocked_for: present.since.elapsed(),
-            ..self.blocker(at).clone()
+            lock: current.lock.clone(),
+            blocked_for: current.since.elapsed(),
+            ..self.session(index).clone()
         }
     }
 
-    /// Notes what came of a signal; whether that is news. One who steps aside when its turn
-    /// comes, or is spared, is found gone again and again, and denied again in each block.
-    pub(crate) fn record(&mut self, at: usize, signal: Signal) -> bool {
-        let present = &mut self.present[at];
-        match signal.kind {
-            // It had stepped aside; should it come back, its time begins anew.
-            _ if signal.outcome == SignalOutcome::Gone => {
-                present.since = Instant::now();
-                present.cancelled = None;
-            }
-            SignalKind::Cancel => present.cancelled = Some(Instant::now()),
-            SignalKind::Terminate => present.terminated = true,
-        }
-        let signals = &mut self.blockers[present.index].signals;
-        // Each once: a session can be in the way, and be signalled, any number of times.
+    /// Notes the outcome of a signal. Returns whether it is new.
+    ///
+    /// A session that stops blocking before each signal, or is spared, has the same outcome
+    /// again and again, and a denied signal is denied in each block.
+    pub(super) fn record(&mut self, index: usize, signal: Signal) -> bool {
+        let current = &mut self.current[index];
+        current.record(&signal);
+        let signals = &mut self.all[current.blocker].signals;
+        // Each once: a session can block, and be signalled, any number of times.
         let is_known = signals.contains(&signal);
-        let is_news = signal.outcome == SignalOutcome::Sent || !is_known;
+        let is_new = signal.outcome == SignalOutcome::Sent || !is_known;
         if !is_known {
             signals.push(signal);
         }
-        is_news
+        is_new
     }
 
-    /// How many sessions were signalled.
-    pub(crate) fn victims(&self) -> usize {
-        self.blockers.iter().filter(|it| it.is_victim()).count()
+    /// Returns the number of sessions that were signalled.
+    pub(super) fn victim_count(&self) -> usize {
+        self.all.iter().filter(|it| it.is_victim()).count()
     }
 
-    /// How long until the next of them has been in the way for `grace`.
-    pub(crate) fn soonest(&self, grace: Duration) -> Option<Duration> {
-        let left = |present: &Present| grace.checked_sub(present.since.elapsed());
-        self.present.iter().filter_map(left).min()
+    /// Returns the time until the next grace period ends.
+    pub(super) fn next_grace_end(&self, grace: Duration) -> Option<Duration> {
+        let left = |block: &CurrentBlock| block.grace_left(grace);
+        self.current.iter().filter_map(left).min()
     }
 
-    pub(crate) fn into_blockers(self) -> Vec<Blocker> {
-        self.blockers
+    pub(super) fn into_all(self) -> Vec<Blocker> {
+        self.all
     }
 }
 
-/// A session that is found in the way for the first time.
-fn blocker(row: &BlockedPgLock) -> Blocker {
-    let activity = row.blocking_activity.clone();
+/// Returns the entry of a session that is found for the first time.
+fn new_blocker(row: &BlockedPgLock) -> Blocker {
     Blocker {
         pid: (row.blocking_pid != 0).then_some(row.blocking_pid),
         protected: false,
         protection: None,
-        activity,
+        activity: row.blocking_activity.clone(),
         lock: row.lock.clone(),
         blocked_for: Duration::ZERO,
         signals: Vec::new(),
     }
 }
 
-/// Of a session that has ended since, what was known stays.
+/// Updates the entry of a session. If the session has ended, its last data stay.
 fn update(blocker: &mut Blocker, target: &Target) {
     if target.row.blocking_activity.is_some() {
         blocker.activity.clone_from(&target.row.blocking_activity);
@@ -178,77 +134,22 @@ fn update(blocker: &mut Blocker, target: &Target) {
     blocker.protected = blocker.protection.is_some();
 }
 
-/// The entry shows the longest block, and the lock that was awaited then.
-fn keep_longest(blocker: &mut Blocker, present: &Present) {
-    let blocked_for = present.since.elapsed();
+/// Updates the longest block of the entry, and the lock that was awaited then.
+fn keep_longest(blocker: &mut Blocker, block: &CurrentBlock) {
+    let blocked_for = block.since.elapsed();
     if blocked_for >= blocker.blocked_for {
         blocker.blocked_for = blocked_for;
-        blocker.lock.clone_from(&present.lock);
+        blocker.lock.clone_from(&block.lock);
     }
 }
 
-/// A pid is given to another session once its own has ended; the start tells them apart.
-/// Of one that has ended since it was found there is no activity.
+/// Returns whether an entry and a row show the same session.
+///
+/// A pid is used again after its session has ended; the start of the session distinguishes
+/// the two. A session that has ended since it was found has no activity.
 fn is_same(blocker: &Blocker, row: &BlockedPgLock) -> bool {
     let start = |activity: Option<&PgActivity>| activity.and_then(|a| a.backend_start);
     let seen = row.blocking_activity.as_ref();
     blocker.pid.unwrap_or_default() == row.blocking_pid
         && (seen.is_none() || start(blocker.activity.as_ref()) == start(seen))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::signal::Wait;
-    use crate::types::{LockMode, LockType};
-
-    fn lock() -> PgLock {
-        PgLock {
-            pid: Some(1),
-            lock_type: LockType::Relation,
-            mode: LockMode::Share,
-            granted: false,
-            fast_path: false,
-            wait_start: None,
-            wait_duration: None,
-            database: None,
-            relation: None,
-            relation_oid: None,
-            advisory_key: None,
-            page: None,
-            tuple: None,
-            virtual_xid: None,
-            transaction_id: None,
-            class_id: None,
-            object_id: None,
-            object_subid: None,
-            virtual_transaction: "3/1".to_owned(),
-            activity: None,
-        }
-    }
-
-    fn block(transaction: &str) -> Block {
-        let wait = Wait {
-            process: 1,
-            lock: "a lock".to_owned(),
-            start: None,
-            transaction: transaction.to_owned(),
-        };
-        Block {
-            waits: vec![wait],
-            blocker_transaction: None,
-        }
-    }
-
-    #[test]
-    fn what_was_sent_in_one_block_is_forgotten_in_the_next() {
-        let mut present = Present::new(0, lock(), block("3/1"));
-        let since = present.since;
-        (present.cancelled, present.terminated) = (Some(since), true);
-        present.see(lock(), block("3/1"));
-        assert_eq!((present.since, present.cancelled), (since, Some(since)));
-        present.see(lock(), block("3/2"));
-        assert_eq!((present.cancelled, present.terminated), (None, false));
-        assert!(present.since > since && present.seen);
-    }
 }

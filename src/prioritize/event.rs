@@ -1,21 +1,26 @@
+//! The events of a run.
+
 use super::report::Blocker;
 use crate::signal::Signal;
 
-/// What a [`Prioritizer`](crate::Prioritizer) tells while it runs.
+/// An event of a [`Prioritizer`](crate::Prioritizer) while its code runs.
+///
+/// Events arrive in the order in which they happen, on the watcher's thread. In an async run
+/// they arrive on the task of the run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PrioritizerEvent {
-    /// A session was found in the way, for the first time in this run.
+    /// A blocker was found for the first time in this run.
     Blocked(Blocker),
-    /// Somebody was sent a signal, or was to be sent one.
+    /// A session was signalled, or could not be signalled.
     #[non_exhaustive]
     Signalled {
-        /// Who it is.
+        /// The session, with its present block.
         blocker: Blocker,
-        /// What was sent, and what came of it.
+        /// The signal and its outcome.
         signal: Signal,
     },
-    /// The watcher lost its connection or could not look; it tries again.
+    /// The watcher lost its connection or could not poll. It tries again.
     WatcherFailed(String),
 }
 
@@ -26,7 +31,7 @@ impl PrioritizerEvent {
         #[cfg(feature = "tracing")]
         match self {
             Self::Blocked(blocker) => {
-                tracing::info!(pid = blocker.pid, %blocker, "somebody is in the way");
+                tracing::info!(pid = blocker.pid, %blocker, "a session blocks the run");
             }
             Self::Signalled { blocker, signal } => {
                 let (kind, outcome) = (signal.kind, &signal.outcome);

@@ -1,22 +1,32 @@
 //! Runs code while a watcher signals the sessions that block it.
 
 mod blockers;
+mod current_block;
 mod event;
+mod held_by;
 mod policy;
 mod prioritizer;
+mod process;
 mod protection;
 mod report;
+mod settings;
 mod signal_log;
+mod signalling;
 mod statement;
+mod target;
 #[cfg(feature = "async")]
 pub(crate) mod task;
 pub(crate) mod thread;
 mod wait_chain;
 mod watch;
 
+#[cfg(all(test, feature = "postgres"))]
+mod still_on_path_tests;
+
 pub use event::PrioritizerEvent;
 pub use policy::Policy::{Cancel, CancelThenTerminate, Observe, Terminate};
 pub use policy::{Decision, Policy};
-pub use prioritizer::{Prioritizer, Victims};
+pub use prioritizer::Prioritizer;
 pub use protection::Protection;
 pub use report::{Blocker, PrioritizerReport};
+pub use settings::Victims;

@@ -1,19 +1,20 @@
+//! The policy: what is done about a blocker.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::views::BlockedPgLock;
 
-/// What a [`Prioritizer`](crate::Prioritizer) does about a session that has been
-/// in the way for the grace period.
+/// A rule that decides about a session that has blocked for the grace period.
 ///
-/// Any `Fn(&BlockedPgLock, Duration) -> Decision` is a policy too. It is asked at
-/// each look from the grace period on, with the row that shows whom the session
-/// blocks and how, and with how long it has been in the way. The type of its first
-/// parameter has to be written.
+/// Any `Fn(&BlockedPgLock, Duration) -> Decision` is a policy too. It is called at each poll
+/// from the end of the grace period on. Its arguments are the row with the blocked lock and
+/// the blocker, and the time for which the session has blocked. The type of the first
+/// parameter must be written.
 ///
-/// A session gets each kind of signal once in a block, that is, for as long as it stays in
-/// the way of one and the same wait.
+/// A session receives each kind of signal once per block, which lasts while it blocks one
+/// and the same wait.
 ///
 /// # Examples
 ///
@@ -35,42 +36,43 @@ use crate::views::BlockedPgLock;
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Policy {
-    /// Ends the session; its transaction is rolled back.
+    /// Terminates the session; its transaction is rolled back.
     #[default]
     #[doc(alias = "pg_terminate_backend")]
     Terminate,
-    /// Cancels the running statement. A session that is idle in its transaction
-    /// runs none, and keeps its locks.
+    /// Cancels the running statement. A session that is idle in a transaction runs no
+    /// statement and keeps its locks.
     #[doc(alias = "pg_cancel_backend")]
     Cancel,
-    /// Cancels, and terminates what is still in the way after `after`.
+    /// Cancels the statement, and terminates the session if it still blocks after `after`.
     CancelThenTerminate {
-        /// How long the session may take to give way once it was cancelled.
+        /// The time from the cancel to the termination.
         after: Duration,
     },
-    /// Only looks: the report tells who was in the way.
+    /// Signals no session: only the report names the blockers.
     Observe,
-    /// What a closure decides.
+    /// Calls a closure that decides.
     #[doc(hidden)]
-    Ask(Ask),
+    Ask(Rule),
 }
 
-type Ask = Arc<dyn Fn(&BlockedPgLock, Duration) -> Decision + Send + Sync>;
+/// A closure as a policy.
+type Rule = Arc<dyn Fn(&BlockedPgLock, Duration) -> Decision + Send + Sync>;
 
-/// What to do about one session now.
+/// The decision about one session at one poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Decision {
-    /// Leave it alone, and ask again at the next look.
+    /// Sends no signal; the policy is asked again at the next poll.
     Wait,
-    /// Cancel its running statement.
+    /// Cancels the running statement of the session.
     Cancel,
-    /// End it.
+    /// Terminates the session.
     Terminate,
 }
 
 impl Policy {
-    /// `since_cancel`: how long ago the session was cancelled, if it was.
+    /// Decides about a session. `since_cancel` is the time since it was cancelled, if it was.
     pub(crate) fn decide(
         &self,
         blocked: &BlockedPgLock,

@@ -1,3 +1,5 @@
+//! The builder of a prioritized run.
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -5,17 +7,20 @@ use std::time::Duration;
 use super::event::PrioritizerEvent;
 use super::policy::Policy;
 use super::report::PrioritizerReport;
+use super::settings::{Settings, Victims};
 
-/// Moves sessions out of the way of the code that it [prioritizes][run].
+/// Cancels or terminates the sessions that block the code that it [prioritizes][run].
 ///
-/// While that code runs, a watcher on a connection of its own looks whether it
-/// waits for a lock, of whatever kind. A session that has been in the way of one wait for the
-/// [grace period](Self::grace) is [terminated, or what the policy says](Policy).
-/// The watcher has stopped before the run returns.
+/// While that code runs, a watcher on a connection of its own polls whether the code waits
+/// for a lock of any kind. A session that has blocked one wait for the
+/// [grace period](Self::grace) is terminated, or as the [policy](Policy) decides. The watcher
+/// has stopped before the run returns.
 ///
-/// Some sessions are spared whatever the policy says, see [`Protection`](crate::Protection);
-/// among them other prioritized sessions. The watcher makes them known to each other by a
-/// shared advisory lock on the pair of −670405408 and the session's pid.
+/// Some sessions are always spared, see [`Protection`](crate::Protection). Other
+/// prioritized sessions are among them: each watcher marks its own by a shared advisory lock
+/// on the pair of −670405408 and the session's pid.
+///
+/// The server finds blockers with [`pg_blocking_pids`][pg].
 ///
 /// A prioritizer is cheap to clone, and one serves many runs.
 ///
@@ -30,10 +35,10 @@ use super::report::PrioritizerReport;
 /// use diesel::connection::SimpleConnection;
 /// use diesel_pglock::{Prioritizer, prelude::*};
 ///
-/// // Somebody left a transaction open …
+/// // A session left a transaction open …
 /// other.batch_execute("BEGIN; UPDATE users SET name = 'x'")?;
 ///
-/// // … and is not waited for longer than 100 ms.
+/// // … and is terminated after it has blocked for 100 ms.
 /// let prioritizer = Prioritizer::new(database_url()).grace(Duration::from_millis(100));
 /// conn.prioritize(&prioritizer, |conn| {
 ///     conn.batch_execute("ALTER TABLE users ADD COLUMN age int")
@@ -44,6 +49,7 @@ use super::report::PrioritizerReport;
 /// ```
 ///
 /// [run]: crate::PgLockConnection::prioritize
+/// [pg]: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
 #[must_use]
 pub struct Prioritizer<S> {
     source: Arc<S>,
@@ -51,55 +57,12 @@ pub struct Prioritizer<S> {
     report: Arc<Mutex<PrioritizerReport>>,
 }
 
-/// What the watcher goes by.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) interval: Duration,
-    pub(crate) grace: Duration,
-    pub(crate) policy: Policy,
-    pub(crate) victims: Victims,
-    pub(crate) once: bool,
-    pub(crate) max_victims: Option<usize>,
-    pub(crate) lock_timeout: Option<Duration>,
-    pub(crate) audit: bool,
-    pub(crate) on_event: Option<OnEvent>,
-}
-
-pub(crate) type OnEvent = Arc<dyn Fn(&PrioritizerEvent) + Send + Sync>;
-
-/// Which of the sessions in the way are moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Victims {
-    /// Those at the root: they block us, or somebody who blocks us, and wait for
-    /// nobody. Sessions that merely stand in the queue before us survive.
-    #[default]
-    Roots,
-    /// Whoever blocks us directly, waiting or not.
-    All,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_millis(100),
-            grace: Duration::from_secs(1),
-            policy: Policy::default(),
-            victims: Victims::default(),
-            once: false,
-            max_victims: None,
-            lock_timeout: None,
-            audit: false,
-            on_event: None,
-        }
-    }
-}
-
 impl<S> Prioritizer<S> {
-    /// Watches over connections from `source`: a database URL, a pool, or a
-    /// closure that connects.
+    /// Creates a prioritizer whose watcher connects through `source`: a database URL, a pool,
+    /// or a closure that connects.
     ///
-    /// See [`WatcherSource`](crate::WatcherSource) for sync runs.
+    /// See [`WatcherSource`](crate::WatcherSource) for sync runs, and
+    /// `AsyncWatcherSource` (feature `async`) for async runs.
     pub fn new(source: S) -> Self {
         Self {
             source: Arc::new(source),
@@ -108,56 +71,66 @@ impl<S> Prioritizer<S> {
         }
     }
 
-    /// How often the watcher looks; 100 ms unless said. The first look comes after
-    /// one interval at the latest, and one comes when a grace period ends.
+    /// Sets the time between two polls (default: 100 ms).
+    ///
+    /// The first poll follows after one interval at the latest. A further one follows when a
+    /// grace period ends.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.settings.interval = interval;
         self
     }
 
-    /// How long one block may last before its session is signalled; 1 s unless said.
+    /// Sets the time for which one block may last before its session is signalled
+    /// (default: 1 s).
     ///
-    /// A block is one session in the way of one wait of ours. The next wait is another block,
-    /// with a grace period of its own, so that sessions which often block for a moment are
-    /// left alone. The transactions of the other session do not matter, since a lock may
-    /// outlive them; except on PostgreSQL 13, which does not show when a wait began: there a
-    /// new transaction on either side begins another block.
+    /// A block is one session that blocks one wait of the prioritized session. The next wait
+    /// is another block with a grace period of its own. So sessions that often block for a
+    /// moment are not signalled. The transactions of the other session do not matter, since a
+    /// lock may outlive them. PostgreSQL 13 does not show the start of a wait: there a new
+    /// transaction on either side starts another block.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
     }
 
-    /// What is done about a session in the way; [`Policy::Terminate`] unless said.
+    /// Sets the policy: a [`Policy`], or a closure that decides (default:
+    /// [`Policy::Terminate`]).
     pub fn policy(mut self, policy: impl Into<Policy>) -> Self {
         self.settings.policy = policy.into();
         self
     }
 
-    /// Who is moved; [`Victims::Roots`] unless said.
+    /// Sets the blockers that are signalled (default: [`Victims::Roots`]).
     pub fn victims(mut self, victims: Victims) -> Self {
         self.settings.victims = victims;
         self
     }
 
-    /// Signals at one look only, the first at which somebody has been in the way
-    /// for the grace period. Who comes in the way later stays there.
+    /// Signals at one poll only (default: at each poll).
+    ///
+    /// It is the first one at which a session has blocked for the grace period. Sessions that
+    /// block later are not signalled.
     pub fn once(mut self) -> Self {
         self.settings.once = true;
         self
     }
 
-    /// Signals no more than `most` sessions per run.
+    /// Limits the number of sessions that are signalled in a run (default: no limit).
     pub fn max_victims(mut self, most: usize) -> Self {
         self.settings.max_victims = Some(most);
         self
     }
 
-    /// Runs the code under this `lock_timeout`, 1 ms to `i32::MAX` ms.
+    /// Runs the code under this `lock_timeout` (default: the setting of the session).
+    ///
+    /// The range is 1 ms to `i32::MAX` ms; the run refuses other values with
+    /// [`Error::InvalidTimeout`](crate::Error::InvalidTimeout).
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.settings.lock_timeout = Some(timeout);
         self
     }
 
+    /// Returns a prioritizer with a report of its own and without a `lock_timeout`.
     #[cfg(feature = "migrations")]
     pub(crate) fn for_one_migration(mut self) -> Self {
         self.settings.lock_timeout = None;
@@ -165,18 +138,21 @@ impl<S> Prioritizer<S> {
         self
     }
 
-    /// Records each signal in the table `pglock.signal_log`, which the crate's own
-    /// migrations make (`diesel_pglock::MIGRATIONS`, feature `migrations`).
+    /// Records each signal in the table `pglock.signal_log` (default: `false`).
     ///
-    /// Without the table a run is refused before anything happens.
+    /// The crate's own migrations create the table (`diesel_pglock::MIGRATIONS`, feature
+    /// `migrations`). Without it a run fails with
+    /// [`Error::NoSignalLog`](crate::Error::NoSignalLog) before its code runs.
     pub fn audit(mut self, audit: bool) -> Self {
         self.settings.audit = audit;
         self
     }
 
-    /// Calls `on_event` when somebody is found in the way, when a signal is sent,
-    /// and when the watcher fails. It is called on the watcher's thread; what it
-    /// does holds the watcher up.
+    /// Calls `on_event` when a blocker is found, when a signal is sent, and when the watcher
+    /// fails (default: no handler).
+    ///
+    /// The watcher calls it and waits for it, so it should be short. A handler that panics is
+    /// not called any more; the run continues.
     pub fn on_event(
         mut self,
         on_event: impl Fn(&PrioritizerEvent) + Send + Sync + 'static,
@@ -185,16 +161,18 @@ impl<S> Prioritizer<S> {
         self
     }
 
-    /// What the last run did, of this prioritizer or a clone of it.
+    /// Returns the report of the last run of this prioritizer or a clone of it.
+    ///
+    /// It is empty before the first run, and while a run goes on.
     pub fn report(&self) -> PrioritizerReport {
-        self.last().clone()
+        self.lock_report().clone()
     }
 
     pub(crate) fn set_report(&self, report: PrioritizerReport) {
-        *self.last() = report;
+        *self.lock_report() = report;
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, PrioritizerReport> {
+    fn lock_report(&self) -> std::sync::MutexGuard<'_, PrioritizerReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -207,7 +185,7 @@ impl<S> Prioritizer<S> {
     }
 }
 
-/// Clones share the source, which need not be `Clone`, and the report.
+/// Clones the settings. Clones share the report and the source, which need not be `Clone`.
 impl<S> Clone for Prioritizer<S> {
     fn clone(&self) -> Self {
         Self {
@@ -218,7 +196,7 @@ impl<S> Clone for Prioritizer<S> {
     }
 }
 
-/// The source may hold a password, and is left out.
+/// Formats the settings without the source, which may contain a password.
 impl<S> fmt::Debug for Prioritizer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prioritizer")

@@ -1,3 +1,5 @@
+//! The report of a run: its blockers, and the signals to them.
+
 use std::fmt;
 use std::time::Duration;
 
@@ -6,69 +8,69 @@ use crate::fmt::backquoted;
 use crate::signal::{Signal, SignalOutcome};
 use crate::views::{PgActivity, PgLock};
 
-/// What a prioritized run found in its way and did about it.
+/// A report of a prioritized run: its blockers, and the signals to them.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PrioritizerReport {
-    /// The sessions in the way, in the order they were found: an entry per session, however
+    /// The blockers, in the order in which they were found. A session has one entry, however
     /// often it blocked.
     pub blockers: Vec<Blocker>,
-    /// What went wrong with the watcher, once in a row; none of it fails the run.
+    /// The errors of the watcher, without repetitions in a row. They do not fail the run.
     pub errors: Vec<String>,
-    /// How long the run waited for locks, to within the watcher's interval.
+    /// The time for which the run waited for locks, as exact as the watcher's interval.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::of_std")
     )]
     pub waited: Duration,
-    /// How often the watcher looked.
-    pub looks: u64,
+    /// The number of polls.
+    pub polls: u64,
 }
 
-/// A session that was in the way.
+/// A session that blocked the run, directly or through other sessions.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Blocker {
-    /// The session; `None` for a prepared transaction, which cannot be signalled.
+    /// The pid of the session; `None` for a prepared transaction, which cannot be signalled.
     pub pid: Option<i32>,
-    /// Who it is and what it did, as seen last.
+    /// The activity of the session at the last poll that found it.
     pub activity: Option<PgActivity>,
-    /// The lock that it kept somebody waiting for: us, or a session that blocked us. In the
-    /// report, that of its longest block; in an event, that of the present one.
+    /// The lock for which the blocked session waited: the prioritized session, or one that
+    /// blocked it. In the report, the lock of the longest block; in an event, of the present one.
     pub lock: PgLock,
-    /// How long it was in the way, as the watcher saw it: its longest block in the report,
-    /// the present one in an event.
+    /// The time for which the session blocked, as the polls found it. In the report, the
+    /// longest block; in an event, the present one.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::fmt::seconds::of_std")
     )]
     pub blocked_for: Duration,
-    /// Whether it is spared whatever the policy says: whether there is a `protection`.
+    /// Is `true` if the session is always spared, for the reason in `protection`.
     pub protected: bool,
-    /// Why it is spared whatever the policy says, as seen last.
+    /// The reason why the session is always spared, at the last poll that found it.
     pub protection: Option<Protection>,
-    /// What was sent, and what came of it; what came of it several times is here once.
+    /// The signals and their outcomes. The same outcome of the same signal is listed once.
     pub signals: Vec<Signal>,
 }
 
 impl PrioritizerReport {
-    /// Those that were sent a signal.
+    /// Returns the blockers that were signalled.
     pub fn victims(&self) -> impl Iterator<Item = &Blocker> {
         self.blockers.iter().filter(|blocker| blocker.is_victim())
     }
 }
 
 impl Blocker {
-    /// Whether it was sent a signal.
+    /// Returns whether the session was signalled.
     pub fn is_victim(&self) -> bool {
         let sent = |signal: &Signal| matches!(signal.outcome, SignalOutcome::Sent);
         self.signals.iter().any(sent)
     }
 }
 
-/// A line for a person to read.
+/// Formats the blocker as one line for a person to read.
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {
@@ -78,15 +80,11 @@ impl fmt::Display for Blocker {
         if let Some(activity) = &self.activity {
             describe(activity, f)?;
         }
-        write!(
-            f,
-            ", in the way of {} for {} ms",
-            self.lock.mode,
-            self.blocked_for.as_millis()
-        )?;
+        write!(f, ", blocks {}", self.lock.mode)?;
         if let Some(relation) = &self.lock.relation {
             write!(f, " on `{relation}`")?;
         }
+        write!(f, " for {} ms", self.blocked_for.as_millis())?;
         if let Some(protection) = self.protection {
             write!(f, ": spared, {protection}")?;
         }
@@ -109,11 +107,11 @@ fn describe(activity: &PgActivity, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(")")
 }
 
-/// A line per session in the way, and per error.
+/// Formats the report with a line per blocker, and per error.
 impl fmt::Display for PrioritizerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.blockers.is_empty() {
-            writeln!(f, "nobody was in the way")?;
+            writeln!(f, "no session blocked the run")?;
         }
         for blocker in &self.blockers {
             writeln!(f, "{blocker}")?;

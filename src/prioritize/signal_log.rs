@@ -1,4 +1,4 @@
-//! The record of the signals that prioritizers send.
+//! The table that records the signals of prioritizers.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
@@ -9,7 +9,7 @@ use super::report::Blocker;
 use crate::signal::Signal;
 use crate::tables::signal_log;
 
-/// An entry; the server adds the time and the sender.
+/// An entry of the table. The server adds the time and the sender.
 #[derive(Insertable)]
 #[diesel(table_name = signal_log)]
 struct Entry {
@@ -27,33 +27,29 @@ struct Entry {
     blocked_pid: i32,
 }
 
-/// The statement that records one signal to a session that held `us` up.
-pub(crate) fn entry(
+/// Returns the statement that records one signal to a session that blocked `blocked_pid`.
+pub(super) fn entry(
     blocker: &Blocker,
     signal: &Signal,
     held: Vec<String>,
-    us: i32,
+    blocked_pid: i32,
 ) -> impl QueryFragment<Pg> + QueryId + Send + 'static {
-    let activity = blocker.activity.clone();
+    let activity = blocker.activity.as_ref();
+    let duration = activity.and_then(|it| it.transaction_duration);
+    let state = activity.and_then(|it| it.state.as_ref());
     let entry = Entry {
         kind: signal.kind.to_string(),
         outcome: signal.outcome.to_string(),
         pid: signal.pid,
-        backend_start: activity.as_ref().and_then(|a| a.backend_start),
-        state: activity
-            .as_ref()
-            .and_then(|a| a.state.as_ref())
-            .map(ToString::to_string),
-        transaction_seconds: activity
-            .as_ref()
-            .and_then(|a| a.transaction_duration)
-            .map(|age| age.as_seconds_f64()),
-        username: activity.as_ref().and_then(|a| a.user.clone()),
-        application_name: activity.as_ref().and_then(|a| a.application_name.clone()),
-        query: activity.and_then(|a| a.query),
+        backend_start: activity.and_then(|it| it.backend_start),
+        username: activity.and_then(|it| it.user.clone()),
+        application_name: activity.and_then(|it| it.application_name.clone()),
+        state: state.map(ToString::to_string),
+        query: activity.and_then(|it| it.query.clone()),
+        transaction_seconds: duration.map(|it| it.as_seconds_f64()),
         held,
         blocked_seconds: blocker.blocked_for.as_secs_f64(),
-        blocked_pid: us,
+        blocked_pid,
     };
     diesel::insert_into(signal_log::table).values(entry)
 }

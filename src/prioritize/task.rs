@@ -1,4 +1,4 @@
-//! The watcher of an async run: a future that is polled beside the run's own.
+//! The watcher of an async run: a future that runs beside the future of the run.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -22,45 +22,45 @@ use crate::session::PrioritizedSession;
 use crate::session::async_scope::{Ended, end};
 use crate::source::AsyncWatcherSource;
 
-/// Tells the watcher that the run is over.
+/// The signal to the watcher that the run has ended.
 #[derive(Default)]
 struct Stop {
-    stopped: AtomicBool,
+    is_stopped: AtomicBool,
     notify: Notify,
 }
 
 impl Stop {
     fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
+        self.is_stopped.store(true, Ordering::SeqCst);
         self.notify.notify_waiters();
     }
 
-    fn has_happened(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
+    fn has_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::SeqCst)
     }
 
-    /// Waits for it; also when it has happened already.
-    async fn happened(&self) {
+    /// Waits for the end of the run, which may be in the past.
+    async fn stopped(&self) {
         let mut notified = pin!(self.notify.notified());
-        // Whoever is told from here on is told, so that nothing falls in between.
+        // A notification from here on is received, so that none is lost before the wait.
         notified.as_mut().enable();
-        if !self.has_happened() {
+        if !self.has_stopped() {
             notified.await;
         }
     }
 }
 
-/// Awaits `run` while a watcher moves out of the way whoever blocks `us`.
+/// Awaits `run` while a watcher signals the blockers of `session`.
 ///
-/// The watcher has its connection, and has shown that it can see us, before `run`
-/// is first polled. A look that is under way when `run` ends is awaited.
-pub(crate) async fn watch_over<S: AsyncWatcherSource, T>(
+/// The watcher has its connection, and has found the session, before `run` starts. If `run`
+/// ends during a poll of the watcher, that poll is awaited.
+pub(crate) async fn run_with_watcher<S: AsyncWatcherSource, T>(
     prioritizer: &Prioritizer<S>,
-    us: PrioritizedSession,
+    session: PrioritizedSession,
     run: impl Future<Output = T> + Send,
 ) -> Result<Ended<T>> {
-    let mut watch = Watch::new(us, prioritizer.settings().clone());
-    let mut session = Some(connect(&mut watch, prioritizer.source()).await?);
+    let mut watch = Watch::new(session, prioritizer.settings().clone());
+    let mut marker = Some(connect(&mut watch, prioritizer.source()).await?);
     let stop = Stop::default();
     let running = async {
         let ended = end(run).await;
@@ -68,118 +68,121 @@ pub(crate) async fn watch_over<S: AsyncWatcherSource, T>(
         ended
     };
     let watching = async {
-        keep_looking(&mut watch, &mut session, prioritizer.source(), &stop).await;
-        unmark(&watch, session).await;
+        keep_polling(&mut watch, &mut marker, prioritizer.source(), &stop).await;
+        unmark(&watch, marker).await;
     };
     let (ended, ()) = join(running, watching).await;
     prioritizer.set_report(watch.into_report());
     Ok(ended)
 }
 
-async fn keep_looking<S: AsyncWatcherSource>(
+async fn keep_polling<S: AsyncWatcherSource>(
     watch: &mut Watch,
-    session: &mut Option<Marked<S::Connection>>,
+    marker: &mut Option<Marker<S::Connection>>,
     source: &S,
     stop: &Stop,
 ) {
     loop {
-        select(pin!(stop.happened()), pin!(sleep(watch.pause()))).await;
-        if stop.has_happened() {
+        select(pin!(stop.stopped()), pin!(sleep(watch.pause()))).await;
+        if stop.has_stopped() {
             return;
         }
-        let looked = AssertUnwindSafe(look(watch, session, source, stop));
-        if looked.catch_unwind().await.is_err() {
-            // The policy is the caller's; it must not take the run with it.
+        let polled = AssertUnwindSafe(poll(watch, marker, source, stop));
+        if polled.catch_unwind().await.is_err() {
+            // The policy is the caller's. Its panic must not end the run.
             watch.fail(&Error::Watcher("its policy panicked".into()));
             return;
         }
     }
 }
 
-/// Looks once, over a new connection when the last one failed.
-async fn look<S: AsyncWatcherSource>(
+/// Polls once, on a new connection if the last one failed.
+async fn poll<S: AsyncWatcherSource>(
     watch: &mut Watch,
-    session: &mut Option<Marked<S::Connection>>,
+    marker: &mut Option<Marker<S::Connection>>,
     source: &S,
     stop: &Stop,
 ) {
-    let looked = match connected(watch, session, source, stop).await {
-        Ok(Some(session)) => {
-            let stopped = || stop.has_happened();
-            watch.look(&mut session.driver(), &stopped).await
+    let polled = match reconnect(watch, marker, source, stop).await {
+        Ok(Some(marker)) => {
+            let stopped = || stop.has_stopped();
+            watch.poll(&mut marker.driver(), &stopped).await
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    if let Err(error) = looked {
-        *session = None;
+    if let Err(error) = polled {
+        *marker = None;
         watch.fail(&error);
     }
 }
 
-/// The connection, a new one if need be; `None` when the run is over first: nobody
-/// can be signalled without a connection, so it need not wait for one.
-async fn connected<'s, S: AsyncWatcherSource>(
+/// Returns the session, a new one if necessary; `None` if the run ends first.
+///
+/// No signal can be sent without a connection, so the end of the run does not wait for one.
+async fn reconnect<'s, S: AsyncWatcherSource>(
     watch: &mut Watch,
-    session: &'s mut Option<Marked<S::Connection>>,
+    marker: &'s mut Option<Marker<S::Connection>>,
     source: &S,
     stop: &Stop,
-) -> Result<Option<&'s mut Marked<S::Connection>>> {
-    if session.is_none() {
+) -> Result<Option<&'s mut Marker<S::Connection>>> {
+    if marker.is_none() {
         let connecting = pin!(connect(watch, source));
-        match select(connecting, pin!(stop.happened())).await {
-            Either::Left((new, _)) => *session = Some(new?),
+        match select(connecting, pin!(stop.stopped())).await {
+            Either::Left((new, _)) => *marker = Some(new?),
             Either::Right(_) => {}
         }
     }
-    Ok(session.as_mut())
+    Ok(marker.as_mut())
 }
 
 async fn connect<S: AsyncWatcherSource>(
     watch: &mut Watch,
     source: &S,
-) -> Result<Marked<S::Connection>> {
-    let mut session = Marked::new(source.connect().await?);
-    let checked = watch.check(&mut session.driver()).await;
+) -> Result<Marker<S::Connection>> {
+    let mut marker = Marker::new(source.connect().await?);
+    let checked = watch.check(&mut marker.driver()).await;
     if checked.is_err() {
-        session.is_marked = false;
+        marker.is_marking = false;
     }
-    checked.map(|()| session)
+    checked.map(|()| marker)
 }
 
-/// How long a session is waited for that does not answer.
-const LIMIT: Duration = Duration::from_secs(1);
+/// The time after which a session that does not answer is ended.
+const UNMARK_LIMIT: Duration = Duration::from_secs(1);
 
-async fn unmark<C: AsyncConnection<Backend = Pg>>(watch: &Watch, session: Option<Marked<C>>) {
-    let Some(mut session) = session else { return };
-    let unmarked = timeout(LIMIT, watch.unmark(&mut session.driver())).await;
-    session.is_marked = unmarked.is_err();
+async fn unmark<C: AsyncConnection<Backend = Pg>>(watch: &Watch, marker: Option<Marker<C>>) {
+    let Some(mut marker) = marker else { return };
+    let unmarked = timeout(UNMARK_LIMIT, watch.unmark(&mut marker.driver())).await;
+    marker.is_marking = unmarked.is_err();
 }
 
-/// The session of a watcher that marks us. Dropped with the mark, it ends, so that a pool
-/// does not hand it on.
-struct Marked<C: AsyncConnection<Backend = Pg>> {
-    session: C,
-    is_marked: bool,
+/// The watcher's session that marks the prioritized session.
+///
+/// If it is dropped with the mark, it ends, so that a pool does not hand it on.
+struct Marker<C: AsyncConnection<Backend = Pg>> {
+    connection: C,
+    is_marking: bool,
 }
 
-impl<C: AsyncConnection<Backend = Pg>> Marked<C> {
-    /// The mark counts as set from before it is asked for: the request may be dropped.
-    fn new(session: C) -> Self {
+impl<C: AsyncConnection<Backend = Pg>> Marker<C> {
+    /// Creates a session that counts as marking before it sends the request, since the
+    /// request may be dropped.
+    fn new(connection: C) -> Self {
         Self {
-            session,
-            is_marked: true,
+            connection,
+            is_marking: true,
         }
     }
 
     fn driver(&mut self) -> AsyncDriver<'_, C> {
-        AsyncDriver(&mut self.session)
+        AsyncDriver(&mut self.connection)
     }
 }
 
-impl<C: AsyncConnection<Backend = Pg>> Drop for Marked<C> {
+impl<C: AsyncConnection<Backend = Pg>> Drop for Marker<C> {
     fn drop(&mut self) {
-        if self.is_marked {
+        if self.is_marking {
             self.driver().terminate_without_waiting();
         }
     }

@@ -18,24 +18,24 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-/// Runs `f` while a watcher moves out of the way whoever blocks `us`.
+/// Runs `f` while a watcher signals the blockers of `session`.
 ///
-/// The watcher has its connection, and has shown that it can see us, before `f`
-/// begins. The scope joins it whichever way `f` ends.
-pub(crate) fn watch_over<S: WatcherSource, T>(
+/// The watcher has its connection, and has found the session, before `f` starts. The thread
+/// scope joins it at the end of `f`, even after a panic.
+pub(crate) fn run_with_watcher<S: WatcherSource, T>(
     prioritizer: &Prioritizer<S>,
-    us: PrioritizedSession,
+    session: PrioritizedSession,
     f: impl FnOnce() -> T,
 ) -> Result<T> {
-    let mut watch = Watch::new(us, prioritizer.settings().clone());
-    let mut session = prioritizer.source().connect()?;
-    run_ready(watch.check(&mut SyncDriver(&mut session)))?;
+    let mut watch = Watch::new(session, prioritizer.settings().clone());
+    let mut connection = prioritizer.source().connect()?;
+    run_ready(watch.check(&mut SyncDriver(&mut connection)))?;
     let (stop, stopping) = channel();
     let stopped = &AtomicBool::new(false);
     Ok(thread::scope(|scope| {
         scope.spawn(trace::in_this_context(move || {
             let source = prioritizer.source();
-            let report = run(watch, Some(session), source, &stopping, stopped);
+            let report = keep_polling(watch, Some(connection), source, &stopping, stopped);
             prioritizer.set_report(report);
         }));
         let _stop = Stop(stopped, Some(stop));
@@ -43,7 +43,7 @@ pub(crate) fn watch_over<S: WatcherSource, T>(
     }))
 }
 
-/// Tells the watcher to stop when the closure has ended, also by a panic.
+/// A value that stops the watcher when it is dropped, even by a panic of the closure.
 struct Stop<'s>(&'s AtomicBool, Option<Sender<()>>);
 
 impl Drop for Stop<'_> {
@@ -53,68 +53,68 @@ impl Drop for Stop<'_> {
     }
 }
 
-fn run<S: WatcherSource>(
+fn keep_polling<S: WatcherSource>(
     mut watch: Watch,
-    mut session: Option<S::Connection>,
+    mut connection: Option<S::Connection>,
     source: &S,
     stopping: &Receiver<()>,
     stopped: &AtomicBool,
 ) -> PrioritizerReport {
     while stopping.recv_timeout(watch.pause()) == Err(RecvTimeoutError::Timeout) {
-        let looked = catch_unwind(AssertUnwindSafe(|| {
-            look(&mut watch, &mut session, source, stopped)
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            poll(&mut watch, &mut connection, source, stopped)
         }));
-        if looked.is_err() {
-            // The policy is the caller's; it must not take the run with it.
+        if polled.is_err() {
+            // The policy is the caller's. Its panic must not end the run.
             watch.fail(&Error::Watcher("its policy panicked".into()));
             break;
         }
     }
-    if let Some(session) = &mut session {
-        // A pool would hand it on with the mark.
-        run_ready(watch.unmark(&mut SyncDriver(session)));
+    if let Some(connection) = &mut connection {
+        // A pool would hand the session on with the mark.
+        run_ready(watch.unmark(&mut SyncDriver(connection)));
     }
     watch.into_report()
 }
 
-/// Looks once, over a new connection when the last one failed.
-fn look<S: WatcherSource>(
+/// Polls once, on a new connection if the last one failed.
+fn poll<S: WatcherSource>(
     watch: &mut Watch,
-    session: &mut Option<S::Connection>,
+    connection: &mut Option<S::Connection>,
     source: &S,
     stopped: &AtomicBool,
 ) {
-    let looked = reconnect(watch, session, source).and_then(|session| {
+    let polled = reconnect(watch, connection, source).and_then(|connection| {
         let stopped = || stopped.load(Ordering::SeqCst);
-        run_ready(watch.look(&mut SyncDriver(session), &stopped))
+        run_ready(watch.poll(&mut SyncDriver(connection), &stopped))
     });
-    if let Err(error) = looked {
-        end(session.take());
+    if let Err(error) = polled {
+        end(connection.take());
         watch.fail(&error);
     }
 }
 
 /// Ends a session that failed: it may hold the mark, and a pool would hand it on.
-fn end<C>(session: Option<C>)
+fn end<C>(connection: Option<C>)
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    if let Some(mut session) = session {
-        run_ready(SyncDriver(&mut session).end_session());
+    if let Some(mut connection) = connection {
+        run_ready(SyncDriver(&mut connection).end_session());
     }
 }
 
 fn reconnect<'s, S: WatcherSource>(
     watch: &mut Watch,
-    session: &'s mut Option<S::Connection>,
+    connection: &'s mut Option<S::Connection>,
     source: &S,
 ) -> Result<&'s mut S::Connection> {
-    match session {
-        Some(session) => Ok(session),
+    match connection {
+        Some(connection) => Ok(connection),
         None => {
-            let session = session.insert(source.connect()?);
-            run_ready(watch.check(&mut SyncDriver(session)))?;
-            Ok(session)
+            let connection = connection.insert(source.connect()?);
+            run_ready(watch.check(&mut SyncDriver(connection)))?;
+            Ok(connection)
         }
     }
 }

@@ -1,69 +1,35 @@
 //! The actions: signals to the sessions that a query finds.
 
-use chrono::{DateTime, Utc};
-use diesel::dsl::{Nullable, Select};
-use diesel::pg::Pg;
+use diesel::dsl::Select;
 use diesel::prelude::*;
-use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel::query_dsl::methods::SelectDsl;
-use diesel::query_source::AliasedField;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{self, Bool, Integer, Timestamptz};
 
-use super::statement::{CanSignal, Precondition, SendSignal};
-use super::types::{Signal, SignalKind, SignalOutcome};
+use super::precondition::Precondition;
+use super::send::send;
+use super::session_query::{
+    ActivityColumns, BlockingColumns, ColumnTypes, SessionQuery, SessionRow, own_pid,
+};
+use super::statement::SendSignal;
+use super::types::{Signal, SignalKind};
 use crate::error::Result;
 use crate::session::Action;
 use crate::session::Driver;
-use crate::tables::{BlockingActivity, blocking_activity, pg_locks, pg_stat_activity};
+use crate::tables::{blocking_activity, pg_locks, pg_stat_activity};
 
-#[diesel::declare_sql_function]
-extern "SQL" {
-    /// The session that asks.
-    #[sql_name = "pg_catalog.pg_backend_pid"]
-    fn own_pid() -> Integer;
-}
-
-/// A session, since when it is that one, whom it keeps waiting, and the session that asks.
-type Columns<Pid, Start, Waiter> = (Nullable<Pid>, Nullable<Start>, Nullable<Waiter>, own_pid);
-
-/// What an action selects to learn whom to signal; the waiter means nothing.
-pub type ActivityColumns =
-    Columns<pg_stat_activity::pid, pg_stat_activity::backend_start, pg_stat_activity::pid>;
-
-/// The same for the sessions in the way.
-pub type BlockingColumns = Columns<
-    AliasedField<BlockingActivity, pg_stat_activity::pid>,
-    AliasedField<BlockingActivity, pg_stat_activity::backend_start>,
-    pg_locks::pid,
->;
-
-type ColumnTypes = (
-    sql_types::Nullable<Integer>,
-    sql_types::Nullable<Timestamptz>,
-    sql_types::Nullable<Integer>,
-    Integer,
-);
-
-/// A query of [`ActivityColumns`] or [`BlockingColumns`].
-pub trait SessionQuery:
-    Query<SqlType = ColumnTypes> + QueryFragment<Pg> + QueryId + Send + 'static
-{
-}
-
-impl<Q> SessionQuery for Q where
-    Q: Query<SqlType = ColumnTypes> + QueryFragment<Pg> + QueryId + Send + 'static
-{
-}
-
-type Row = (Option<i32>, Option<DateTime<Utc>>, Option<i32>, i32);
-
-/// Signals each session that the query finds, once.
+/// An action that signals each session of a query once.
 pub struct SignalSessions<Q> {
     sessions: Q,
     kind: SignalKind,
-    /// Whether a session must still stand in the way when its turn comes.
-    in_the_way: bool,
+    reason: Reason,
+}
+
+/// The reason for which a query selects its sessions.
+#[derive(Clone, Copy)]
+enum Reason {
+    /// It is the one that is meant, with its lock or its activity.
+    Selected,
+    /// It blocks, and must still do so when it is signalled.
+    Blocks,
 }
 
 /// Signals the sessions whose locks or activity the query finds.
@@ -80,11 +46,11 @@ where
     SignalSessions {
         sessions: query.select(columns),
         kind,
-        in_the_way: false,
+        reason: Reason::Selected,
     }
 }
 
-/// Signals the sessions in the way that the query finds.
+/// Signals the blockers that the query finds.
 pub fn to_blocking<Q>(query: Q, kind: SignalKind) -> SignalSessions<Select<Q, BlockingColumns>>
 where
     Q: SelectDsl<BlockingColumns>,
@@ -100,7 +66,7 @@ where
     SignalSessions {
         sessions: query.select(columns),
         kind,
-        in_the_way: true,
+        reason: Reason::Blocks,
     }
 }
 
@@ -109,10 +75,10 @@ impl<Q: SessionQuery> Action for SignalSessions<Q> {
 
     async fn run(self, driver: &mut impl Driver) -> Result<Vec<Signal>> {
         driver.clear_stat_snapshot().await?;
-        let rows: Vec<Row> = driver.load::<_, ColumnTypes, _>(self.sessions).await?;
-        let own = rows.first().map(|row| row.3);
+        let rows: Vec<SessionRow> = driver.load::<_, ColumnTypes, _>(self.sessions).await?;
+        let own = rows.first().map(|row| row.own_pid);
         let mut signals = Vec::new();
-        for signal in statements(rows, self.kind, self.in_the_way) {
+        for signal in statements(rows, self.kind, self.reason) {
             let is_own = own == Some(signal.pid);
             signals.push(send(driver, signal, is_own).await?);
         }
@@ -120,56 +86,27 @@ impl<Q: SessionQuery> Action for SignalSessions<Q> {
     }
 }
 
-/// Folds the rows into a statement per session, that of the own session last:
-/// it may not live to send another.
-fn statements(rows: Vec<Row>, kind: SignalKind, in_the_way: bool) -> Vec<SendSignal> {
+/// Folds the rows into one statement per session.
+///
+/// The statement for the own session is the last: the session may end before it sends
+/// another.
+fn statements(rows: Vec<SessionRow>, kind: SignalKind, reason: Reason) -> Vec<SendSignal> {
     let mut statements: Vec<SendSignal> = Vec::new();
-    let own = rows.first().map(|row| row.3);
-    for (pid, backend_start, waiter, _) in rows {
+    let own = rows.first().map(|row| row.own_pid);
+    for row in rows {
         // A prepared transaction has no session.
-        let Some(pid) = pid else { continue };
-        let waiter = waiter.filter(|_| in_the_way);
+        let Some(pid) = row.pid else { continue };
+        let waiter = row.waiter.filter(|_| matches!(reason, Reason::Blocks));
         match statements.iter_mut().find(|it| it.pid == pid) {
-            Some(SendSignal {
-                provided: Precondition::StillBlocks(waiters),
-                ..
-            }) => waiters.extend(waiter),
-            Some(_) => {}
+            Some(known) => known.precondition.add_waiter(waiter),
             None => statements.push(SendSignal {
                 kind,
                 pid,
-                backend_start,
-                provided: waiter.map_or(Precondition::None, |w| Precondition::StillBlocks(vec![w])),
+                backend_start: row.backend_start,
+                precondition: Precondition::blocks(waiter),
             }),
         }
     }
     statements.sort_by_key(|it| own == Some(it.pid));
     statements
-}
-
-/// Sends one signal.
-///
-/// A refusal is an error in SQL; in a transaction a savepoint keeps it from
-/// spoiling the rest.
-pub async fn send(driver: &mut impl Driver, signal: SendSignal, is_own: bool) -> Result<Signal> {
-    let (pid, kind) = (signal.pid, signal.kind);
-    let outcome = match driver.load_in_savepoint::<_, Bool, bool>(signal).await? {
-        Ok(rows) if rows.contains(&true) => SignalOutcome::Sent,
-        Ok(_) => SignalOutcome::Gone,
-        Err(error) if is_own => return Err(error.into()),
-        Err(error) => denied(driver, pid, error).await?,
-    };
-    Ok(Signal { pid, kind, outcome })
-}
-
-/// Tells a refusal from other errors, which stay errors.
-async fn denied(driver: &mut impl Driver, pid: i32, error: DieselError) -> Result<SignalOutcome> {
-    let DieselError::DatabaseError(DatabaseErrorKind::Unknown, refusal) = &error else {
-        return Err(error.into());
-    };
-    let allowed = driver.load::<_, Bool, bool>(CanSignal { pid }).await?;
-    if allowed.contains(&true) {
-        return Err(error.into());
-    }
-    Ok(SignalOutcome::Denied(refusal.message().to_owned()))
 }

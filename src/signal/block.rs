@@ -1,38 +1,44 @@
-//! One block: a session keeps one wait of ours waiting.
+//! One block: a session keeps the prioritized session waiting for one lock.
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel::pg::Pg;
-use diesel::query_builder::AstPass;
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Integer, Text, Timestamptz};
 
 use crate::views::optional;
 
-/// Tells an awaited lock from others: its mode, and all that names the thing.
+/// The text that identifies an awaited lock `l`: its mode, and all that names its object.
 pub(crate) const AWAITED: &str = "pg_catalog.format('%s %s %s %s %s %s %s %s %s %s %s', l.mode, l.locktype, \
     l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)";
 
-/// When the wait for the lock `l` began; NULL on PostgreSQL 13.
+/// The start of the wait for the lock `l`; NULL on PostgreSQL 13.
 pub(crate) const WAIT_START: &str = optional!("l", "waitstart", "timestamptz");
 
-/// What tells one block of a session from its next: our wait.
+/// One block by one session. The wait of the prioritized session distinguishes it from the next.
 ///
-/// A session that often blocks for a moment is no reason to end it, so a new wait of ours
-/// is a new block. A new transaction of the blocker is none: a lock of its session
-/// outlives many.
+/// A session that often blocks for a moment should not be ended, so a new wait is a new
+/// block. A new transaction of the blocker does not start one: a lock of its session outlives
+/// many transactions.
+///
+/// As a condition it means that the block still continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
-    /// A process each: in a parallel query several may wait.
+    /// The session that blocks.
+    pub(crate) blocker: i32,
+    /// The waits of the prioritized session, one per process: in a parallel query several may wait.
     pub(crate) waits: Vec<Wait>,
     /// The blocker's virtual transaction, if it has locks of its own.
     pub(crate) blocker_transaction: Option<String>,
 }
 
-/// A process of ours that waits for a lock.
+/// A process that waits for a lock.
+///
+/// As a condition it means that the process still waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
     pub(crate) process: i32,
-    /// The mode and the thing, as [`AWAITED`] puts them.
+    /// The mode and the object, in the format of [`AWAITED`].
     pub(crate) lock: String,
     /// `None` on PostgreSQL 13, and in the first moments of a wait.
     pub(crate) start: Option<DateTime<Utc>>,
@@ -41,27 +47,25 @@ pub(crate) struct Wait {
 }
 
 impl Block {
-    /// Whether it goes on from `earlier`.
+    /// Returns whether it is the same block as `earlier`.
     pub(crate) fn continues(&self, earlier: &Self) -> bool {
         let is_same_blocker = self.blocker_transaction == earlier.blocker_transaction;
         let mut pairs = self.waits.iter().zip(&earlier.waits);
         self.waits.len() == earlier.waits.len()
             && pairs.all(|(now, then)| now.continues(then, is_same_blocker))
     }
+}
 
-    /// Asks the server whether the block by the session `pid` still goes on.
-    pub(crate) fn walk_still<'b>(
-        &'b self,
-        pid: &'b i32,
-        mut out: AstPass<'_, 'b, Pg>,
-    ) -> QueryResult<()> {
+impl QueryFragment<Pg> for Block {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("true");
         for wait in &self.waits {
-            wait.walk_still(out.reborrow())?;
+            out.push_sql(" AND ");
+            wait.walk_ast(out.reborrow())?;
         }
         match &self.blocker_transaction {
             Some(transaction) if self.waits.iter().any(|wait| wait.start.is_none()) => {
-                walk_transaction(pid, transaction, out)
+                walk_transaction(&self.blocker, transaction, out)
             }
             _ => Ok(()),
         }
@@ -69,8 +73,10 @@ impl Block {
 }
 
 impl Wait {
-    /// Where the start of the wait is not known, the transactions of both sides must be the
-    /// same. A start that appears later is that of the same wait; one that is gone is not.
+    /// Returns whether it is the same wait as `earlier`.
+    ///
+    /// Where the start of the wait is unknown, the transactions of both sides must be the same.
+    /// A start that appears later belongs to the same wait; a start that disappears does not.
     fn continues(&self, earlier: &Self, is_same_blocker: bool) -> bool {
         let is_same_start = match earlier.start {
             Some(start) => self.start == Some(start),
@@ -79,9 +85,22 @@ impl Wait {
         self.process == earlier.process && self.lock == earlier.lock && is_same_start
     }
 
-    fn walk_still<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+    /// Writes the condition that distinguishes this wait from others of the process.
+    fn walk_start<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        if let Some(start) = &self.start {
+            out.push_sql(WAIT_START);
+            out.push_sql(" = ");
+            return out.push_bind_param::<Timestamptz, _>(start);
+        }
+        out.push_sql("l.virtualtransaction = ");
+        out.push_bind_param::<Text, _>(&self.transaction)
+    }
+}
+
+impl QueryFragment<Pg> for Wait {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            " AND EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE NOT l.granted AND l.pid = ",
+            "EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE NOT l.granted AND l.pid = ",
         );
         out.push_bind_param::<Integer, _>(&self.process)?;
         out.push_sql(" AND ");
@@ -89,22 +108,13 @@ impl Wait {
         out.push_sql(" = ");
         out.push_bind_param::<Text, _>(&self.lock)?;
         out.push_sql(" AND ");
-        match &self.start {
-            Some(start) => {
-                out.push_sql(WAIT_START);
-                out.push_sql(" = ");
-                out.push_bind_param::<Timestamptz, _>(start)?;
-            }
-            None => {
-                out.push_sql("l.virtualtransaction = ");
-                out.push_bind_param::<Text, _>(&self.transaction)?;
-            }
-        }
+        self.walk_start(out.reborrow())?;
         out.push_sql(")");
         Ok(())
     }
 }
 
+/// Adds the condition that the session `pid` still has a lock in `transaction`.
 fn walk_transaction<'b>(
     pid: &'b i32,
     transaction: &'b String,
@@ -122,16 +132,17 @@ fn walk_transaction<'b>(
 mod tests {
     use super::*;
 
-    /// A wait for `lock` in transaction `transaction` since second `start`, for a blocker's `theirs`.
-    fn block(lock: &str, start: Option<i64>, transaction: &str, theirs: &str) -> Block {
+    /// Returns a block of a wait for `lock` since second `start`, between two transactions.
+    fn block(lock: &str, start: Option<i64>, waiting: &str, blocking: &str) -> Block {
         Block {
+            blocker: 2,
             waits: vec![Wait {
                 process: 1,
                 lock: lock.to_owned(),
                 start: start.and_then(|start| DateTime::from_timestamp(start, 0)),
-                transaction: transaction.to_owned(),
+                transaction: waiting.to_owned(),
             }],
-            blocker_transaction: Some(theirs.to_owned()),
+            blocker_transaction: Some(blocking.to_owned()),
         }
     }
 
@@ -144,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blockers_next_transaction_is_the_same_block_if_the_start_of_our_wait_is_known() {
+    fn the_next_transaction_of_a_blocker_is_the_same_block_if_the_start_of_the_wait_is_known() {
         let earlier = block("users", Some(1), "3/1", "4/1");
         assert!(block("users", Some(1), "3/1", "4/0").continues(&earlier));
         let earlier = block("users", None, "3/1", "4/1");
@@ -165,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_of_ours_that_waits_too_is_another_block() {
+    fn a_second_process_that_waits_too_is_another_block() {
         let one = block("users", Some(1), "3/1", "4/1");
         let mut two = one.clone();
         two.waits.push(one.waits[0].clone());

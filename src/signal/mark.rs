@@ -1,8 +1,8 @@
-//! The mark by which prioritized sessions know each other: an advisory lock that the watcher
-//! of each holds, shared, on the pair of a constant and the pid of its session.
+//! The mark of a prioritized session, by which watchers know the sessions of each other.
 //!
-//! `pg_locks` shows it to every role and from every database; the database in which the
-//! watcher happens to be means nothing.
+//! It is a shared advisory lock that the watcher holds, on the pair of a constant and the pid
+//! of its prioritized session. `pg_locks` shows it to every role and from every database; the
+//! database of the watcher has no meaning.
 
 use diesel::QueryResult;
 use diesel::pg::Pg;
@@ -15,17 +15,18 @@ use crate::session::query;
 /// `diesel_pglock::prioritized`, little endian as in [`AdvisoryKey::named`](crate::AdvisoryKey::named).
 const CLASS: i32 = -670_405_408;
 
-/// Whether the row `l` of `pg_locks` is a mark; its `objid` is the session's pid.
+/// The condition that the row `l` of `pg_locks` is a mark; its `objid` is the session's pid.
 pub(crate) const IS_MARK: &str = "(l.locktype = 'advisory' AND l.classid = 3624561888::pg_catalog.oid \
     AND l.objsubid = 2 AND l.granted)";
 
-/// Marks the session `pid`, which never waits: `false` if another session holds
-/// the key exclusively.
+/// Marks the session `pid` without waiting.
+///
+/// The result is `false` if another session holds the key exclusively.
 pub(crate) fn walk_mark<'b>(pid: &'b i32, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
     walk_call("pg_catalog.pg_try_advisory_lock_shared(", pid, out)
 }
 
-/// Takes the mark from the session of this pid; `false` if there was none.
+/// Removes the mark from the session of this pid. Returns `false` if there was none.
 #[derive(Debug)]
 pub(crate) struct Unmark(pub(crate) i32);
 
@@ -38,6 +39,7 @@ impl QueryFragment<Pg> for Unmark {
     }
 }
 
+/// Calls a lock function with the key of the mark.
 fn walk_call<'b>(function: &str, pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
     out.push_sql(function);
     out.push_bind_param::<Integer, _>(&CLASS)?;
@@ -47,7 +49,7 @@ fn walk_call<'b>(function: &str, pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> 
     Ok(())
 }
 
-/// Whether no watcher has marked the session `pid`.
+/// Writes the condition that no watcher has marked the session `pid`.
 pub(crate) fn walk_unmarked<'b>(pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
     out.push_sql("NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE ");
     out.push_sql(IS_MARK);
@@ -65,7 +67,7 @@ mod tests {
     use crate::types::AdvisoryKey;
 
     #[test]
-    fn every_version_of_this_crate_knows_the_mark() {
+    fn the_mark_is_the_same_in_every_version_of_this_crate() {
         let digest = Sha256::digest("diesel_pglock::prioritized");
         let mut first = [0; 4];
         first.copy_from_slice(&digest[..4]);

@@ -1,15 +1,23 @@
-//! Signals to sessions: one statement per pid, one outcome per pid.
+//! Sends signals to sessions: one statement per pid, one outcome per pid.
 //!
-//! The statement that sends a signal checks what justified it once more.
+//! The statement that sends a signal checks its reason again.
 
-pub(crate) mod action;
+mod action;
 mod block;
 mod mark;
+mod precondition;
+mod send;
+mod session_query;
 mod statement;
 mod types;
+mod wait_path;
 
-pub(crate) use action::{ActivityColumns, BlockingColumns, SessionQuery, to_activity, to_blocking};
+pub(crate) use action::{to_activity, to_blocking};
 pub(crate) use block::{AWAITED, Block, WAIT_START, Wait};
 pub(crate) use mark::{IS_MARK, Unmark, walk_mark};
-pub(crate) use statement::{HAS_SYNCHRONOUS_STANDBY, Precondition, SendSignal};
+pub(crate) use precondition::{HAS_SYNCHRONOUS_STANDBY, Precondition, StillOnPath};
+pub(crate) use send::send;
+pub(crate) use session_query::{ActivityColumns, BlockingColumns, SessionQuery};
+pub(crate) use statement::SendSignal;
 pub use types::{Signal, SignalKind, SignalOutcome};
+pub(crate) use wait_path::WaitPath;

@@ -1,52 +1,28 @@
-//! The statements that send one signal and ask for the privilege to.
+//! The statements that send one signal, and that read the privilege to send it.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
-use diesel::sql_types::{Array, Bool, Integer, Nullable, Timestamptz};
+use diesel::sql_types::{Bool, Integer, Nullable, Timestamptz};
 
-use super::block::Block;
-use super::mark::walk_unmarked;
+use super::precondition::Precondition;
 use super::types::SignalKind;
-use crate::session::PrioritizedSession;
 use crate::session::query;
 
-/// Every role may read this setting.
-pub(crate) const HAS_SYNCHRONOUS_STANDBY: &str =
-    "pg_catalog.current_setting('synchronous_standby_names') <> ''";
-
-/// The statement that sends one signal: a row with `true` when it did.
+/// The statement that sends one signal. It returns a row with `true` if it did.
 ///
-/// It looks the session up and signals it in one, so that a successor with the
-/// same pid is never hit. One statement per session: the first that this role
-/// may not signal would end a longer one.
+/// It finds the session and signals it in one statement, so that a later session with the
+/// same pid is never signalled. There is one statement per session: a session that this
+/// role lacks the privilege to signal would end a longer one.
 #[derive(Clone, Debug)]
 pub struct SendSignal {
     pub kind: SignalKind,
     pub pid: i32,
-    /// As `pg_stat_activity` shows it to this role, which may be not at all.
+    /// The start as `pg_stat_activity` shows it to this role; `None` if it does not.
     pub backend_start: Option<DateTime<Utc>>,
-    /// What must still be so for the signal to be sent.
-    pub provided: Precondition,
-}
-
-/// What is looked at again in the statement that signals.
-#[derive(Clone, Debug)]
-pub enum Precondition {
-    /// Nothing but that the session is the same.
-    None,
-    /// It stands in the way of one of these sessions.
-    StillBlocks(Vec<i32>),
-    /// The session that is let through is there, each of these sessions stands in the way
-    /// of the other beside it, the first of the two, in the same block; and it is not the
-    /// session that sends the signal.
-    StillOnPath {
-        us: PrioritizedSession,
-        waiters: Vec<i32>,
-        blockers: Vec<i32>,
-        block: Block,
-    },
+    /// The condition under which the signal is sent.
+    pub precondition: Precondition,
 }
 
 impl QueryFragment<Pg> for SendSignal {
@@ -57,58 +33,17 @@ impl QueryFragment<Pg> for SendSignal {
         out.push_bind_param::<Integer, _>(&self.pid)?;
         out.push_sql(" AND backend_start IS NOT DISTINCT FROM ");
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
-        match &self.provided {
-            Precondition::None => {}
-            Precondition::StillBlocks(waiters) => {
-                out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.unnest(");
-                out.push_bind_param::<Array<Integer>, _>(waiters)?;
-                out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
-            }
-            Precondition::StillOnPath {
-                us,
-                waiters,
-                blockers,
-                block,
-            } => {
-                out.push_sql(" AND ");
-                us.walk_ast(out.reborrow())?;
-                // A role that may not look sees no `backend_type`; these two it sees.
-                out.push_sql(" AND (backend_type IS NOT NULL OR usesysid IS NOT NULL)");
-                out.push_sql(
-                    " AND pid NOT IN (SELECT r.pid FROM pg_catalog.pg_stat_replication AS r)",
-                );
-                // A commit that waits for its standby is done, and its client would not learn of it.
-                out.push_sql(" AND CASE WHEN backend_type IS NULL THEN NOT (");
-                out.push_sql(HAS_SYNCHRONOUS_STANDBY);
-                out.push_sql(") ELSE wait_event IS DISTINCT FROM 'SyncRep' END");
-                out.push_sql(" AND ");
-                walk_unmarked(&self.pid, out.reborrow())?;
-                out.push_sql(" AND pid <> pg_catalog.pg_backend_pid() AND CASE WHEN (SELECT ");
-                out.push_sql(
-                    "pg_catalog.bool_and(blocker = ANY (pg_catalog.pg_blocking_pids(waiter))) ",
-                );
-                // Of two arrays, `unnest` is syntax and takes no schema.
-                out.push_sql("FROM unnest(");
-                out.push_bind_param::<Array<Integer>, _>(waiters)?;
-                out.push_sql(", ");
-                out.push_bind_param::<Array<Integer>, _>(blockers)?;
-                // CASE keeps the order: a block that goes on after the way was looked at was the
-                // same one then.
-                out.push_sql(") AS way(waiter, blocker)) THEN ");
-                block.walk_still(&self.pid, out.reborrow())?;
-                out.push_sql(" ELSE false END");
-            }
-        }
-        Ok(())
+        out.push_sql(" AND ");
+        self.precondition.walk_ast(out)
     }
 }
 
 query!(SendSignal => Bool, bool);
 
-/// Asks whether this role may signal a session; no row when it is gone.
+/// Returns whether this role may signal a session; no row if the session has ended.
 ///
-/// Diesel does not show the code of an error, and its text is in the server's
-/// language: this tells "you may not" from a cancelled or timed-out statement.
+/// Diesel does not show the code of an error, and its text is in the server's language. This
+/// statement distinguishes a refusal from a cancelled or timed-out statement.
 #[derive(Clone, Debug)]
 pub struct CanSignal {
     pub pid: i32,

@@ -1,6 +1,8 @@
+//! The signals, and their outcomes.
+
 use std::fmt;
 
-/// A signal to a session, and what came of it.
+/// A signal to a session, and its outcome.
 ///
 /// See [Server Signaling Functions][pg].
 ///
@@ -9,49 +11,51 @@ use std::fmt;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Signal {
-    /// The session.
+    /// The process id of the session.
     pub pid: i32,
-    /// What it was asked to do.
+    /// The request to the session.
     pub kind: SignalKind,
-    /// Whether it was asked.
+    /// The outcome: sent or not.
     pub outcome: SignalOutcome,
 }
 
-/// What a session is asked to do.
+/// The request that a signal makes.
 // Exhaustive: PostgreSQL has these two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum SignalKind {
-    /// To stop its query: `pg_cancel_backend`.
+    /// Cancels the running query: `pg_cancel_backend`.
     ///
     /// A session that is [idle in transaction](crate::BackendState::IdleInTransaction)
-    /// has none: it is sent the signal, changes nothing and keeps its locks.
+    /// runs no query: it receives the signal, changes nothing and keeps its locks.
     #[doc(alias = "pg_cancel_backend")]
     Cancel,
-    /// To end: `pg_terminate_backend`.
+    /// Ends the session: `pg_terminate_backend`. Its transaction is rolled back.
     #[doc(alias = "pg_terminate_backend")]
     Terminate,
 }
 
-/// Whether a session was sent a signal.
+/// The outcome of a signal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum SignalOutcome {
-    /// It was sent, which a session may take its time to heed.
+    /// It was sent. The session may need a while to react.
     Sent,
-    /// It was not: the session has ended, or no longer stands in the way.
+    /// It was not sent: the session has ended, or does not block any more.
     Gone,
-    /// It was not: this role may not signal that session. The server's own words.
+    /// It was not sent: this role lacks the privilege to signal that session. Contains the
+    /// server's message, in the language of the server.
     ///
-    /// A role may signal the sessions of roles it is a member of; a member of
-    /// `pg_signal_backend` those of all but superusers.
+    /// A role may signal the sessions of the roles it is a member of. A member of
+    /// `pg_signal_backend` may signal all sessions but those of superusers.
     Denied(String),
 }
 
 impl SignalKind {
+    /// Returns the SQL function that sends the signal.
     pub(crate) const fn function(self) -> &'static str {
         match self {
             Self::Cancel => "pg_catalog.pg_cancel_backend",

@@ -1,0 +1,36 @@
+//! The locks that a session holds, as text for the signal log.
+
+use diesel::QueryResult;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{Array, Integer, Text};
+
+use crate::session::query;
+
+/// Reads the locks of a session, as `mode on object` in alphabetical order.
+#[derive(Debug)]
+pub(super) struct HeldBy(pub(super) i32);
+
+query!(HeldBy => Array<Text>, Vec<String>);
+
+impl QueryFragment<Pg> for HeldBy {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT coalesce(pg_catalog.array_agg(h.held ORDER BY h.held), '{}') FROM (SELECT DISTINCT \
+             pg_catalog.concat(l.mode, ' on ', CASE WHEN c.oid IS NOT NULL \
+             THEN pg_catalog.concat(n.nspname, '.', c.relname) \
+             WHEN l.relation IS NOT NULL THEN l.relation::text \
+             WHEN l.locktype = 'advisory' \
+             THEN pg_catalog.concat('advisory ', l.classid, ', ', l.objid, ', ', l.objsubid) \
+             ELSE l.locktype END) AS held \
+             FROM pg_catalog.pg_locks AS l \
+             LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation AND l.database IN (0::pg_catalog.oid, \
+             (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())) \
+             LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+             WHERE l.granted AND l.locktype <> 'virtualxid' AND l.pid = ",
+        );
+        out.push_bind_param::<Integer, _>(&self.0)?;
+        out.push_sql(") AS h");
+        Ok(())
+    }
+}

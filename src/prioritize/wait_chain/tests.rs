@@ -1,0 +1,70 @@
+//! Chains that are followed without a server.
+
+use super::*;
+
+fn waiter((pid, session, blockers): (i32, i32, Vec<i32>)) -> Process {
+    Process {
+        pid,
+        session,
+        blockers,
+        awaited: Some("a lock".to_owned()),
+        wait_start: None,
+        virtual_transaction: format!("{pid}/1"),
+        marks: Vec::new(),
+    }
+}
+
+fn follow<const N: usize>(prioritized: i32, waits: [(i32, Vec<i32>); N]) -> WaitChain {
+    let processes = waits.map(|(pid, blockers)| waiter((pid, pid, blockers)));
+    WaitChain::follow(prioritized, processes)
+}
+
+#[test]
+fn the_roots_are_found_through_sessions_that_only_queue() {
+    // 1 waits behind 2 and 3; 2 waits for 3 and 4, and 3 for 4, which does not wait.
+    let waits = [(1, vec![2, 3]), (2, vec![3, 4]), (3, vec![4]), (9, vec![8])];
+    let chain = follow(1, waits);
+    assert_eq!(chain.roots(), [4]);
+    assert_eq!(chain.direct(), [2, 3]);
+    assert_eq!(chain.path_to(4), [1, 2, 4]);
+    assert_eq!(chain.blocked_by(8), None);
+}
+
+#[test]
+fn a_cycle_has_no_roots_and_never_leads_to_the_prioritized_session() {
+    let chain = follow(1, [(1, vec![2]), (2, vec![3]), (3, vec![1, 2])]);
+    assert!(chain.roots().is_empty());
+    assert_eq!(chain.direct(), [2]);
+    assert_eq!(chain.blocked_by(1), None);
+}
+
+#[test]
+fn a_session_without_blockers_has_an_empty_chain() {
+    let chain = follow(1, [(2, vec![3])]);
+    assert!(chain.roots().is_empty() && chain.direct().is_empty());
+}
+
+#[test]
+fn a_worker_waits_for_its_leader() {
+    let waits = [(1, 1, vec![2]), (7, 2, vec![3]), (8, 2, vec![3])];
+    let chain = WaitChain::follow(1, waits.map(waiter));
+    assert_eq!(chain.roots(), [3]);
+    assert_eq!(chain.path_to(3), [1, 2, 3]);
+    let mut processes = chain.processes_of(&[2]);
+    processes.sort_unstable();
+    assert_eq!(processes, [7, 8]);
+    assert_eq!(chain.session_of(8), Some(2));
+}
+
+#[test]
+fn a_block_has_the_waits_of_all_processes_of_the_prioritized_session() {
+    let waits = [(8, 1, vec![2]), (7, 1, vec![2]), (2, 2, vec![3])];
+    let mut holder = waiter((3, 3, Vec::new()));
+    holder.awaited = None;
+    let chain = WaitChain::follow(1, waits.map(waiter).into_iter().chain([holder]));
+    let block = chain.block_by(3);
+    let processes: Vec<_> = block.waits.iter().map(|wait| wait.process).collect();
+    assert_eq!(processes, [7, 8]);
+    assert_eq!(block.blocker_transaction.as_deref(), Some("3/1"));
+    assert_eq!(chain.roots(), [3]);
+}
