@@ -1124,3 +1124,66 @@ fn a_watcher_whose_look_is_cancelled_does_not_leave_its_mark_in_a_pool() {
     assert_eq!(marks(&mut observer), 0);
     assert!(!is_alive(&mut observer, watcher), "it had the mark");
 }
+
+#[test]
+fn an_interval_of_zero_is_raised_to_a_millisecond() {
+    let db = Database::new();
+    let prioritizer = Prioritizer::new(db.url.clone()).interval(Duration::ZERO);
+    let started = std::time::Instant::now();
+    db.connect()
+        .prioritize(&prioritizer, |conn| {
+            conn.batch_execute("SELECT pg_sleep(0.3)")
+        })
+        .unwrap();
+    let polls = u128::from(prioritizer.report().polls);
+    assert!(
+        (1..=started.elapsed().as_millis()).contains(&polls),
+        "{polls}"
+    );
+}
+
+#[test]
+fn a_watcher_that_cannot_connect_tries_less_and_less_often() {
+    let db = Database::new();
+    let (mut observer, url) = (db.connect(), db.url.clone());
+    let is_first = std::sync::atomic::AtomicBool::new(true);
+    let source = move || {
+        if is_first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            let mut watcher = PgConnection::establish(&url)?;
+            watcher
+                .batch_execute("SET application_name = 'the watcher'")
+                .unwrap();
+            return Ok(watcher);
+        }
+        Err(diesel::ConnectionError::BadConnection("refused".to_owned()))
+    };
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let failed = Arc::clone(&failures);
+    let prioritizer = Prioritizer::new(source)
+        .interval(TICK)
+        .on_event(move |event| {
+            if let PrioritizerEvent::WatcherFailed(_) = event {
+                failed.lock().unwrap().push(std::time::Instant::now());
+            }
+        });
+    db.connect()
+        .prioritize(&prioritizer, |_| {
+            let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                        WHERE application_name = 'the watcher' AND datname = current_database()";
+            assert_eq!(count(&mut observer, kill), 1);
+            wait_until("it has failed six times", || {
+                failures.lock().unwrap().len() >= 6
+            });
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    let failures = failures.lock().unwrap();
+    for (tries, pair) in failures.windows(2).enumerate() {
+        let least = TICK * 2_u32.pow(1 + u32::try_from(tries).unwrap());
+        assert!(
+            pair[1] - pair[0] >= least,
+            "{tries}: {:?}",
+            pair[1] - pair[0]
+        );
+    }
+}

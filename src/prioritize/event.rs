@@ -20,7 +20,8 @@ pub enum PrioritizerEvent {
         /// The signal and its outcome.
         signal: Signal,
     },
-    /// The watcher lost its connection or could not poll. It tries again.
+    /// The watcher lost its connection or could not poll. It tries again, after a longer time
+    /// each time, see [`Prioritizer::interval`](crate::Prioritizer::interval).
     WatcherFailed(String),
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::event::PrioritizerEvent;
 use super::policy::Policy;
 use super::report::PrioritizerReport;
-use super::settings::{Settings, Victims};
+use super::settings::{MIN_INTERVAL, Settings, Victims};
 
 /// Cancels or terminates the sessions that block the code that it [prioritizes][run].
 ///
@@ -71,12 +71,13 @@ impl<S> Prioritizer<S> {
         }
     }
 
-    /// Sets the time between two polls (default: 100 ms).
+    /// Sets the time between two polls (default: 100 ms). Values below 1 ms are raised to 1 ms.
     ///
     /// The first poll follows after one interval at the latest. A further one follows when a
-    /// grace period ends.
+    /// grace period ends. After a failed poll the time doubles up to 5 s, or stays at the
+    /// interval if that is longer. After a successful one it is the interval again.
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.settings.interval = interval;
+        self.settings.interval = interval.max(MIN_INTERVAL);
         self
     }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::event::PrioritizerEvent;
 use super::policy::Policy;
 
+/// The minimum time between two polls: the precision of timers.
+pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The settings of a [`Prioritizer`](super::Prioritizer).
 #[derive(Clone)]
 pub(crate) struct Settings {

@@ -111,10 +111,10 @@ async fn poll<S: AsyncWatcherSource>(
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    if let Err(error) = polled {
+    if polled.is_err() {
         *marker = None;
-        watch.fail(&error);
     }
+    watch.note_result(polled);
 }
 
 /// Returns the session, a new one if necessary; `None` if the run ends first.

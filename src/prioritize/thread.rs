@@ -88,10 +88,10 @@ fn poll<S: WatcherSource>(
         let stopped = || stopped.load(Ordering::SeqCst);
         run_ready(watch.poll(&mut SyncDriver(connection), &stopped))
     });
-    if let Err(error) = polled {
+    if polled.is_err() {
         end(connection.take());
-        watch.fail(&error);
     }
+    watch.note_result(polled);
 }
 
 /// Ends a session that failed: it may hold the mark, and a pool would hand it on.

@@ -23,7 +23,12 @@ pub(super) struct Watch {
     report: PrioritizerReport,
     /// The time since which the prioritized session waits.
     waiting_since: Option<Instant>,
+    /// The number of failed polls in a row.
+    failures: u32,
 }
+
+/// The longest time between two tries of a watcher whose polls fail.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 impl Watch {
     pub(super) fn new(session: PrioritizedSession, settings: Settings) -> Self {
@@ -33,6 +38,7 @@ impl Watch {
             blockers: Blockers::default(),
             report: PrioritizerReport::default(),
             waiting_since: None,
+            failures: 0,
         }
     }
 
@@ -112,6 +118,17 @@ impl Watch {
         }
     }
 
+    /// Notes the result of a poll, to which a failed connection belongs.
+    pub(super) fn note_result(&mut self, polled: Result<()>) {
+        match polled {
+            Ok(()) => self.failures = 0,
+            Err(error) => {
+                self.failures += 1;
+                self.fail(&error);
+            }
+        }
+    }
+
     /// Adds an error of the watcher to the report, without repetitions in a row.
     pub(super) fn fail(&mut self, error: &Error) {
         let text = crate::fmt::with_sources(error);
@@ -135,8 +152,13 @@ impl Watch {
     }
 
     /// Returns the time until the next poll: an interval, or less if a grace period ends sooner.
+    ///
+    /// After failed polls it is longer, since a server that is down needs no load.
     pub(super) fn pause(&self) -> Duration {
         let interval = self.settings.interval;
+        if self.failures > 0 {
+            return backoff(interval, self.failures);
+        }
         let grace_end = self.blockers.next_grace_end(self.settings.grace);
         grace_end.map_or(interval, |grace_end| grace_end.min(interval))
     }
@@ -145,5 +167,25 @@ impl Watch {
         self.note_waiting(false);
         self.report.blockers = self.blockers.into_all();
         self.report
+    }
+}
+
+/// Returns the time until the next try after a number of failed polls in a row.
+fn backoff(interval: Duration, failures: u32) -> Duration {
+    let doubled = interval.saturating_mul(2_u32.saturating_pow(failures));
+    doubled.min(MAX_BACKOFF.max(interval))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_polls_back_off_up_to_five_seconds_or_the_interval() {
+        let backoff = |millis, failures| backoff(Duration::from_millis(millis), failures);
+        assert_eq!(backoff(100, 1), Duration::from_millis(200));
+        assert_eq!(backoff(100, 3), Duration::from_millis(800));
+        assert_eq!(backoff(100, u32::MAX), MAX_BACKOFF);
+        assert_eq!(backoff(60_000, 2), Duration::from_secs(60));
     }
 }
