@@ -1125,6 +1125,80 @@ fn a_watcher_whose_look_is_cancelled_does_not_leave_its_mark_in_a_pool() {
     assert!(!is_alive(&mut observer, watcher), "it had the mark");
 }
 
+/// Runs code that holds `users` and waits for `posts`, whose holder then waits for `users`.
+///
+/// Returns the result of the code, and of the other session.
+fn run_into_a_cycle(
+    db: &Database,
+    prioritizer: &Prioritizer<String>,
+) -> (QueryResult<()>, QueryResult<()>) {
+    let (mut conn, mut observer) = (db.connect(), db.connect());
+    let prioritized = pid(&mut conn);
+    let mut other = db.running("BEGIN; LOCK TABLE posts");
+    thread::scope(|scope| {
+        let running = scope.spawn(move || {
+            conn.prioritize(prioritizer, |conn| {
+                conn.batch_execute("BEGIN; LOCK TABLE users; LOCK TABLE posts; COMMIT")
+            })
+        });
+        wait_until_blocked(&mut observer, prioritized);
+        let closed = other.batch_execute("LOCK TABLE users; COMMIT");
+        (running.join().unwrap(), closed)
+    })
+}
+
+#[test]
+fn a_cycle_ends_for_the_other_session_before_the_grace_period() {
+    for _ in 0..5 {
+        let db = Database::new();
+        let prioritizer = Prioritizer::new(db.url.clone()).grace(LONG);
+        let (prioritized, other) = run_into_a_cycle(&db, &prioritizer);
+        prioritized.expect("the prioritized session acquires both locks");
+        assert!(other.is_err(), "it was terminated");
+        let report = prioritizer.report();
+        assert_eq!(report.victims().count(), 1, "{report}");
+        let signals = &report.blockers[0].signals;
+        assert_eq!(signals[0].kind, SignalKind::Terminate, "{report}");
+        assert!(report.blockers[0].blocked_for < LONG, "{report}");
+    }
+}
+
+#[test]
+fn the_other_session_of_a_cycle_is_spared_if_it_is_prioritized_too() {
+    let db = Database::new();
+    let (mut conn, mut other, mut observer) = (db.connect(), db.connect(), db.connect());
+    let prioritized = pid(&mut conn);
+    let (ours, theirs) = (at_once(&db), at_once(&db));
+    thread::scope(|scope| {
+        let (locks, locked) = std::sync::mpsc::channel();
+        let (blocks, blocked) = std::sync::mpsc::channel::<()>();
+        let second = scope.spawn({
+            let theirs = &theirs;
+            move || {
+                other.prioritize(theirs, |other| {
+                    other.batch_execute("BEGIN; LOCK TABLE posts")?;
+                    locks.send(()).unwrap();
+                    blocked.recv().unwrap();
+                    other.batch_execute("LOCK TABLE users; COMMIT")
+                })
+            }
+        });
+        locked.recv().unwrap();
+        let first = scope.spawn(|| {
+            conn.prioritize(&ours, |conn| {
+                conn.batch_execute("BEGIN; LOCK TABLE users; LOCK TABLE posts; COMMIT")
+            })
+        });
+        wait_until_blocked(&mut observer, prioritized);
+        blocks.send(()).unwrap();
+        let ended = [first.join().unwrap(), second.join().unwrap()];
+        assert_eq!(ended.iter().filter(|it| it.is_ok()).count(), 1, "{ended:?}");
+    });
+    for report in [ours.report(), theirs.report()] {
+        assert_eq!(report.victims().count(), 0, "{report}");
+    }
+}
+
 #[test]
 fn an_interval_of_zero_is_raised_to_a_millisecond() {
     let db = Database::new();

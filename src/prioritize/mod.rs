@@ -2,6 +2,7 @@
 
 mod blockers;
 mod current_block;
+mod cycle;
 mod event;
 mod held_by;
 mod policy;

@@ -9,7 +9,8 @@ use crate::views::BlockedPgLock;
 /// A rule that decides about a session that has blocked for the grace period.
 ///
 /// Any `Fn(&BlockedPgLock, Duration) -> Decision` is a policy too. It is called at each poll
-/// from the end of the grace period on. Its arguments are the row with the blocked lock and
+/// from the end of the grace period on; in a deadlock with the prioritized session, from the
+/// start. Its arguments are the row with the blocked lock and
 /// the blocker, and the time for which the session has blocked. The type of the first
 /// parameter must be written.
 ///

@@ -89,6 +89,13 @@ impl<S> Prioritizer<S> {
     /// moment are not signalled. The transactions of the other session do not matter, since a
     /// lock may outlive them. PostgreSQL 13 does not show the start of a wait: there a new
     /// transaction on either side starts another block.
+    ///
+    /// There is no grace period in a deadlock, when a blocker waits for the prioritized session
+    /// in its turn. The server would end one of the two after its
+    /// [`deadlock_timeout`][deadlock] (default: 1 s). The watcher signals the blocker as soon
+    /// as a poll finds the deadlock and a second read confirms it.
+    ///
+    /// [deadlock]: https://www.postgresql.org/docs/current/runtime-config-locks.html#GUC-DEADLOCK-TIMEOUT
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self

@@ -32,7 +32,8 @@ pub(crate) type OnEvent = Arc<dyn Fn(&PrioritizerEvent) + Send + Sync>;
 pub enum Victims {
     /// Signals the roots: the blockers that do not wait themselves. They block the
     /// prioritized session directly, or through other sessions. Sessions that only queue
-    /// before the prioritized session survive.
+    /// before the prioritized session survive. In a deadlock with the prioritized session
+    /// there is no root: there its direct blocker is signalled.
     #[default]
     Roots,
     /// Signals every direct blocker, waiting or not.

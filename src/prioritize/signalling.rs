@@ -12,7 +12,7 @@ use crate::signal::{Precondition, SendSignal, StillOnPath, send};
 use crate::signal::{Signal, SignalKind};
 
 impl Watch {
-    /// Signals a target if its grace period has ended and the policy decides so.
+    /// Signals a target if it is due and the policy decides so.
     pub(super) async fn signal_if_due(
         &mut self,
         driver: &mut impl Driver,
@@ -34,7 +34,7 @@ impl Watch {
 
     /// Returns the signal to send now; `None` if it is not due, or was sent before.
     fn decide(&self, index: usize, target: &Target) -> Option<SignalKind> {
-        if !self.is_due(index) {
+        if !self.is_due(index, target) {
             return None;
         }
         let current = self.blockers.current(index);
@@ -49,13 +49,16 @@ impl Watch {
         }
     }
 
-    /// Returns whether a session has blocked for the grace period and may be signalled.
-    fn is_due(&self, index: usize) -> bool {
+    /// Returns whether a session may be signalled, and has blocked for the grace period.
+    ///
+    /// There is no grace period in a cycle. The session cannot finish, and the server's
+    /// `deadlock_timeout` would end one of the two, perhaps the prioritized session.
+    fn is_due(&self, index: usize, target: &Target) -> bool {
         let session = self.blockers.session(index);
         let blocked_for = self.blockers.current(index).since.elapsed();
         session.pid.is_some()
             && !session.protected
-            && blocked_for >= self.settings.grace
+            && (target.is_in_cycle || blocked_for >= self.settings.grace)
             && (session.is_victim() || self.may_signal_another())
     }
 

@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 
+use super::cycle::{Cycle, read_cycles};
 use super::protection::Protection;
 use super::settings::Victims;
 use super::statement::HasSynchronousStandby;
@@ -13,12 +14,14 @@ use crate::tables::pg_locks;
 use crate::views::BlockedPgLock;
 use crate::views::blocking_table as blocking;
 
-/// A blocker that is to be signalled at the end of its grace period.
+/// A blocker that is to be signalled: at the end of its grace period, or at once in a cycle.
 pub(super) struct Target {
     pub(super) row: BlockedPgLock,
     /// The waits that lead to it from the prioritized session.
     pub(super) wait_path: WaitPath,
     pub(super) block: Block,
+    /// Is `true` if it waits for the prioritized session itself: a deadlock.
+    pub(super) is_in_cycle: bool,
     pub(super) protection: Option<Protection>,
 }
 
@@ -28,23 +31,44 @@ pub(super) async fn find_targets(
     prioritized: i32,
     victims: Victims,
 ) -> Result<Vec<Target>> {
-    let chain = WaitChain::read(driver, prioritized).await?;
-    let pids = match victims {
-        Victims::Roots => chain.roots(),
-        Victims::All => chain.direct(),
-    };
+    let (chain, cycles) = read_cycles(driver, prioritized).await?;
+    let pids = select(&chain, &cycles, victims);
     if pids.is_empty() {
         return Ok(Vec::new());
     }
     let rows = blocked_locks(driver, &chain, pids).await?;
     let has_standby = hides_waits(&rows) && driver.ask(HasSynchronousStandby).await?;
-    let target = |row: BlockedPgLock| Target {
-        wait_path: WaitPath::through(&chain.path_to(row.blocking_pid)),
-        block: chain.block_by(row.blocking_pid),
-        protection: protection(&row, &chain, has_standby),
-        row,
+    let target = |row: BlockedPgLock| {
+        let pid = row.blocking_pid;
+        let cycle = cycles.iter().find(|cycle| cycle.blocker() == pid);
+        Target {
+            wait_path: wait_path(&chain, cycle, pid),
+            block: chain.block_by(pid),
+            is_in_cycle: cycle.is_some(),
+            protection: protection(&row, &chain, has_standby),
+            row,
+        }
     };
     Ok(rows.into_iter().map(target).collect())
+}
+
+/// Returns the pids of the targets. A cycle has no root: there its direct blocker is one.
+fn select(chain: &WaitChain, cycles: &[Cycle], victims: Victims) -> Vec<i32> {
+    match victims {
+        Victims::Roots => {
+            let closing = cycles.iter().map(Cycle::blocker);
+            chain.roots().into_iter().chain(closing).collect()
+        }
+        Victims::All => chain.direct(),
+    }
+}
+
+/// Returns the waits that justify a signal: the path to the session, or its whole cycle.
+fn wait_path(chain: &WaitChain, cycle: Option<&Cycle>, pid: i32) -> WaitPath {
+    match cycle {
+        Some(cycle) => WaitPath::through(&cycle.sessions),
+        None => WaitPath::through(&chain.path_to(pid)),
+    }
 }
 
 /// Reads one row for each of the blockers `pids`: the lock that it blocks on the chain.

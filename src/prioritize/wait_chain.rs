@@ -50,6 +50,10 @@ impl WaitChain {
         chain
     }
 
+    pub(super) fn prioritized(&self) -> i32 {
+        self.prioritized
+    }
+
     fn add(&mut self, process: Process) {
         let (pid, session) = (process.pid, process.session);
         let transaction = process.virtual_transaction.clone();
@@ -71,7 +75,11 @@ impl WaitChain {
     ///
     /// The search is breadth first, and enters only sessions that `may_enter` allows. `start`
     /// itself is among the sessions if it is in a cycle.
-    fn shortest_paths(&self, start: i32, may_enter: impl Fn(i32) -> bool) -> HashMap<i32, i32> {
+    pub(super) fn shortest_paths(
+        &self,
+        start: i32,
+        may_enter: impl Fn(i32) -> bool,
+    ) -> HashMap<i32, i32> {
         let mut before = HashMap::new();
         let mut next = VecDeque::from([start]);
         while let Some(waiter) = next.pop_front() {
@@ -132,7 +140,8 @@ impl WaitChain {
         }
     }
 
-    fn waits_of(&self, session: i32) -> Vec<Wait> {
+    /// Returns the waits of a session, one per process.
+    pub(super) fn waits_of(&self, session: i32) -> Vec<Wait> {
         self.waits.get(&session).cloned().unwrap_or_default()
     }
 
@@ -151,4 +160,4 @@ impl WaitChain {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -14,7 +14,10 @@ fn waiter((pid, session, blockers): (i32, i32, Vec<i32>)) -> Process {
     }
 }
 
-fn follow<const N: usize>(prioritized: i32, waits: [(i32, Vec<i32>); N]) -> WaitChain {
+pub(in crate::prioritize) fn follow<const N: usize>(
+    prioritized: i32,
+    waits: [(i32, Vec<i32>); N],
+) -> WaitChain {
     let processes = waits.map(|(pid, blockers)| waiter((pid, pid, blockers)));
     WaitChain::follow(prioritized, processes)
 }
