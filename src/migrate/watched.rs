@@ -11,7 +11,7 @@ use diesel_migrations::MigrationHarness;
 use super::event::MigrationEvent;
 use super::lock_timeout::with_lock_timeout;
 use super::run::MigrationRun;
-use crate::prioritize::thread::watch_over;
+use crate::prioritize::thread::run_with_watcher;
 use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::{PrioritizedSession, run_ready, uncached};
 use crate::source::WatcherSource;
@@ -37,7 +37,7 @@ where
         let (report, known) = (&mut *self.report, &mut self.session);
         let result = with_lock_timeout(self.conn, lock_timeout, report, self.settings, |conn| {
             let session = identify(conn, known)?;
-            watch_over(&prioritizer, session, || f(conn))?
+            run_with_watcher(&prioritizer, session, || f(conn))?
         });
         let report = prioritizer.report();
         self.prioritizer.set_report(report.clone());
