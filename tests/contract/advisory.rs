@@ -632,7 +632,7 @@ scenario!(
                 let waits =
                     format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted");
                 assert_eq!(count(&mut observer, &waits), 0);
-                let_go(&mut holder);
+                release(&mut holder);
             }
         );
         ran.unwrap();
