@@ -1,3 +1,5 @@
+//! The extension trait of async connections.
+
 // Declared `async fn`, callers with pooled connections in spawned tasks get the error
 // "implementation is not general enough". Declared `impl Future`, code that is generic over
 // the connection gets that error, unless the future is boxed.

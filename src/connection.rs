@@ -1,3 +1,5 @@
+//! The extension trait of sync connections.
+
 use std::time::Duration;
 
 use diesel::Connection;

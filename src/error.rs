@@ -1,3 +1,5 @@
+//! The error of this crate.
+
 use std::time::Duration;
 
 use crate::types::AdvisoryKey;

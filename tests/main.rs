@@ -21,6 +21,7 @@ mod filters;
 mod german;
 #[cfg(feature = "migrations")]
 mod hostile_operators;
+mod language;
 mod layout;
 #[cfg(feature = "migrations")]
 mod migrations;

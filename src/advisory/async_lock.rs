@@ -1,3 +1,5 @@
+//! The builder of a session's advisory lock on async connections.
+
 use std::future::Future;
 
 use diesel::pg::Pg;

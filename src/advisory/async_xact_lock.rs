@@ -1,3 +1,5 @@
+//! The builder of a transaction's advisory lock on async connections.
+
 use std::future::Future;
 
 use diesel::pg::Pg;

@@ -1,3 +1,5 @@
+//! A held advisory lock that is released on drop.
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::thread;

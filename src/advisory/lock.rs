@@ -1,3 +1,5 @@
+//! The builder of a session's advisory lock on sync connections.
+
 use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;

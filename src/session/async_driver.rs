@@ -1,3 +1,5 @@
+//! The driver of async connections.
+
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Waker};

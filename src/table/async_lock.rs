@@ -1,3 +1,5 @@
+//! The builder of table locks on async connections.
+
 use std::future::Future;
 
 use diesel::pg::Pg;

@@ -9,14 +9,45 @@ use diesel::sql_types::{Array, Bool, Nullable, Text};
 use super::statement::TableTarget;
 use crate::error::Result;
 use crate::session::{ColumnsOf, Driver};
+#[cfg(feature = "cli")]
+use crate::session::{SyncDriver, run_ready};
 use crate::tables::pg_locks;
 use crate::types::LockMode;
+#[cfg(feature = "cli")]
+use crate::types::TableLockMode;
 use crate::views::PgLock;
 use crate::views::own_pid;
 use crate::views::{CURRENT_DATABASE_OID, REGCLASS_PREFIX, REGCLASS_SUFFIX};
 
-/// Returns the locks that conflict with a table lock, held ones first.
+/// Returns the locks that conflict with a table lock, held ones first; none if they cannot be read.
 pub(crate) async fn holders(driver: &mut impl Driver, target: TableTarget) -> Result<Vec<PgLock>> {
+    // An error here must not replace "not acquired".
+    Ok(conflicting_locks(driver, target).await?.unwrap_or_default())
+}
+
+/// Returns the locks that conflict with a lock on a table, for the command.
+#[cfg(feature = "cli")]
+pub fn table_lock_conflicts(
+    conn: &mut diesel::PgConnection,
+    table: &str,
+    mode: TableLockMode,
+    only: bool,
+) -> Result<Vec<PgLock>> {
+    let target = TableTarget {
+        tables: vec![table.to_owned()],
+        mode,
+        only,
+    };
+    Ok(run_ready(conflicting_locks(
+        &mut SyncDriver(conn),
+        target,
+    ))??)
+}
+
+async fn conflicting_locks(
+    driver: &mut impl Driver,
+    target: TableTarget,
+) -> Result<QueryResult<Vec<PgLock>>> {
     let modes: Vec<LockMode> = target.conflicts();
     let locks = PgLock::query()
         .filter(IsOnAny {
@@ -25,10 +56,9 @@ pub(crate) async fn holders(driver: &mut impl Driver, target: TableTarget) -> Re
         })
         .filter(pg_locks::mode.eq_any(modes))
         .filter(pg_locks::pid.is_distinct_from(own_pid()))
-        .order_by(pg_locks::granted.desc());
+        .order_by((pg_locks::granted.desc(), pg_locks::pid));
     let locks = driver.load_in_savepoint::<_, ColumnsOf<PgLock>, PgLock>(locks);
-    // An error here must not replace "not acquired".
-    Ok(locks.await?.unwrap_or_default())
+    locks.await
 }
 
 /// Holds for locks on the tables or, unless `only`, on tables that inherit from them.

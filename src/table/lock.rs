@@ -1,3 +1,5 @@
+//! The builder of table locks on sync connections.
+
 use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;

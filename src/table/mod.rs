@@ -9,4 +9,6 @@ mod statement;
 
 #[cfg(feature = "async")]
 pub use async_lock::AsyncTableLock;
+#[cfg(feature = "cli")]
+pub use holders::table_lock_conflicts;
 pub use lock::TableLock;

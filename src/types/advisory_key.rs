@@ -1,3 +1,5 @@
+//! The keys of advisory locks.
+
 use std::borrow::Cow;
 use std::fmt;
 

@@ -1,3 +1,5 @@
+//! The state of a session.
+
 use super::text_enum::text_enum;
 
 text_enum! {

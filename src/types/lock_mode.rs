@@ -1,3 +1,5 @@
+//! The modes that `pg_locks` shows.
+
 use super::table_lock_mode::TableLockMode;
 use super::text_enum::text_enum;
 

@@ -1,3 +1,5 @@
+//! The kind of a locked thing.
+
 use super::text_enum::text_enum;
 
 text_enum! {

@@ -1,3 +1,5 @@
+//! The trait of tables that can be locked.
+
 use diesel::QueryResult;
 use diesel::associations::HasTable;
 use diesel::pg::{Pg, PgQueryBuilder};

@@ -1,3 +1,5 @@
+//! The kind of a relation.
+
 use std::fmt;
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};

@@ -1,3 +1,5 @@
+//! The modes of table locks, and their conflicts.
+
 use std::{error, fmt, str::FromStr};
 
 /// The mode of a table lock, weakest first.

@@ -1,3 +1,5 @@
+//! The macro for enums of PostgreSQL's words, with a variant for unknown ones.
+
 /// Declares an enum of words that PostgreSQL shows, of which a later version may know more.
 macro_rules! text_enum {
     (

@@ -1,3 +1,5 @@
+//! The arguments of the command.
+
 use clap::error::{Error, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 

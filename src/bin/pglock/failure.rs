@@ -1,3 +1,5 @@
+//! Failures and exit codes.
+
 use std::fmt;
 use std::io;
 use std::process::ExitCode;

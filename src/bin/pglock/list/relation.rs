@@ -1,3 +1,5 @@
+//! Relations by name.
+
 use diesel::PgConnection;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
@@ -24,22 +26,4 @@ pub fn find(conn: &mut PgConnection, name: &str) -> Result<u32, Failure> {
         )),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Returns the relation, its partitions and the tables that inherit from it.
-///
-/// A lock on the relation is also taken on these.
-pub fn with_descendants(conn: &mut PgConnection, oid: u32) -> Result<Vec<u32>, Failure> {
-    #[derive(QueryableByName)]
-    struct Relation {
-        #[diesel(sql_type = Oid)]
-        oid: u32,
-    }
-    let query = diesel::sql_query(
-        "WITH RECURSIVE family(oid) AS (SELECT $1 UNION \
-         SELECT inhrelid FROM pg_catalog.pg_inherits JOIN family ON inhparent = family.oid) \
-         SELECT oid FROM family",
-    );
-    let family: Vec<Relation> = query.bind::<Oid, _>(oid).load(conn)?;
-    Ok(family.into_iter().map(|it| it.oid).collect())
 }

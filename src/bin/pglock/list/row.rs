@@ -1,3 +1,5 @@
+//! A row of a list.
+
 use diesel_pglock::{BlockedPgLock, PgActivity, PgLock};
 
 /// A lock of the list; with `--blocking` a lock and one of its blockers.

@@ -1,3 +1,5 @@
+//! The locks that a list selects.
+
 use std::cmp::Reverse;
 
 use diesel::PgConnection;

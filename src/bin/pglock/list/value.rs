@@ -1,3 +1,5 @@
+//! The value of a field.
+
 use std::cmp::Ordering;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};

@@ -2,10 +2,8 @@
 
 use clap::Args;
 use diesel::PgConnection;
-use diesel::prelude::*;
-use diesel_pglock::prelude::*;
-use diesel_pglock::schema::{pg_class, pg_locks};
-use diesel_pglock::{LockMode, LockType, PgLock, TableLockMode};
+use diesel_pglock::internal::table_lock_conflicts;
+use diesel_pglock::{PgLock, TableLockMode};
 use serde::Serialize;
 
 use super::field::Field;
@@ -83,27 +81,11 @@ pub fn run(
 
 /// Loads the conflicting locks: a queued lock would be granted before a new one.
 fn conflicts(conn: &mut PgConnection, args: &WhoArgs) -> Result<Vec<Row>, Failure> {
-    let relations = relations(conn, args)?;
-    let own = conn.backend_pid()?;
-    let mut locks: Vec<PgLock> = PgLock::query()
-        .filter(pg_class::oid.eq_any(relations))
-        .filter(pg_locks::pid.is_distinct_from(own))
-        .lock_type(LockType::Relation)
-        .order_by((pg_locks::granted.desc(), pg_locks::pid))
-        .load(conn)?;
-    let mode = LockMode::from(args.mode);
-    locks.retain(|lock| lock.mode.conflicts_with(&mode));
+    relation::find(conn, &args.table)?;
+    let locks = table_lock_conflicts(conn, &args.table, args.mode, args.only)?;
     let mut rows: Vec<Row> = locks.into_iter().map(Row::from).collect();
     prepared::add_names(conn, &mut rows)?;
     Ok(rows)
-}
-
-fn relations(conn: &mut PgConnection, args: &WhoArgs) -> Result<Vec<u32>, Failure> {
-    let oid = relation::find(conn, &args.table)?;
-    if args.only {
-        return Ok(vec![oid]);
-    }
-    relation::with_descendants(conn, oid)
 }
 
 impl<'r> Conflict<'r> {

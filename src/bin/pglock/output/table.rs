@@ -1,3 +1,5 @@
+//! Tables as wide as the terminal.
+
 use super::screen::{Colour, MAX_CELL, Screen};
 use super::terminal_text::{cut, width};
 

@@ -1,3 +1,5 @@
+//! The options that send signals.
+
 use clap::{ArgGroup, Args};
 use diesel::PgConnection;
 use diesel_pglock::SignalKind;

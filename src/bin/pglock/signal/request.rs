@@ -1,3 +1,5 @@
+//! The question before a signal, and the report after it.
+
 use std::fmt;
 
 use diesel::PgConnection;

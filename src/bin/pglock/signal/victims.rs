@@ -1,3 +1,5 @@
+//! The sessions that a signal is sent to.
+
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 use diesel::prelude::*;
