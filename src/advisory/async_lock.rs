@@ -76,7 +76,8 @@ where
     /// the lock goes with it; a pool replaces the connection. A wait on the server ends within
     /// about a second once the connection is closed; before PostgreSQL 14, through a pooler,
     /// and on a connection that is kept, it lasts until the lock is granted: give it a
-    /// [`timeout`](Self::timeout) there.
+    /// [`timeout`](Self::timeout) there. On a current-thread runtime the session ends only once
+    /// the runtime runs again.
     ///
     /// # Examples
     ///

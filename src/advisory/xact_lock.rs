@@ -19,6 +19,10 @@ use crate::timeout::lock_request;
 /// that it was taken in when that is rolled back to. A statement that fails ends
 /// it at once: the server does not wait for the rollback. It works through a
 /// pooler in transaction mode, where a session's lock does not.
+///
+/// In a `REPEATABLE READ` or `SERIALIZABLE` transaction the lock takes the snapshot before it
+/// waits: changes that the holder commits meanwhile are not visible. Where that matters, acquire
+/// the lock in `READ COMMITTED`, the default.
 #[must_use = "the lock is taken by `acquire`, `run`, `try_acquire` or `try_run`"]
 pub struct AdvisoryXactLock<'c, C> {
     conn: &'c mut C,

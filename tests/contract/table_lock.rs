@@ -661,3 +661,53 @@ scenario!(a_panic_under_a_table_lock_rolls_back, |db| {
     assert_eq!(held!(&mut conn, "users"), 0);
     assert_eq!(wait!(number(&mut conn, "SELECT count(*) FROM posts")), 0);
 });
+
+scenario!(no_type_of_an_earlier_schema_is_used, |db| {
+    let mut conn = wait!(connect(&db.url));
+    db.running(
+        "CREATE SCHEMA evil;
+         CREATE FUNCTION evil.spy(pg_catalog.text) RETURNS bool LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'a type of another schema was used'; END $$",
+    );
+    for name in [
+        "text",
+        "timestamptz",
+        "interval",
+        "int4",
+        "int8",
+        "bool",
+        "oid",
+        "regclass",
+    ] {
+        db.running(&format!(
+            "CREATE DOMAIN evil.{name} AS pg_catalog.{name} CHECK (evil.spy(VALUE::pg_catalog.text))"
+        ));
+    }
+    let search_path = "SET search_path = evil, pg_catalog, public";
+    let _holder = db.running("SELECT pg_advisory_lock(1); BEGIN; LOCK TABLE users");
+    wait!(conn.batch_execute(search_path)).unwrap();
+    for limit in [None, Some(SHORT)] {
+        let tables = conn.lock_table::<users::table>(Exclusive);
+        let tables = match limit {
+            Some(limit) => tables.timeout(limit),
+            None => tables.nowait(),
+        };
+        let refused = wait!(tables.run(closure!(|_| Ok::<_, Error>(()))));
+        assert!(refused.unwrap_err().is_not_acquired());
+        let key = conn.advisory(1);
+        let key = match limit {
+            Some(limit) => key.timeout(limit),
+            None => key.nowait(),
+        };
+        let refused = wait!(key.run(closure!(|_| Ok::<_, Error>(()))));
+        assert!(refused.unwrap_err().is_not_acquired());
+    }
+    let ran = wait!(conn.with_statement_timeout(
+        LONG,
+        closure!(|conn| {
+            let lock = conn.lock_table::<posts::table>(Exclusive).timeout(LONG);
+            wait!(lock.run(closure!(|_| Ok::<_, Error>(()))))
+        })
+    ));
+    ran.unwrap();
+});
