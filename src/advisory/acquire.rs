@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::hold::{AdvisoryHold, might_hold, session_changed};
+use super::hold::{AdvisoryHold, after_uncertain_reply, session_changed, unlock};
 use super::holders::holders;
-use super::statement::{AdvisoryTarget, AdvisoryUnlock, TryAdvisoryLock};
+use super::statement::{AdvisoryTarget, TryAdvisoryLock};
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::EndSessionOnDrop;
@@ -137,7 +137,9 @@ async fn take_at(
         Ok(None) if depth > 0 => driver.close(depth, true).await.map(|()| None),
         Ok(None) => Ok(None),
         Err(Failed { error, refused }) => {
-            after_failure(driver, target, depth, refused).await;
+            // Behind the savepoint the session answers again.
+            let answers = driver.unwind(depth).await.is_ok();
+            after_uncertain_reply(driver, target, answers, refused).await;
             Err(error)
         }
     }
@@ -159,36 +161,6 @@ impl Failed {
     }
 }
 
-/// Leaves the session without the lock, whatever the statement that failed did.
-///
-/// The server does not show how often a lock is held. Where a hold may be an outer one's, it
-/// cannot be given back, and the session ends.
-async fn after_failure(
-    driver: &mut impl Driver,
-    target: AdvisoryTarget,
-    depth: u32,
-    refused: Option<i32>,
-) {
-    let answers = driver.unwind(depth).await.is_ok();
-    if answers && !might_hold(driver, target).await {
-        return;
-    }
-    match refused {
-        Some(backend) if answers => unlock(driver, target, backend).await,
-        _ => driver.end_session().await,
-    }
-}
-
-async fn unlock(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) {
-    if driver
-        .ask(AdvisoryUnlock { target, backend })
-        .await
-        .is_err()
-    {
-        driver.end_session().await;
-    }
-}
-
 /// The average pause between two polls for a lock.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -201,12 +173,15 @@ async fn attempt(
     limit: WaitLimit,
 ) -> Result<Option<i32>, Failed> {
     let (granted, backend) = try_once(driver, target, None).await?;
-    let acquired = granted
-        || if target.polling {
-            poll_for(driver, target, limit, backend).await?
-        } else {
-            wait_for(driver, target, limit, backend).await?
-        };
+    if granted || matches!(limit, WaitLimit::NoWait) {
+        return Ok(granted.then_some(backend));
+    }
+    crate::trace::waiting(&target);
+    let acquired = if target.polling {
+        poll_for(driver, target, limit, backend).await?
+    } else {
+        wait_for(driver, target, limit, backend).await?
+    };
     Ok(acquired.then_some(backend))
 }
 
@@ -229,10 +204,6 @@ async fn poll_for(
     limit: WaitLimit,
     backend: i32,
 ) -> Result<bool, Failed> {
-    if matches!(limit, WaitLimit::NoWait) {
-        return Ok(false);
-    }
-    crate::trace::waiting(&target);
     loop {
         let pause = jitter(POLL);
         let pause = limit.remaining().map_or(pause, |left| left.min(pause));
@@ -255,10 +226,6 @@ async fn wait_for(
     limit: WaitLimit,
     backend: i32,
 ) -> Result<bool, Failed> {
-    if matches!(limit, WaitLimit::NoWait) {
-        return Ok(false);
-    }
-    crate::trace::waiting(&target);
     let local = driver.depth().map_err(Failed::after(None))? > 0;
     let wait = target.block(local).message(limit);
     let waited = driver.batch_execute(&wait).await;

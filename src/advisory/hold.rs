@@ -43,7 +43,12 @@ impl AdvisoryHold {
         let unlock = AdvisoryUnlock { target, backend };
         let released = match session.driver().ask(unlock).await {
             Ok(reply) => self.released(reply),
-            Err(error) => self.after_failed_release(session.driver(), error).await,
+            Err(error) => {
+                // In an aborted transaction the session does not answer.
+                let answers = not_in_transaction(session.driver());
+                let is_free = after_uncertain_reply(session.driver(), target, answers, None).await;
+                if is_free { Ok(()) } else { Err(error) }
+            }
         };
         match &released {
             Ok(()) | Err(Error::NotHeld(_)) => session.disarm(),
@@ -62,17 +67,39 @@ impl AdvisoryHold {
             (true, _) => Ok(()),
         }
     }
+}
 
-    /// A release that was cancelled may have done its work. Where it may not have,
-    /// another one could take away an outer hold, for the server does not show how
-    /// often a lock is held: then the session has to end.
-    async fn after_failed_release(&self, driver: &mut impl Driver, error: Error) -> Result<()> {
-        if not_in_transaction(driver) && !might_hold(driver, self.target).await {
-            Ok(())
-        } else {
-            Err(error)
+/// Leaves the session without the lock after a statement that failed: it may have acquired or
+/// released the lock, because a cancel can come at its very end. Returns `false` if the session
+/// had to end.
+///
+/// The server does not show how often a lock is held. A hold may be an outer one, unless the
+/// backend had refused a try before, so it cannot be released, and the session ends.
+pub(crate) async fn after_uncertain_reply(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    answers: bool,
+    refused: Option<i32>,
+) -> bool {
+    if answers && !might_hold(driver, target).await {
+        return true;
+    }
+    match refused {
+        Some(backend) if answers => unlock(driver, target, backend).await,
+        _ => {
+            driver.end_session().await;
+            false
         }
     }
+}
+
+/// Releases a lock that was acquired once more than wanted; if that fails, the session ends.
+pub(crate) async fn unlock(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) -> bool {
+    let released = driver.ask(AdvisoryUnlock { target, backend }).await.is_ok();
+    if !released {
+        driver.end_session().await;
+    }
+    released
 }
 
 /// Returns `true` if no transaction is open.
