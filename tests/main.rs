@@ -13,6 +13,7 @@ mod async_pools;
 mod async_prioritize;
 #[cfg(feature = "bb8")]
 mod cancel_safety;
+mod cancels;
 #[cfg(feature = "cli")]
 mod command;
 mod compile_fail;
