@@ -209,7 +209,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     {
         Box::pin(async move {
             prioritizer.set_report(PrioritizerReport::default());
-            let us = PrioritizedSession::identify(&mut AsyncDriver(self)).await?;
+            let session = PrioritizedSession::identify(&mut AsyncDriver(self)).await?;
             let lock_timeout = prioritizer.settings().lock_timeout;
             let run = async move {
                 match lock_timeout {
@@ -217,7 +217,9 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
                     None => f(self).await,
                 }
             };
-            run_with_watcher(prioritizer, us, run).await?.and(Ok(()))
+            run_with_watcher(prioritizer, session, run)
+                .await?
+                .and(Ok(()))
         })
     }
 

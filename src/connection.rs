@@ -151,8 +151,8 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
         E: From<Error>,
     {
         prioritizer.set_report(PrioritizerReport::default());
-        let us = run_ready(PrioritizedSession::identify(&mut SyncDriver(self)))?;
-        run_with_watcher(prioritizer, us, || {
+        let session = run_ready(PrioritizedSession::identify(&mut SyncDriver(self)))?;
+        run_with_watcher(prioritizer, session, || {
             match prioritizer.settings().lock_timeout {
                 Some(timeout) => self.with_lock_timeout(timeout, f),
                 None => f(self),

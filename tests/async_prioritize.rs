@@ -183,7 +183,7 @@ async fn prioritized_sessions_take_turns_and_spare_each_other() {
     };
     let (one, other) = tokio::join!(take_turns(), take_turns());
     let blockers = [one, other].concat();
-    assert!(!blockers.is_empty(), "they were in the way of each other");
+    assert!(!blockers.is_empty(), "they blocked each other");
     for blocker in blockers {
         assert!(!blocker.is_victim(), "{blocker}");
     }

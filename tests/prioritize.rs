@@ -34,7 +34,7 @@ fn idle_holder(db: &Database) -> PgConnection {
     conn
 }
 
-/// What has to wait for any holder.
+/// A statement that waits for any holder.
 fn alter(conn: &mut PgConnection) -> QueryResult<()> {
     conn.batch_execute("ALTER TABLE users ADD COLUMN IF NOT EXISTS age int")
 }
@@ -66,7 +66,7 @@ fn an_idle_transaction_is_terminated_and_the_code_goes_on() {
 }
 
 #[test]
-fn nobody_is_signalled_when_nothing_waits() {
+fn no_session_is_signalled_while_nothing_waits() {
     let db = Database::new();
     let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
     let prioritizer = at_once(&db);
@@ -80,8 +80,8 @@ fn nobody_is_signalled_when_nothing_waits() {
 }
 
 #[test]
-fn whoever_only_queues_survives_unless_all_are_asked_for() {
-    // One who is to be moved stays in the way, also when the root has gone first.
+fn a_session_that_only_queues_survives_by_default() {
+    // A session that is to be terminated goes on blocking, even after the root has ended.
     for (victims, survives, stays) in [(Victims::Roots, true, 0), (Victims::All, false, 30)] {
         let db = Database::new();
         let (mut conn, mut holder, mut queued) = (db.connect(), idle_holder(&db), db.connect());
@@ -241,7 +241,7 @@ fn a_cancelled_query_keeps_its_session() {
 }
 
 #[test]
-fn observe_signals_nobody_and_reports_who_it_was() {
+fn observe_signals_no_session_and_reports_the_blockers() {
     let db = Database::new();
     let (mut conn, mut holder) = (db.connect(), idle_holder(&db));
     let holding = pid(&mut holder);
@@ -299,7 +299,7 @@ fn a_closure_decides_for_each_blocker() {
     );
     assert!(
         conn.prioritize(&prioritizer, alter).is_err(),
-        "one stays in the way"
+        "one goes on blocking"
     );
     assert_eq!(prioritizer.report().victims().count(), 1);
     assert!(asked.lock().unwrap().iter().any(|name| name == "spared"));
@@ -466,7 +466,7 @@ fn the_watcher_is_gone_when_the_run_is_over() {
         wait_until_blocked(&mut observer, us);
         assert!(
             waiting.join().unwrap().is_err(),
-            "nobody is let through any more"
+            "the prioritized session has ended"
         );
     });
 }
@@ -583,7 +583,7 @@ fn a_blocker_that_gave_way_and_comes_back_is_moved() {
 }
 
 #[test]
-fn the_report_says_what_a_session_did_when_it_was_signalled() {
+fn the_report_shows_the_activity_of_a_session_when_it_was_signalled() {
     let db = Database::new();
     let (mut conn, holder) = (db.connect(), Mutex::new(idle_holder(&db)));
     let policy = move |blocked: &BlockedPgLock, _: Duration| {
@@ -676,7 +676,7 @@ fn a_walsender_is_spared_also_by_a_watcher_that_may_not_see_what_it_is() {
         assert!(!prioritizer.report().blockers.is_empty());
         assert_eq!(prioritizer.report().victims().count(), 0);
         let signals = &prioritizer.report().blockers[0].signals;
-        assert!(signals.len() <= 1, "told once: {signals:?}");
+        assert!(signals.len() <= 1, "reported once: {signals:?}");
     }
     drop(input);
     assert!(walsender.wait().unwrap().success(), "it was not disturbed");
@@ -692,7 +692,7 @@ fn an_autovacuum_that_does_not_tell_what_it_does_is_spared() {
     spares_a_vacuum("off");
 }
 
-/// On a server of its own, where sessions tell what they do or do not.
+/// On a server of its own, where sessions can hide their activity.
 fn spares_a_vacuum(track_activities: &str) {
     let server = pglock_sandbox::Sandbox::builder()
         .setting("autovacuum_naptime", "1s")
@@ -763,7 +763,7 @@ fn a_worker_that_waits_is_its_leader() {
 }
 
 #[test]
-fn a_session_whose_worker_waits_is_no_root() {
+fn a_session_whose_worker_waits_is_not_a_root() {
     let db = Database::new();
     db.running(COUNT_POSTS);
     let mut holder = db.running("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE");
@@ -818,7 +818,7 @@ fn the_grace_period_runs_for_a_worker_that_waits() {
 /// Shorter than sessions that block often and for a moment go on, longer than each moment.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// What a session does for 40 ms, what it holds meanwhile, and what we do at the same time.
+/// A session's work of 40 ms, the lock that it holds meanwhile, and the prioritized work.
 const BRIEF_BLOCKS: [(&str, &str); 4] = [
     (
         "BEGIN; UPDATE users SET name = 'x' WHERE id = 1; SELECT pg_sleep(0.04); COMMIT",
@@ -879,10 +879,7 @@ fn a_session_that_blocks_often_and_never_for_long_is_left_alone() {
         }
         let report = prioritizer.report();
         assert_eq!(report.blockers.len(), 1, "{report}");
-        assert!(
-            report.waited > GRACE,
-            "it was in the way, in all: {report:?}"
-        );
+        assert!(report.waited > GRACE, "it blocked, in all: {report:?}");
     }
 }
 
@@ -1031,7 +1028,7 @@ fn prioritized_sessions_take_turns_and_spare_each_other() {
         let sessions = [scope.spawn(take_turns), scope.spawn(take_turns)];
         let reports = sessions.map(|session| session.join().unwrap()).concat();
         let blockers: Vec<_> = reports.iter().flat_map(|it| &it.blockers).collect();
-        assert!(!blockers.is_empty(), "they were in the way of each other");
+        assert!(!blockers.is_empty(), "they blocked each other");
         for blocker in blockers {
             assert!(!blocker.is_victim(), "{blocker}");
         }
@@ -1094,7 +1091,7 @@ fn a_session_is_marked_while_it_is_prioritized_and_no_longer() {
 }
 
 #[test]
-fn a_watcher_whose_look_is_cancelled_does_not_leave_its_mark_in_a_pool() {
+fn a_watcher_whose_poll_is_cancelled_does_not_leave_its_mark_in_a_pool() {
     use diesel::r2d2::{ConnectionManager, Pool};
     let db = Database::new();
     let (mut conn, mut observer) = (db.connect(), db.connect());

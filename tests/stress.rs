@@ -24,7 +24,7 @@ const WORKERS_OF_A_KIND: usize = 4;
 /// Of each worker; eight of them make more than 20,000.
 const ACQUISITIONS: u32 = 2_550;
 
-/// Who is under which lock: how many share it, or -1.
+/// The sessions under each lock: the number that share it, or -1.
 struct Watch {
     keys: [AtomicI32; KEYS],
     violations: AtomicU32,
@@ -100,11 +100,11 @@ enum End {
     Panicked,
     /// The own session is terminated.
     Lost,
-    /// Those who wait for the lock are terminated.
+    /// Sessions that wait for the lock are terminated.
     Alone,
 }
 
-/// What one turn does.
+/// One turn.
 #[derive(Clone, Copy)]
 struct Turn {
     key: usize,
@@ -112,7 +112,7 @@ struct Turn {
     lock: Lock,
     patience: Patience,
     end: End,
-    /// When an async call is dropped.
+    /// The moment at which an async call is dropped.
     dropped_after: Option<Duration>,
 }
 
@@ -149,7 +149,7 @@ impl Turn {
         AdvisoryKey::pair(7, self.key as i32)
     }
 
-    /// Whether the lock goes with the statement that runs under it: with the session, or
+    /// Returns `true` if the lock goes with the statement that runs under it: with the session, or
     /// with the transaction, which ends for the locks when it fails, not with the rollback.
     fn loses_the_lock(&self) -> bool {
         matches!(
@@ -158,9 +158,9 @@ impl Turn {
         )
     }
 
-    /// What the session runs under the lock.
+    /// The statement that the session runs under the lock.
     fn work(&self) -> String {
-        // Only who waits without a timeout is still waiting when the signal arrives: this
+        // Only a session without a timeout still waits when the signal arrives: this
         // session has the lock. Another may hold the next one by then, and lose it unseen.
         let waiters = format!(
             "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -226,7 +226,7 @@ fn sync_worker(pool: &SyncPool, seed: u64, watch: &Watch) {
     while taken.load(SeqCst) < ACQUISITIONS {
         let turn = Turn::new(&mut chance);
         let mut conn = pool.get().expect("a connection");
-        // The errors are as many as the turns that ask for one, or were told no.
+        // The errors are as many as the turns that ask for one, or were refused.
         let _ = catch_unwind(AssertUnwindSafe(
             || take_turn!([] [] SyncHandle, conn, turn, watch, taken),
         ));
@@ -264,7 +264,7 @@ fn seed() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_ever_let_in_beside_another_and_nothing_is_left() {
+async fn no_two_sessions_hold_a_lock_at_once_and_nothing_is_left() {
     let (db, seed) = (Database::new(), seed());
     let watch = Arc::new(Watch {
         keys: [const { AtomicI32::new(0) }; KEYS],

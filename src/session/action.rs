@@ -17,7 +17,7 @@ pub trait Action: Send + 'static {
 /// A connection that actions run on: any sync or async Diesel connection to PostgreSQL.
 ///
 /// On a sync connection an action returns its result, on an async one a future
-/// of it. `Style` is found by inference and never needs to be written.
+/// of it. `Mode` is found by inference and never needs to be written.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a Diesel connection to PostgreSQL",
     note = "sync: `diesel::Connection<Backend = diesel::pg::Pg>`; async, with the feature `async`: `diesel_async::AsyncConnection<Backend = diesel::pg::Pg>`"

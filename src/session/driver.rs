@@ -1,7 +1,7 @@
 //! The operations on a session that flows need, so that a flow exists once for sync and async.
 //!
 //! A flow is an `async fn` over a [`Driver`]. On a sync connection each of its
-//! futures is ready at once, so [`ready`](crate::sync_driver::run_ready) runs the flow in a single poll.
+//! futures is ready at once, so [`run_ready`](super::sync_driver::run_ready) runs the flow in a single poll.
 
 use std::future::Future;
 use std::time::Duration;

@@ -43,12 +43,12 @@ impl PrioritizedSession {
 /// Holds if the session exists, as far as this role may see.
 impl QueryFragment<Pg> for PrioritizedSession {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS us WHERE us.pid = ");
+        out.push_sql("EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS s WHERE s.pid = ");
         out.push_bind_param::<Integer, _>(&self.pid)?;
         // A role without the privilege sees NULL there.
-        out.push_sql(" AND (us.backend_start IS NULL OR us.backend_start = coalesce(");
+        out.push_sql(" AND (s.backend_start IS NULL OR s.backend_start = coalesce(");
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
-        out.push_sql(", us.backend_start)))");
+        out.push_sql(", s.backend_start)))");
         Ok(())
     }
 }
