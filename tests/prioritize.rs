@@ -899,6 +899,10 @@ fn the_report_has_an_entry_per_session_however_often_it_blocks() {
 
 #[test]
 fn a_lock_that_outlives_its_holders_transactions_is_one_block() {
+    // PostgreSQL 13 does not show when a wait began, so each transaction is another block there.
+    if server().version() < 14 {
+        return;
+    }
     let db = Database::new();
     let (mut conn, mut holder) = (db.connect(), db.running("SELECT pg_advisory_lock(1)"));
     let prioritizer = at_once(&db).grace(GRACE);
