@@ -11,6 +11,7 @@ use diesel::{Connection, QueryResult};
 
 use crate::error::Result;
 use crate::session::{Driver, query, run_ready, uncached};
+use crate::views::CURRENT_DATABASE_OID;
 
 /// The time after which the statistics show what a session has reported, before PostgreSQL 15:
 /// sessions read a file that may be half a second old.
@@ -65,10 +66,9 @@ query!(DeadlockCount => BigInt, i64);
 
 impl QueryFragment<Pg> for DeadlockCount {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "SELECT pg_catalog.pg_stat_get_db_deadlocks(d.oid) FROM pg_catalog.pg_database AS d \
-             WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
-        );
+        out.push_sql("SELECT pg_catalog.pg_stat_get_db_deadlocks(");
+        out.push_sql(CURRENT_DATABASE_OID);
+        out.push_sql(")");
         Ok(())
     }
 }

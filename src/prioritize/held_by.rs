@@ -6,6 +6,7 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Integer, Text};
 
 use crate::session::query;
+use crate::views::CURRENT_DATABASE_OID;
 
 /// Reads the locks of a session, as `mode on object` in alphabetical order.
 #[derive(Debug)]
@@ -24,9 +25,11 @@ impl QueryFragment<Pg> for HeldBy {
              THEN pg_catalog.concat('advisory ', l.classid, ', ', l.objid, ', ', l.objsubid) \
              ELSE l.locktype END) AS held \
              FROM pg_catalog.pg_locks AS l \
-             LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation AND l.database IN (0::pg_catalog.oid, \
-             (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())) \
-             LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+             LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation AND l.database IN (0::pg_catalog.oid, ",
+        );
+        out.push_sql(CURRENT_DATABASE_OID);
+        out.push_sql(
+            ") LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
              WHERE l.granted AND l.locktype <> 'virtualxid' AND l.pid = ",
         );
         out.push_bind_param::<Integer, _>(&self.0)?;
