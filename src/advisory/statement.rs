@@ -72,10 +72,15 @@ impl AdvisoryTarget {
 
     /// The condition that this session holds the lock.
     fn held(&self) -> String {
+        self.held_by("pg_catalog.pg_backend_pid()", CURRENT_DATABASE_OID)
+    }
+
+    /// The condition that a backend holds the lock in a database; both are SQL expressions.
+    pub(super) fn held_by(&self, pid: &str, database: &str) -> String {
         format!(
             "EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
-             WHERE l.locktype = 'advisory' AND l.granted AND l.pid = pg_catalog.pg_backend_pid() \
-             AND l.database = {CURRENT_DATABASE_OID} \
+             WHERE l.locktype = 'advisory' AND l.granted AND l.pid = {pid} \
+             AND l.database = {database} \
              AND l.classid = {}::pg_catalog.oid AND l.objid = {}::pg_catalog.oid \
              AND l.objsubid = {} AND l.mode = '{}')",
             self.key.classid(),
