@@ -81,12 +81,12 @@ pub enum Error {
     )]
     InRecovery,
 
-    /// The watcher has no connection; nothing was run.
+    /// The watcher, or the monitor of a lock, has no connection; nothing was run.
     #[error("the watcher has no connection")]
     Watcher(#[source] Box<dyn std::error::Error + Send + Sync>),
 
-    /// The watcher's connection does not see the session that it is to let through;
-    /// nothing was run.
+    /// The connection of the watcher, or of the monitor of a lock, does not see the session that
+    /// it works for; nothing was run.
     #[error("the watcher's connection leads to another server: session {0} is not there")]
     OtherServer(i32),
 

@@ -4,6 +4,7 @@
 //! | you want | look at |
 //! |---|---|
 //! | a job that does not overlap with itself | [`advisory`](PgLockConnection::advisory) |
+//! | a leader that notices that its lock is lost | [`LockMonitor`], [`FencingToken`] |
 //! | a table to yourself for a moment | [`lock_table`](PgLockConnection::lock_table) |
 //! | a statement that does not wait for ever | [`with_lock_timeout`](PgLockConnection::with_lock_timeout) |
 //! | a migration that is applied once, in spite of blockers | `PrioritizedHarness` |
@@ -96,6 +97,7 @@ mod wait_graph;
 pub use advisory::{AdvisoryGuard, AdvisoryLock, AdvisoryXactLock};
 #[cfg(feature = "async")]
 pub use advisory::{AsyncAdvisoryLock, AsyncAdvisoryXactLock};
+pub use advisory::{FencingToken, Held, LockMonitor, MonitoredLock};
 #[cfg(feature = "async")]
 pub use async_connection::AsyncPgLockConnection;
 pub use connection::PgLockConnection;

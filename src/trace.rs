@@ -22,6 +22,12 @@ pub(crate) fn waiting(lock: &impl Display) {
     tracing::debug!(%lock, "waiting for a lock");
 }
 
+/// Reports that a monitored lock was lost while its closure ran.
+pub(crate) fn lost(lock: &impl Display) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(%lock, "lost a lock");
+}
+
 /// Reports the outcome of a request for a lock, and the duration of its wait.
 pub(crate) fn locked(lock: &impl Display, acquired: bool, waited: Duration) {
     #[cfg(feature = "tracing")]

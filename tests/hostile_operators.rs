@@ -11,10 +11,11 @@ use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 use diesel_pglock::prelude::*;
 use diesel_pglock::{
-    AdvisoryKey, BlockedPgLock, Error, LockType, MIGRATIONS, PgActivity, PgLock,
+    AdvisoryKey, BlockedPgLock, Error, LockMonitor, LockType, MIGRATIONS, PgActivity, PgLock,
     PreparedTransaction, PrioritizedHarness, Prioritizer, TableLockMode::*, WaitGraph,
 };
 
+use crate::monitored::{monitor_url, until_polled};
 use crate::support::*;
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -62,6 +63,7 @@ fn operators_of_other_users_are_not_called() {
     let role = PgConnection::establish(&db.role_url());
 
     locks(&db, &mut conn).unwrap();
+    monitored(&db, &mut conn).unwrap();
     views(&db, &mut conn).unwrap();
     let hidden = "CREATE SCHEMA hidden; CREATE TABLE hidden.users (id int)";
     db.running(hidden);
@@ -102,6 +104,19 @@ fn locks(db: &Database, conn: &mut PgConnection) -> Result<(), Error> {
         conn.lock_table::<users::table>(Share).acquire()
     })?;
     conn.with_lock_timeout(SHORT, |conn| Ok(conn.batch_execute("SELECT 1")?))
+}
+
+fn monitored(db: &Database, conn: &mut PgConnection) -> Result<(), Error> {
+    let monitor = LockMonitor::new(monitor_url(db)).interval(Duration::ZERO);
+    let lock = conn.advisory(7).monitored(&monitor);
+    let ran = lock.run(|conn, held| {
+        until_polled(db);
+        conn.batch_execute("SELECT pg_advisory_unlock_all()")?;
+        wait_until("the lock is lost", || held.is_lost());
+        Ok::<_, Error>(())
+    });
+    assert!(matches!(ran, Err(Error::NotHeld(_))), "{ran:?}");
+    Ok(())
 }
 
 fn views(db: &Database, conn: &mut PgConnection) -> Result<(), Error> {

@@ -26,6 +26,7 @@ mod language;
 mod layout;
 #[cfg(feature = "migrations")]
 mod migrations;
+mod monitored;
 mod pgbouncer;
 mod prioritize;
 #[cfg(all(feature = "r2d2", feature = "bb8"))]

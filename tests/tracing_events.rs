@@ -7,7 +7,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel_migrations::MigrationHarness;
 use diesel_pglock::prelude::*;
-use diesel_pglock::{MIGRATIONS, PrioritizedHarness, Prioritizer};
+use diesel_pglock::{Error, LockMonitor, MIGRATIONS, PrioritizedHarness, Prioritizer};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Dispatch, Event, Metadata, Subscriber};
@@ -47,6 +47,18 @@ impl Visit for Message<'_> {
     }
 }
 
+fn lose_a_lock(db: &Database) {
+    let monitor = LockMonitor::new(db.url.clone()).interval(Duration::from_millis(10));
+    let mut conn = db.connect();
+    let lock = conn.advisory(2).monitored(&monitor);
+    let ran = lock.run(|conn, held| {
+        conn.batch_execute("SELECT pg_advisory_unlock_all()")?;
+        wait_until("the lock is lost", || held.is_lost());
+        Ok::<_, Error>(())
+    });
+    assert!(ran.is_err());
+}
+
 #[test]
 fn waits_signals_and_migrations_are_events_even_from_the_watchers_thread() {
     let db = Database::new();
@@ -65,6 +77,7 @@ fn waits_signals_and_migrations_are_events_even_from_the_watchers_thread() {
         conn.prioritize(&prioritizer, lock).unwrap();
         let mut harness = PrioritizedHarness::new(&mut conn, prioritizer);
         harness.run_pending_migrations(MIGRATIONS).unwrap();
+        lose_a_lock(&db);
     });
     let messages = listener.0.lock().unwrap();
     for message in [
@@ -73,6 +86,7 @@ fn waits_signals_and_migrations_are_events_even_from_the_watchers_thread() {
         "signalled a session",
         "running a migration",
         "a migration has ended",
+        "lost a lock",
     ] {
         assert!(
             messages.iter().any(|it| it == message),

@@ -8,6 +8,8 @@ use super::acquire;
 use super::acquire::SessionLock;
 use super::guard::AdvisoryGuard;
 use super::hold::AdvisoryHold;
+use super::monitor::LockMonitor;
+use super::monitored_lock::MonitoredLock;
 use super::statement::AdvisoryTarget;
 use super::xact_lock::AdvisoryXactLock;
 use crate::error::{Error, Result};
@@ -60,6 +62,20 @@ impl<'c, C> AdvisoryLock<'c, C> {
     pub fn xact(mut self) -> AdvisoryXactLock<'c, C> {
         self.target.xact = true;
         AdvisoryXactLock::new(self.conn, self.target, self.wait)
+    }
+
+    /// Watches the lock while it is held, over a connection of its own.
+    ///
+    /// The closure of `run` and `try_run` then also gets a [`Held`](crate::Held), which reports
+    /// when the lock is lost, and has a token that rises with every acquisition. The other
+    /// options precede this one, as in `conn.advisory(key).nowait().monitored(&monitor)`.
+    pub fn monitored<S>(self, monitor: &LockMonitor<S>) -> MonitoredLock<'c, C, S> {
+        MonitoredLock {
+            conn: self.conn,
+            target: self.target,
+            wait: self.wait,
+            monitor: monitor.clone(),
+        }
     }
 }
 
@@ -203,7 +219,7 @@ where
     }
 }
 
-fn run_held<C, R, E>(
+pub(super) fn run_held<C, R, E>(
     conn: &mut C,
     hold: AdvisoryHold,
     f: impl FnOnce(&mut C) -> Result<R, E>,

@@ -5,21 +5,34 @@ pub(crate) mod acquire;
 mod async_lock;
 #[cfg(feature = "async")]
 mod async_xact_lock;
+mod fencing_token;
 mod guard;
+mod held;
 mod hold;
 mod holders;
 mod lock;
+mod lock_watch;
+mod monitor;
+mod monitor_thread;
+mod monitored_lock;
 mod statement;
 mod xact_lock;
+
+#[cfg(all(test, feature = "postgres"))]
+mod lock_watch_tests;
 
 #[cfg(feature = "async")]
 pub use async_lock::AsyncAdvisoryLock;
 #[cfg(feature = "async")]
 pub use async_xact_lock::AsyncAdvisoryXactLock;
+pub use fencing_token::FencingToken;
 pub use guard::AdvisoryGuard;
+pub use held::Held;
 #[cfg(feature = "migrations")]
 pub(crate) use hold::{AdvisoryHold, might_hold};
 pub use lock::AdvisoryLock;
+pub use monitor::LockMonitor;
+pub use monitored_lock::MonitoredLock;
 #[cfg(feature = "migrations")]
 pub(crate) use statement::AdvisoryTarget;
 pub use xact_lock::AdvisoryXactLock;

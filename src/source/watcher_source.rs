@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 /// at the end. If the release is not certain, the session is ended, and a pool replaces it. This
 /// happens when a statement of the watcher failed or an async run was dropped.
 ///
+/// A [`LockMonitor`](crate::LockMonitor) uses the same sources. Its session needs no privileges,
+/// and acquires no lock.
+///
 /// [pg]: https://www.postgresql.org/docs/current/predefined-roles.html
 ///
 /// # Examples
