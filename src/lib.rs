@@ -97,6 +97,8 @@ mod wait_graph;
 pub use advisory::{AdvisoryGuard, AdvisoryLock, AdvisoryXactLock};
 #[cfg(feature = "async")]
 pub use advisory::{AsyncAdvisoryLock, AsyncAdvisoryXactLock};
+#[cfg(feature = "async")]
+pub use advisory::{AsyncFunc2, AsyncMonitoredClosure, AsyncMonitoredLock};
 pub use advisory::{FencingToken, Held, LockMonitor, MonitoredLock};
 #[cfg(feature = "async")]
 pub use async_connection::AsyncPgLockConnection;

@@ -7,6 +7,8 @@ mod actions;
 mod advisory_guard;
 #[cfg(feature = "async")]
 mod async_contract;
+#[cfg(feature = "bb8")]
+mod async_monitored;
 #[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
 mod async_pools;
 #[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]

@@ -6,8 +6,10 @@ use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
 use super::acquire::SessionLock;
+use super::async_monitored_lock::AsyncMonitoredLock;
 use super::async_xact_lock::AsyncAdvisoryXactLock;
 use super::hold::AdvisoryHold;
+use super::monitor::LockMonitor;
 use super::statement::AdvisoryTarget;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
@@ -52,6 +54,20 @@ impl<'c, C> AsyncAdvisoryLock<'c, C> {
     pub fn xact(mut self) -> AsyncAdvisoryXactLock<'c, C> {
         self.target.xact = true;
         AsyncAdvisoryXactLock::new(self.conn, self.target, self.wait)
+    }
+
+    /// Watches the lock while it is held, over a connection of its own.
+    ///
+    /// The closure of `run` and `try_run` then also gets a [`Held`](crate::Held), which reports
+    /// when the lock is lost, and has a token that rises with every acquisition. The other
+    /// options precede this one, as in `conn.advisory(key).nowait().monitored(&monitor)`.
+    pub fn monitored<S>(self, monitor: &LockMonitor<S>) -> AsyncMonitoredLock<'c, C, S> {
+        AsyncMonitoredLock {
+            conn: self.conn,
+            target: self.target,
+            wait: self.wait,
+            monitor: monitor.clone(),
+        }
     }
 }
 

@@ -110,6 +110,58 @@ impl Held {
         self.state() != LockState::Held
     }
 
+    /// Waits until the lock is lost.
+    ///
+    /// It needs a Tokio runtime with timers.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future can be dropped at any time, for example by `tokio::select!`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../../tests/support/doctest.rs");
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use diesel_async::{AsyncConnection, AsyncPgConnection};
+    /// # let mut conn = AsyncPgConnection::establish(database_url()).await?;
+    /// use std::time::Duration;
+    ///
+    /// use diesel_async::SimpleAsyncConnection;
+    /// use diesel_pglock::{Error, LockMonitor, prelude::*};
+    ///
+    /// let monitor = LockMonitor::new(database_url()).interval(Duration::from_millis(20));
+    /// let lock = conn.advisory("leader").monitored(&monitor);
+    /// let led = lock.run(async |conn, held| {
+    ///     conn.batch_execute("SELECT pg_advisory_unlock_all()").await?;
+    ///     held.lost().await;
+    ///     assert!(held.is_lost());
+    ///     Ok::<_, Error>(())
+    /// }).await;
+    /// assert!(matches!(led, Err(Error::NotHeld(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn lost(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.shared.changed.notified());
+            // Enabled before the state is read, so that no change falls in between.
+            changed.as_mut().enable();
+            if self.is_lost() {
+                return;
+            }
+            let expired = tokio::time::sleep(self.time_left());
+            futures_util::future::select(changed, std::pin::pin!(expired)).await;
+        }
+    }
+
+    #[cfg(feature = "async")]
+    fn time_left(&self) -> Duration {
+        self.confirmation().time_left(Instant::now())
+    }
+
     pub(super) fn state(&self) -> LockState {
         self.confirmation().state(Instant::now())
     }

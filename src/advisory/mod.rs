@@ -4,6 +4,10 @@ pub(crate) mod acquire;
 #[cfg(feature = "async")]
 mod async_lock;
 #[cfg(feature = "async")]
+mod async_monitored_closure;
+#[cfg(feature = "async")]
+mod async_monitored_lock;
+#[cfg(feature = "async")]
 mod async_xact_lock;
 mod fencing_token;
 mod guard;
@@ -23,6 +27,10 @@ mod lock_watch_tests;
 
 #[cfg(feature = "async")]
 pub use async_lock::AsyncAdvisoryLock;
+#[cfg(feature = "async")]
+pub use async_monitored_closure::{AsyncFunc2, AsyncMonitoredClosure};
+#[cfg(feature = "async")]
+pub use async_monitored_lock::AsyncMonitoredLock;
 #[cfg(feature = "async")]
 pub use async_xact_lock::AsyncAdvisoryXactLock;
 pub use fencing_token::FencingToken;
