@@ -38,9 +38,10 @@ impl Holder {
     pub(super) async fn identify(driver: &mut impl Driver) -> Result<Self> {
         driver.refuse_transaction()?;
         let holder = driver.ask(IdentifyHolder).await?;
-        match holder.in_recovery {
-            true => Err(Error::InRecovery),
-            false => Ok(holder),
+        if holder.in_recovery {
+            Err(Error::InRecovery)
+        } else {
+            Ok(holder)
         }
     }
 
