@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::fmt::single_line;
 use crate::types::AdvisoryKey;
 use crate::views::HeldBy;
 use crate::views::PgLock;
@@ -81,8 +82,9 @@ pub enum Error {
     )]
     InRecovery,
 
-    /// The watcher, or the monitor of a lock, has no connection; nothing was run.
-    #[error("the watcher has no connection")]
+    /// The watcher, or the monitor of a lock, has no connection, or one that cannot serve;
+    /// nothing was run.
+    #[error("the watcher cannot work: {}", cause(.0.as_ref()))]
     Watcher(#[source] Box<dyn std::error::Error + Send + Sync>),
 
     /// The connection of the watcher, or of the monitor of a lock, does not see the session that
@@ -98,16 +100,16 @@ pub enum Error {
     NoSignalLog,
 
     /// PostgreSQL or Diesel refused a statement.
-    #[error("the statement failed")]
+    #[error("the statement failed: {}", cause(.0))]
     Query(#[source] diesel::result::Error),
 
     /// No connection could be opened. This crate opens none but the watcher's, see
     /// [`Watcher`](Self::Watcher); it is for functions that connect and return this error.
-    #[error("the connection could not be opened")]
+    #[error("the connection could not be opened: {}", cause(.0))]
     Connection(#[from] diesel::ConnectionError),
 
     /// The history of migrations could not be read, or made; no migration was run.
-    #[error("the history of migrations could not be read{}", HeldBy(.holders))]
+    #[error("the history of migrations could not be read{}: {}", HeldBy(.holders), cause(.source.as_ref()))]
     #[non_exhaustive]
     History {
         /// The locks that keep it from being read.
@@ -119,8 +121,13 @@ pub enum Error {
     /// A migration failed, or could not be read.
     ///
     /// Harnesses return boxed errors; `?` turns one into this, or into the [`Error`] in it.
-    #[error("the migration failed")]
+    #[error("the migration failed: {}", cause(.0.as_ref()))]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Returns the text of a source in one line.
+fn cause(source: &dyn std::error::Error) -> String {
+    single_line(&source.to_string(), usize::MAX)
 }
 
 fn waiting(waited: &Duration) -> String {
@@ -197,13 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn the_source_is_set_and_not_repeated() {
+    fn the_source_is_set_and_named_once() {
         let error = Error::from(diesel::result::Error::NotFound);
-        assert!(!error.to_string().contains("not found"));
-        assert_eq!(
-            with_sources(&error),
-            "the statement failed: Record not found"
-        );
+        assert_eq!(error.to_string(), "the statement failed: Record not found");
+        assert_eq!(with_sources(&error), error.to_string());
         assert_eq!(
             error.source().unwrap().to_string(),
             diesel::result::Error::NotFound.to_string()

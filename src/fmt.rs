@@ -29,6 +29,63 @@ pub fn backquoted(text: &str, width: usize) -> String {
     format!("`{}`", single_line(text, width).replace('`', "'"))
 }
 
+/// Replaces the literal after each word `PASSWORD` of a query by `'…'`.
+///
+/// A query that the server has cut may end within the literal.
+pub fn without_passwords(query: &str) -> String {
+    const WORD: &str = "password";
+    let lower = query.to_ascii_lowercase();
+    let (mut text, mut from) = (String::new(), 0);
+    while let Some(at) = lower[from..].find(WORD) {
+        let end = from + at + WORD.len();
+        text.push_str(&query[from..end]);
+        let spaces = query[end..].len()
+            - query[end..]
+                .trim_start_matches([' ', '=', '\t', '\n', '\r'])
+                .len();
+        from = end + spaces;
+        text.push_str(&query[end..from]);
+        let literal = literal_length(&query[from..]);
+        if literal > 0 {
+            text.push_str("'…'");
+        }
+        from += literal;
+    }
+    text.push_str(&query[from..]);
+    text
+}
+
+/// Returns the length of the string literal that a text starts with; 0 if there is none.
+fn literal_length(text: &str) -> usize {
+    let (prefix, has_escapes) = match text.as_bytes() {
+        [b'\'', ..] => (1, false),
+        [b'E' | b'e', b'\'', ..] => (2, true),
+        [b'U' | b'u', b'&', b'\'', ..] => (3, false),
+        [b'$', ..] => return dollar_quoted_length(text),
+        _ => return 0,
+    };
+    let mut rest = text.char_indices().skip(prefix).peekable();
+    while let Some((at, c)) = rest.next() {
+        match c {
+            '\\' if has_escapes => drop(rest.next()),
+            '\'' if rest.next_if(|(_, next)| *next == '\'').is_none() => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn dollar_quoted_length(text: &str) -> usize {
+    let is_tag = |c: char| c.is_alphanumeric() || c == '_';
+    let name = text[1..].len() - text[1..].trim_start_matches(is_tag).len();
+    // `$1` is a parameter.
+    if !text[1 + name..].starts_with('$') || text[1..].starts_with(|c: char| c.is_ascii_digit()) {
+        return 0;
+    }
+    let (tag, body) = text.split_at(name + 2);
+    body.find(tag).map_or(text.len(), |end| 2 * tag.len() + end)
+}
+
 /// Returns true for characters that change the direction of writing.
 pub fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -47,11 +104,16 @@ pub fn format_duration(duration: TimeDelta) -> String {
     }
 }
 
-/// Formats an error with its chain of sources in one line.
+/// Formats an error with its chain of sources. A source that the text names at its end already
+/// is not repeated.
 pub fn with_sources(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |error| (*error).source());
     sources.fold(error.to_string(), |text, source| {
-        format!("{text}: {source}")
+        let source = source.to_string();
+        match text.ends_with(&single_line(&source, usize::MAX)) {
+            true => text,
+            false => format!("{text}: {source}"),
+        }
     })
 }
 
@@ -91,6 +153,37 @@ mod tests {
             single_line("SELECT 1\n\tFROM\u{1b}[31m x\0", 80),
             "SELECT 1 FROM [31m x"
         );
+    }
+
+    #[test]
+    fn the_literal_after_the_word_password_is_removed() {
+        let cases = [
+            (
+                "ALTER ROLE a PASSWORD 'se''cret' VALID",
+                "ALTER ROLE a PASSWORD '…' VALID",
+            ),
+            (
+                "CREATE USER a password\n E'x\\'y' LOGIN",
+                "CREATE USER a password\n '…' LOGIN",
+            ),
+            (
+                "ALTER ROLE a PASSWORD $x$se$cret$x$; SELECT 1",
+                "ALTER ROLE a PASSWORD '…'; SELECT 1",
+            ),
+            (
+                "ALTER ROLE a PASSWORD 'never clo",
+                "ALTER ROLE a PASSWORD '…'",
+            ),
+            (
+                "SET password = 'x'; SET password='ä'",
+                "SET password = '…'; SET password='…'",
+            ),
+            ("x.password = $1 AND y = $2", "x.password = $1 AND y = $2"),
+            ("SELECT password FROM users", "SELECT password FROM users"),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(without_passwords(query), expected);
+        }
     }
 
     #[test]
