@@ -225,5 +225,17 @@ diesel::table! {
         sender_username -> Text,
         /// The name that the watcher's client gave itself.
         sender_application_name -> Text,
+        /// The database of the victim.
+        database -> Nullable<Text>,
+        /// The address of the victim's client; NULL on a Unix socket.
+        client_addr -> Nullable<Text>,
+        /// The lock that was awaited, as `mode on object`.
+        awaited -> Nullable<Text>,
+        /// The sessions from the prioritized one to the victim; each one blocked the one before it.
+        wait_path -> Nullable<Array<Integer>>,
+        /// The query of the prioritized session.
+        blocked_query -> Nullable<Text>,
+        /// The migration that was prioritized.
+        work -> Nullable<Text>,
     }
 }
