@@ -14,8 +14,8 @@ use diesel_async::AsyncConnection;
 
 use crate::advisory::AsyncAdvisoryLock;
 use crate::error::{Error, Result};
+use crate::prioritize::Prioritizer;
 use crate::prioritize::task::run_with_watcher;
-use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::AsyncDriver;
 use crate::session::BackendPid;
 use crate::session::Driver;
@@ -155,9 +155,8 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
 
     /// Runs `f` while a watcher signals the sessions that block this session.
     ///
-    /// What it does is said at
-    /// [`PgLockConnection::prioritize`](crate::PgLockConnection::prioritize). The watcher
-    /// runs in the same task: an `f` that blocks its thread holds it up.
+    /// Works as [`PgLockConnection::prioritize`](crate::PgLockConnection::prioritize). The
+    /// watcher runs in the same task: an `f` that blocks its thread starves the watcher.
     ///
     /// # Errors
     ///
@@ -166,7 +165,8 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     /// # Cancel safety
     ///
     /// The watcher's session ends with the future; a pool replaces it. A signal that was sent
-    /// already takes effect if its target still blocks; the report is lost. The connection is
+    /// already takes effect if its target still blocks half a second later at the latest. The
+    /// report of the last poll stays. The connection is
     /// left as `f` leaves it, and as [`with_lock_timeout`](Self::with_lock_timeout) does if the
     /// prioritizer has a `lock_timeout`.
     ///
@@ -208,7 +208,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
         R: Send + 'c,
     {
         Box::pin(async move {
-            prioritizer.set_report(PrioritizerReport::default());
+            let state = prioritizer.start_run();
             let session = PrioritizedSession::identify(&mut AsyncDriver(self)).await?;
             let lock_timeout = prioritizer.settings().lock_timeout;
             let run = async move {
@@ -217,7 +217,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
                     None => f(self).await,
                 }
             };
-            run_with_watcher(prioritizer, session, run)
+            run_with_watcher(prioritizer, state, session, run)
                 .await?
                 .and(Ok(()))
         })

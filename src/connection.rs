@@ -8,8 +8,8 @@ use diesel::pg::Pg;
 
 use crate::advisory::AdvisoryLock;
 use crate::error::{Error, Result};
+use crate::prioritize::Prioritizer;
 use crate::prioritize::thread::run_with_watcher;
-use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::BackendPid;
 use crate::session::Driver;
 use crate::session::PrioritizedSession;
@@ -125,10 +125,11 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
 
     /// Runs `f` while a watcher signals the sessions that block this session.
     ///
-    /// The watcher has its connection before `f` begins, and has stopped, able to
-    /// signal no session, before this returns, even if `f` fails or panics. What it
-    /// did is in [`Prioritizer::report`]. One that has lost its connection is waited for
-    /// while it opens another: give the source a `connect_timeout`.
+    /// The watcher has its connection before `f` begins, and can signal no session once this
+    /// returns, even if `f` fails or panics. [`Prioritizer::report`] contains what it did.
+    ///
+    /// This returns within a second of `f`. A watcher whose connection hangs is left behind, with
+    /// its thread and its connection, until the connection fails. The report says so.
     ///
     /// # Errors
     ///
@@ -150,9 +151,9 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
         S: WatcherSource,
         E: From<Error>,
     {
-        prioritizer.set_report(PrioritizerReport::default());
+        let state = prioritizer.start_run();
         let session = run_ready(PrioritizedSession::identify(&mut SyncDriver(self)))?;
-        run_with_watcher(prioritizer, session, || {
+        run_with_watcher(prioritizer, state, session, || {
             match prioritizer.settings().lock_timeout {
                 Some(timeout) => self.with_lock_timeout(timeout, f),
                 None => f(self),

@@ -111,8 +111,8 @@ pub use migrate::{
     TakenLock,
 };
 pub use prioritize::{
-    Blocker, Cancel, CancelThenTerminate, Decision, Observe, Policy, Prioritizer, PrioritizerEvent,
-    PrioritizerReport, Protection, Terminate, Victims,
+    Blocker, Cancel, CancelThenTerminate, Decision, DeleteOldSignals, Observe, Policy, Prioritizer,
+    PrioritizerEvent, PrioritizerReport, Protection, SignalLog, SignalLogQuery, Terminate, Victims,
 };
 pub use query_dsl::helper_types as dsl;
 pub use query_dsl::{BlockedPgLockDsl, PgLockDsl};
@@ -122,7 +122,7 @@ pub use session::{AsyncClosure, AsyncFunc};
 pub use signal::{Signal, SignalKind, SignalOutcome};
 #[cfg(feature = "async")]
 pub use source::AsyncWatcherSource;
-pub use source::WatcherSource;
+pub use source::{Connector, WatcherSource};
 #[cfg(feature = "async")]
 pub use table::AsyncTableLock;
 pub use table::TableLock;

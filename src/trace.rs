@@ -28,6 +28,12 @@ pub(crate) fn lost(lock: &impl Display) {
     tracing::warn!(%lock, "lost a lock");
 }
 
+/// Reports that a watcher did not stop in time at the end of its run.
+pub(crate) fn left_behind(reason: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(reason, "left the watcher of a prioritized run behind");
+}
+
 /// Reports the outcome of a request for a lock, and the duration of its wait.
 pub(crate) fn locked(lock: &impl Display, acquired: bool, waited: Duration) {
     #[cfg(feature = "tracing")]

@@ -76,7 +76,7 @@ async fn the_watcher(url: &str) -> diesel::ConnectionResult<AsyncPgConnection> {
 }
 
 const KILL: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE application_name = 'the watcher' AND datname = current_database()";
+    WHERE application_name LIKE 'pglock watcher for %' AND datname = current_database()";
 
 #[tokio::test]
 async fn a_watcher_that_is_killed_comes_back() {

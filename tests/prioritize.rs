@@ -10,11 +10,14 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::{
-    BlockedPgLock, Decision, Error, Policy, Prioritizer, PrioritizerEvent, Protection, SignalKind,
-    SignalOutcome, Victims, WaitGraph,
+    BlockedPgLock, Blocker, Decision, Error, Policy, Prioritizer, PrioritizerEvent,
+    PrioritizerReport, Protection, SignalKind, SignalOutcome, Victims, WaitGraph,
 };
 
 use crate::support::*;
+
+mod bounded;
+mod spared;
 
 const TICK: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_secs(60);
@@ -254,7 +257,13 @@ fn observe_signals_no_session_and_reports_the_blockers() {
     );
     let report = prioritizer.report();
     assert_eq!(report.blockers[0].pid, Some(holding));
-    assert!(report.blockers[0].signals.is_empty());
+    let outcomes: Vec<_> = report.blockers[0]
+        .signals
+        .iter()
+        .map(|it| &it.outcome)
+        .collect();
+    assert_eq!(outcomes, [&SignalOutcome::Observed]);
+    assert_eq!(report.victims().count(), 0);
     holder.batch_execute("COMMIT").unwrap();
 }
 
@@ -390,22 +399,12 @@ fn a_role_that_may_not_signal_reports_it_and_goes_on() {
 fn a_watcher_that_is_killed_comes_back() {
     let db = Database::new();
     let (mut conn, mut observer) = (db.connect(), db.connect());
-    let source = {
-        let url = db.url.clone();
-        move || {
-            let mut watcher = PgConnection::establish(&url)?;
-            watcher
-                .batch_execute("SET application_name = 'the watcher'")
-                .unwrap();
-            Ok(watcher)
-        }
-    };
-    let prioritizer = Prioritizer::new(source)
+    let prioritizer = Prioritizer::new(db.url.clone())
         .interval(TICK)
         .grace(Duration::ZERO);
     conn.prioritize(&prioritizer, |conn| {
         let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                    WHERE application_name = 'the watcher' AND datname = current_database()";
+                    WHERE application_name LIKE 'pglock watcher for %' AND datname = current_database()";
         assert_eq!(count(&mut observer, kill), 1);
         wait_until("the next watcher marks us", || marks(&mut observer) == 1);
         let _holder = idle_holder(&db);
@@ -1224,11 +1223,7 @@ fn a_watcher_that_cannot_connect_tries_less_and_less_often() {
     let is_first = std::sync::atomic::AtomicBool::new(true);
     let source = move || {
         if is_first.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            let mut watcher = PgConnection::establish(&url)?;
-            watcher
-                .batch_execute("SET application_name = 'the watcher'")
-                .unwrap();
-            return Ok(watcher);
+            return PgConnection::establish(&url);
         }
         Err(diesel::ConnectionError::BadConnection("refused".to_owned()))
     };
@@ -1244,7 +1239,7 @@ fn a_watcher_that_cannot_connect_tries_less_and_less_often() {
     db.connect()
         .prioritize(&prioritizer, |_| {
             let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                        WHERE application_name = 'the watcher' AND datname = current_database()";
+                        WHERE application_name LIKE 'pglock watcher for %' AND datname = current_database()";
             assert_eq!(count(&mut observer, kill), 1);
             wait_until("it has failed six times", || {
                 failures.lock().unwrap().len() >= 6

@@ -14,6 +14,7 @@ use super::attempt_extent::Extent;
 use super::event::MigrationEvent;
 use super::report::MigrationReport;
 use super::run::MigrationRun;
+use super::watched::Part;
 use crate::fmt::with_sources;
 use crate::source::WatcherSource;
 
@@ -92,7 +93,11 @@ where
         });
         let history = self.history.clone();
         let apply = |conn: &mut C| migration.apply(conn, history.as_ref());
-        let watched = self.watched(self.lock_timeout(migration), |conn| match extent {
+        let part = Part {
+            work: Some(&report.name),
+            is_retry: report.attempts > 1,
+        };
+        let watched = self.watched(self.lock_timeout(migration), part, |conn| match extent {
             Some(extent) => extent.measure(conn, apply),
             None => apply(conn),
         });
@@ -112,7 +117,7 @@ where
         error: &(dyn std::error::Error + 'static),
         took: Duration,
     ) -> bool {
-        let source = self.prioritizer.source();
+        let source = &**self.prioritizer.source();
         self.lock_failures
             .is_retryable(error, took, self.conn, source)
     }

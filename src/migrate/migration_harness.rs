@@ -40,7 +40,10 @@ where
             let (report, history) = (&mut self.report, &mut self.history);
             let (prioritizer, settings) = (&self.prioritizer, &self.settings);
             let run = MigrationRun::begin(conn, lock, prioritizer, settings, report, history);
-            f(&mut run?)
+            let mut run = run?;
+            let result = f(&mut run);
+            run.end_watcher();
+            result
         };
         let (result, hold) = run_or_undo(self.conn, hold, begin_and_run, |conn, hold| {
             let _ = run_ready(hold.leave(&mut uncached(conn), false));

@@ -14,6 +14,7 @@ use super::history::HISTORY;
 use super::lock_timeout::with_lock_timeout;
 use super::run::MigrationRun;
 use super::settings::AT_ONCE;
+use super::watched::Part;
 use crate::source::WatcherSource;
 
 impl<C, S> MigrationRun<'_, C, S>
@@ -64,7 +65,11 @@ where
             .emit(&MigrationEvent::ReadingHistory { attempt });
         let known = self.history.clone();
         let read = |conn: &mut C| AppliedMigrations::read_or_create(conn, known.as_ref());
-        let watched = self.watched(timeout, read);
+        let part = Part {
+            work: None,
+            is_retry: attempt > 1,
+        };
+        let watched = self.watched(timeout, part, read);
         self.report.history_blockers.extend(watched.report.blockers);
         self.report.warnings.extend(watched.report.errors);
         watched.result

@@ -15,7 +15,7 @@ use super::retry::LockFailures;
 use super::settings::Settings;
 use crate::advisory::AdvisoryTarget;
 use crate::prioritize::Prioritizer;
-use crate::session::PrioritizedSession;
+use crate::prioritize::thread::WatcherThread;
 use crate::source::WatcherSource;
 
 /// The harness of the instance that holds the migration lock.
@@ -28,8 +28,8 @@ pub(crate) struct MigrationRun<'r, C, S> {
     pub(crate) lock: AdvisoryTarget,
     /// The history, once it was found: a migration may lead the `search_path` to another.
     pub(crate) history: &'r mut Option<HistoryPlace>,
-    /// This session, once it was identified: a migration may leave it unable to answer in time.
-    pub(crate) session: Option<PrioritizedSession>,
+    /// The watcher of the run, once a part of the run has started it.
+    pub(crate) watcher: Option<WatcherThread>,
     pub(crate) lock_failures: LockFailures,
     /// The versions in the history, the last one first.
     pub(crate) applied: Vec<MigrationVersion<'static>>,
@@ -92,7 +92,7 @@ where
             report,
             lock,
             history,
-            session: None,
+            watcher: None,
             lock_failures: LockFailures::default(),
             applied: Vec::new(),
             excluded: Vec::new(),

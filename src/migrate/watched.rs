@@ -11,10 +11,19 @@ use diesel_migrations::MigrationHarness;
 use super::event::MigrationEvent;
 use super::lock_timeout::with_lock_timeout;
 use super::run::MigrationRun;
-use crate::prioritize::thread::run_with_watcher;
+use crate::prioritize::thread::WatcherThread;
 use crate::prioritize::{Prioritizer, PrioritizerReport};
 use crate::session::{PrioritizedSession, run_ready, uncached};
 use crate::source::WatcherSource;
+
+/// A part of a run that is prioritized.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    /// The name of its migration.
+    pub(crate) work: Option<&'a str>,
+    /// True in a further attempt at the same work.
+    pub(crate) is_retry: bool,
+}
 
 /// The result of a prioritized part of a run, with the report of its watcher.
 pub(crate) struct Watched<T> {
@@ -31,25 +40,31 @@ where
     pub(crate) fn watched<T>(
         &mut self,
         lock_timeout: Option<Duration>,
+        part: Part<'_>,
         f: impl FnOnce(&mut C) -> Result<T>,
     ) -> Watched<T> {
-        let prioritizer = self.prioritizer_of_part();
-        let (report, known) = (&mut *self.report, &mut self.session);
+        let prioritizer = (self.watcher.is_none()).then(|| self.watchers_prioritizer());
+        let (report, watcher) = (&mut *self.report, &mut self.watcher);
         let result = with_lock_timeout(self.conn, lock_timeout, report, self.settings, |conn| {
-            let session = identify(conn, known)?;
-            run_with_watcher(&prioritizer, session, || f(conn))?
+            if let Some(prioritizer) = prioritizer {
+                *watcher = Some(start(conn, &prioritizer)?);
+            }
+            if let Some(watcher) = watcher {
+                watcher.begin_part(part.work.map(str::to_owned), part.is_retry);
+            }
+            f(conn)
         });
-        let report = prioritizer.report();
-        self.prioritizer.set_report(report.clone());
-        Watched { result, report }
+        let report = self.watcher.as_ref().map(WatcherThread::report);
+        Watched {
+            result,
+            report: report.unwrap_or_default(),
+        }
     }
 
-    /// Returns the prioritizer of a part of the run, which passes its events on to the
-    /// harness's listener too.
-    ///
-    /// It has no lock timeout, which not every migration has. No other run writes to its report.
-    fn prioritizer_of_part(&self) -> Prioritizer<S> {
-        let prioritizer = self.prioritizer.clone().for_one_migration();
+    /// Returns the prioritizer of the run's watcher, which passes its events on to the harness's
+    /// listener too. It has no lock timeout, which not every migration has.
+    fn watchers_prioritizer(&self) -> Prioritizer<S> {
+        let prioritizer = self.prioritizer.clone().without_lock_timeout();
         let Some(on_event) = self.settings.on_event.clone() else {
             return prioritizer;
         };
@@ -61,15 +76,40 @@ where
             on_event(&MigrationEvent::Prioritizer(event.clone()));
         })
     }
+
+    /// Ends the watcher of the run, and reports what it could not finish.
+    pub(crate) fn end_watcher(&mut self) {
+        let Some(watcher) = self.watcher.take() else {
+            return;
+        };
+        let known = watcher.report().errors;
+        drop(watcher);
+        let report = self.prioritizer.report();
+        for error in report
+            .errors
+            .into_iter()
+            .filter(|error| !known.contains(error))
+        {
+            self.report
+                .warn(self.settings, format!("the watcher failed: {error}"));
+        }
+        for signal in report.unlogged {
+            let warning = format!(
+                "not in the signal log: {} of pid {}",
+                signal.kind, signal.pid
+            );
+            self.report.warn(self.settings, warning);
+        }
+    }
 }
 
-fn identify<C>(conn: &mut C, known: &mut Option<PrioritizedSession>) -> Result<PrioritizedSession>
+/// Starts the watcher of a run, before its first part.
+fn start<C, S>(conn: &mut C, prioritizer: &Prioritizer<S>) -> Result<WatcherThread>
 where
     C: Connection<Backend = Pg> + LoadConnection,
+    S: WatcherSource,
 {
-    if let Some(session) = *known {
-        return Ok(session);
-    }
     let session = run_ready(PrioritizedSession::identify(&mut uncached(conn)))?;
-    Ok(*known.insert(session))
+    let state = prioritizer.start_run();
+    Ok(WatcherThread::start(prioritizer, state, session)?)
 }

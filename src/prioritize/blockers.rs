@@ -1,6 +1,9 @@
 //! The blockers of a run: their blocks, and the signals to them.
 
+use std::collections::HashSet;
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use super::current_block::CurrentBlock;
 use super::report::Blocker;
@@ -13,8 +16,14 @@ use crate::views::{BlockedPgLock, PgActivity};
 pub(super) struct Blockers {
     /// The blocks that the last poll has found.
     current: Vec<CurrentBlock>,
-    /// All blockers of the run, in the order in which they were found.
+    /// The blocks that ended last.
+    ended: Vec<CurrentBlock>,
+    /// The last blocks of the attempt before this one.
+    carried: Vec<CurrentBlock>,
+    /// All blockers of this part of the run, in the order in which they were found.
     all: Vec<Blocker>,
+    /// The sessions that were signalled in the run, by pid and start.
+    victims: HashSet<(i32, Option<DateTime<Utc>>)>,
 }
 
 impl Blockers {
@@ -27,36 +36,61 @@ impl Blockers {
         for target in targets {
             self.note_target(target);
         }
-        self.current.retain(|block| block.is_found);
-        for block in &self.current {
-            keep_longest(&mut self.all[block.blocker], block);
-        }
+        let (current, ended) = self.current.drain(..).partition(|block| block.is_found);
+        self.current = current;
+        self.note_ended(ended);
         self.all[known..].to_vec()
     }
 
-    fn note_target(&mut self, target: &Target) {
-        let index = self.note_session(target);
-        let (lock, block) = (target.row.lock.clone(), target.block.clone());
-        match self.current.iter_mut().find(|it| it.blocker == index) {
-            Some(current) => current.update(lock, block),
-            None => self.current.push(CurrentBlock::new(index, lock, block)),
+    fn note_ended(&mut self, ended: Vec<CurrentBlock>) {
+        if !ended.is_empty() {
+            self.ended = ended;
         }
     }
 
-    /// Returns the index of the session among all blockers, where each session has one entry.
-    fn note_session(&mut self, target: &Target) -> usize {
+    fn note_target(&mut self, target: &Target) {
+        let session = self.note_session(target);
+        let block = target.block.clone();
+        let index = match self.find(&target.row) {
+            Some(index) => {
+                self.current[index].update(session, block);
+                index
+            }
+            None => self.add(CurrentBlock::new(session, block), &target.row),
+        };
+        let current = &self.current[index];
+        if let Some(known) = self.all.iter_mut().find(|it| is_same(it, &target.row)) {
+            keep_longest(known, current);
+        }
+    }
+
+    /// Adds a block, and returns its index.
+    fn add(&mut self, mut block: CurrentBlock, row: &BlockedPgLock) -> usize {
+        let earlier = self.carried.iter().position(|it| is_same(&it.session, row));
+        if let Some(earlier) = earlier {
+            block.carry_over(&self.carried.swap_remove(earlier));
+        }
+        self.current.push(block);
+        self.current.len() - 1
+    }
+
+    /// Updates the entry of the session among all blockers. Returns it, with the present lock.
+    fn note_session(&mut self, target: &Target) -> Blocker {
         let is_known = |it: &Blocker| is_same(it, &target.row);
         let index = self.all.iter().rposition(is_known).unwrap_or_else(|| {
             self.all.push(new_blocker(&target.row));
             self.all.len() - 1
         });
         update(&mut self.all[index], target);
-        index
+        Blocker {
+            lock: target.row.lock.clone(),
+            ..self.all[index].clone()
+        }
     }
 
     /// Returns the index of a session among the current blocks.
     pub(super) fn find(&self, row: &BlockedPgLock) -> Option<usize> {
-        let is_row = |block: &CurrentBlock| is_same(&self.all[block.blocker], row);
+        let is_row = |block: &CurrentBlock| is_same(&block.session, row);
         self.current.iter().rposition(is_row)
     }
 
@@ -64,18 +98,12 @@ impl Blockers {
         &self.current[index]
     }
 
-    /// Returns the session of a current block.
-    pub(super) fn session(&self, index: usize) -> &Blocker {
-        &self.all[self.current[index].blocker]
-    }
-
     /// Returns the blocker with its present block, which may not be its longest one.
     pub(super) fn with_current_block(&self, index: usize) -> Blocker {
         let current = self.current(index);
         Blocker {
-            lock: current.lock.clone(),
-            blocked_for: current.since.elapsed(),
-            ..self.session(index).clone()
+            blocked_for: current.blocked_for(),
+            ..current.session.clone()
         }
     }
 
@@ -83,22 +111,33 @@ impl Blockers {
     ///
     /// A session that stops blocking before each signal, or is spared, has the same outcome
     /// again and again, and a denied signal is denied in each block.
-    pub(super) fn record(&mut self, index: usize, signal: Signal) -> bool {
+    pub(super) fn record(&mut self, index: usize, signal: &Signal) -> bool {
         let current = &mut self.current[index];
-        current.record(&signal);
-        let signals = &mut self.all[current.blocker].signals;
-        // Each once: a session can block, and be signalled, any number of times.
-        let is_known = signals.contains(&signal);
-        let is_new = signal.outcome == SignalOutcome::Sent || !is_known;
-        if !is_known {
-            signals.push(signal);
+        current.record(signal);
+        if is_sent(signal) {
+            self.victims.insert(key(&current.session));
         }
-        is_new
+        let key = key(&current.session);
+        let Some(known) = self.all.iter_mut().rfind(|it| self::key(it) == key) else {
+            return true;
+        };
+        // Each once: a session can block, and be signalled, any number of times.
+        let is_known = known.signals.contains(signal);
+        if !is_known {
+            known.signals.push(signal.clone());
+        }
+        current.session.signals.clone_from(&known.signals);
+        is_sent(signal) || !is_known
     }
 
-    /// Returns the number of sessions that were signalled.
+    /// Returns the number of sessions that were signalled in the run.
     pub(super) fn victim_count(&self) -> usize {
-        self.all.iter().filter(|it| it.is_victim()).count()
+        self.victims.len()
+    }
+
+    /// Returns whether a session was signalled in the run.
+    pub(super) fn is_victim(&self, session: &Blocker) -> bool {
+        self.victims.contains(&key(session))
     }
 
     /// Returns the time until the next grace period ends.
@@ -107,9 +146,38 @@ impl Blockers {
         self.current.iter().filter_map(left).min()
     }
 
-    pub(super) fn into_all(self) -> Vec<Blocker> {
-        self.all
+    pub(super) fn all(&self) -> &[Blocker] {
+        &self.all
     }
+
+    /// Begins a part of the run. In a further attempt at the same work, the last blocks of the
+    /// attempt before may go on.
+    #[cfg(feature = "migrations")]
+    pub(super) fn begin_part(&mut self, is_retry: bool) {
+        self.all.clear();
+        let current = std::mem::take(&mut self.current);
+        self.note_ended(current);
+        self.carried = std::mem::take(&mut self.ended);
+        if !is_retry {
+            self.carried.clear();
+        }
+    }
+}
+
+/// Returns whether a signal was sent, or would have been.
+fn is_sent(signal: &Signal) -> bool {
+    matches!(
+        signal.outcome,
+        SignalOutcome::Sent | SignalOutcome::Observed
+    )
+}
+
+fn key(session: &Blocker) -> (i32, Option<DateTime<Utc>>) {
+    let activity = session.activity.as_ref();
+    (
+        session.pid.unwrap_or_default(),
+        activity.and_then(|it| it.backend_start),
+    )
 }
 
 /// Returns the entry of a session that is found for the first time.
@@ -136,10 +204,10 @@ fn update(blocker: &mut Blocker, target: &Target) {
 
 /// Updates the longest block of the entry, and the lock that was awaited then.
 fn keep_longest(blocker: &mut Blocker, block: &CurrentBlock) {
-    let blocked_for = block.since.elapsed();
+    let blocked_for = block.blocked_for();
     if blocked_for >= blocker.blocked_for {
         blocker.blocked_for = blocked_for;
-        blocker.lock.clone_from(&block.lock);
+        blocker.lock.clone_from(&block.session.lock);
     }
 }
 

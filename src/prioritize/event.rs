@@ -8,6 +8,8 @@ use crate::signal::Signal;
 /// Events arrive in the order in which they happen, on the watcher's thread. In an async run
 /// they arrive on the task of the run.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum PrioritizerEvent {
     /// A blocker was found for the first time in this run.

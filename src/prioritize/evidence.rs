@@ -1,23 +1,32 @@
-//! The locks that a session holds, as text for the signal log.
+//! What the signal log records about a blocker and the prioritized session.
 
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
-use diesel::sql_types::{Array, Integer, Text};
+use diesel::sql_types::{Array, Integer, Nullable, Text};
 
 use crate::session::query;
 use crate::views::CURRENT_DATABASE_OID;
 
-/// Reads the locks of a session, as `mode on object` in alphabetical order.
+/// Reads the locks of a blocker, as `mode on object` in alphabetical order, and the query of
+/// the prioritized session.
 #[derive(Debug)]
-pub(super) struct HeldBy(pub(super) i32);
+pub(super) struct HeldBy {
+    pub(super) pid: i32,
+    pub(super) prioritized: i32,
+}
 
-query!(HeldBy => Array<Text>, Vec<String>);
+query!(HeldBy => (Array<Text>, Nullable<Text>), (Vec<String>, Option<String>));
 
 impl QueryFragment<Pg> for HeldBy {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "SELECT coalesce(pg_catalog.array_agg(h.held ORDER BY h.held), '{}') FROM (SELECT DISTINCT \
+            "SELECT coalesce(pg_catalog.array_agg(h.held ORDER BY h.held), '{}'), \
+             (SELECT pg_catalog.min(a.query) FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = ",
+        );
+        out.push_bind_param::<Integer, _>(&self.prioritized)?;
+        out.push_sql(
+            ") FROM (SELECT DISTINCT \
              pg_catalog.concat(l.mode, ' on ', CASE WHEN c.oid IS NOT NULL \
              THEN pg_catalog.concat(n.nspname, '.', c.relname) \
              WHEN l.relation IS NOT NULL THEN l.relation::text \
@@ -32,7 +41,7 @@ impl QueryFragment<Pg> for HeldBy {
             ") LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
              WHERE l.granted AND l.locktype <> 'virtualxid' AND l.pid = ",
         );
-        out.push_bind_param::<Integer, _>(&self.0)?;
+        out.push_bind_param::<Integer, _>(&self.pid)?;
         out.push_sql(") AS h");
         Ok(())
     }

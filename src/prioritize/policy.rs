@@ -8,11 +8,7 @@ use crate::views::BlockedPgLock;
 
 /// A rule that decides about a session that has blocked for the grace period.
 ///
-/// Any `Fn(&BlockedPgLock, Duration) -> Decision` is a policy too. It is called at each poll
-/// from the end of the grace period on; in a deadlock with the prioritized session, from the
-/// start. Its arguments are the row with the blocked lock and
-/// the blocker, and the time for which the session has blocked. The type of the first
-/// parameter must be written.
+/// Any `Fn(&BlockedPgLock, Duration) -> Decision` is a policy too, see [`Policy::custom`].
 ///
 /// A session receives each kind of signal once per block, which lasts while it blocks one
 /// and the same wait.
@@ -22,16 +18,11 @@ use crate::views::BlockedPgLock;
 /// ```
 /// use std::time::Duration;
 ///
-/// use diesel_pglock::{BlockedPgLock, Decision, Prioritizer};
+/// use diesel_pglock::{Policy, Prioritizer};
 ///
-/// let spare_the_workers = |blocked: &BlockedPgLock, _blocked_for: Duration| {
-///     let activity = blocked.blocking_activity.as_ref();
-///     match activity.and_then(|activity| activity.application_name.as_deref()) {
-///         Some("worker") => Decision::Wait,
-///         _ => Decision::Terminate,
-///     }
-/// };
-/// let prioritizer = Prioritizer::new("postgres://localhost/app").policy(spare_the_workers);
+/// let after = Duration::from_secs(3);
+/// let prioritizer = Prioritizer::new("postgres://localhost/app")
+///     .policy(Policy::CancelThenTerminate { after });
 /// # let _ = prioritizer;
 /// ```
 #[derive(Clone, Default)]
@@ -50,7 +41,8 @@ pub enum Policy {
         /// The time from the cancel to the termination.
         after: Duration,
     },
-    /// Signals no session: only the report names the blockers.
+    /// Decides as [`Terminate`](Self::Terminate) does, and sends no signal. See
+    /// [`Prioritizer::observe`](crate::Prioritizer::observe).
     Observe,
     /// Calls a closure that decides.
     #[doc(hidden)]
@@ -73,6 +65,39 @@ pub enum Decision {
 }
 
 impl Policy {
+    /// Returns a policy that calls a closure.
+    ///
+    /// It is called at each poll from the end of the grace period on; in a deadlock with the
+    /// prioritized session, from the start. Its arguments are the row with the blocked lock and
+    /// the blocker, and the time for which the session has blocked. If it panics, the watcher
+    /// signals no further session.
+    ///
+    /// A test of the closure makes its rows with [`BlockedPgLock::default`] and sets fields.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use diesel_pglock::{Decision, Policy, Prioritizer};
+    ///
+    /// let patient = Policy::custom(|blocked, blocked_for| {
+    ///     let activity = blocked.blocking_activity.as_ref();
+    ///     match activity.and_then(|activity| activity.application_name.as_deref()) {
+    ///         Some("report") if blocked_for < Duration::from_secs(30) => Decision::Wait,
+    ///         _ => Decision::Terminate,
+    ///     }
+    /// });
+    /// let prioritizer = Prioritizer::new("postgres://localhost/app").policy(patient);
+    /// # let _ = prioritizer;
+    /// ```
+    pub fn custom<F>(decide: F) -> Self
+    where
+        F: Fn(&BlockedPgLock, Duration) -> Decision + Send + Sync + 'static,
+    {
+        Self::Ask(Arc::new(decide))
+    }
+
     /// Decides about a session. `since_cancel` is the time since it was cancelled, if it was.
     pub(crate) fn decide(
         &self,
@@ -81,12 +106,12 @@ impl Policy {
         since_cancel: Option<Duration>,
     ) -> Decision {
         match (self, since_cancel) {
-            (Self::Terminate, _) => Decision::Terminate,
+            (Self::Terminate | Self::Observe, _) => Decision::Terminate,
             (Self::Cancel, _) | (Self::CancelThenTerminate { .. }, None) => Decision::Cancel,
             (Self::CancelThenTerminate { after }, Some(since)) if since >= *after => {
                 Decision::Terminate
             }
-            (Self::CancelThenTerminate { .. } | Self::Observe, _) => Decision::Wait,
+            (Self::CancelThenTerminate { .. }, _) => Decision::Wait,
             (Self::Ask(ask), _) => ask(blocked, blocked_for),
         }
     }
@@ -96,8 +121,8 @@ impl<F> From<F> for Policy
 where
     F: Fn(&BlockedPgLock, Duration) -> Decision + Send + Sync + 'static,
 {
-    fn from(ask: F) -> Self {
-        Self::Ask(Arc::new(ask))
+    fn from(decide: F) -> Self {
+        Self::custom(decide)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The builder of a prioritized run.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::event::PrioritizerEvent;
 use super::policy::Policy;
 use super::report::PrioritizerReport;
+use super::run_state::RunState;
 use super::settings::{MIN_INTERVAL, Settings, Victims};
+use crate::views::PgActivity;
 
 /// Cancels or terminates the sessions that block the code that it [prioritizes][run].
 ///
@@ -54,7 +56,8 @@ use super::settings::{MIN_INTERVAL, Settings, Victims};
 pub struct Prioritizer<S> {
     source: Arc<S>,
     settings: Settings,
-    report: Arc<Mutex<PrioritizerReport>>,
+    /// The state of the last run of this prioritizer or a clone of it.
+    run: Arc<Mutex<Arc<RunState>>>,
 }
 
 impl<S> Prioritizer<S> {
@@ -67,7 +70,7 @@ impl<S> Prioritizer<S> {
         Self {
             source: Arc::new(source),
             settings: Settings::default(),
-            report: Arc::default(),
+            run: Arc::default(),
         }
     }
 
@@ -108,6 +111,50 @@ impl<S> Prioritizer<S> {
         self
     }
 
+    /// Decides and reports, and sends no signal (default: signals are sent).
+    ///
+    /// The decisions are those of a run that signals: with its grace period, its policy, its
+    /// limits, and the privileges of its role. A signal that would be sent has the outcome
+    /// [`SignalOutcome::Observed`](crate::SignalOutcome::Observed). The code waits for its
+    /// locks as if there were no prioritizer.
+    pub fn observe(mut self) -> Self {
+        self.settings.observe = true;
+        self
+    }
+
+    /// Spares the sessions that a closure selects, in addition to those that are
+    /// [always spared](crate::Protection).
+    ///
+    /// The report lists them as blockers with the reason
+    /// [`Protection::Chosen`](crate::Protection::Chosen). Further calls spare further sessions.
+    /// The closure sees each blocker once per poll; if it panics, the watcher signals no
+    /// further session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use diesel_pglock::Prioritizer;
+    ///
+    /// let prioritizer = Prioritizer::new("postgres://localhost/app")
+    ///     .spare(|activity| activity.user.as_deref() == Some("billing"));
+    /// # let _ = prioritizer;
+    /// ```
+    pub fn spare(
+        mut self,
+        is_spared: impl Fn(&PgActivity) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.spare.push(Arc::new(is_spared));
+        self
+    }
+
+    /// Sets whether the sessions of `pg_dump` are spared (default: `true`).
+    ///
+    /// They are known by their application name.
+    pub fn spare_pg_dump(mut self, is_spared: bool) -> Self {
+        self.settings.spares_pg_dump = is_spared;
+        self
+    }
+
     /// Sets the blockers that are signalled (default: [`Victims::Roots`]).
     pub fn victims(mut self, victims: Victims) -> Self {
         self.settings.victims = victims;
@@ -138,11 +185,9 @@ impl<S> Prioritizer<S> {
         self
     }
 
-    /// Returns a prioritizer with a report of its own and without a `lock_timeout`.
     #[cfg(feature = "migrations")]
-    pub(crate) fn for_one_migration(mut self) -> Self {
+    pub(crate) fn without_lock_timeout(mut self) -> Self {
         self.settings.lock_timeout = None;
-        self.report = Arc::default();
         self
     }
 
@@ -171,20 +216,24 @@ impl<S> Prioritizer<S> {
 
     /// Returns the report of the last run of this prioritizer or a clone of it.
     ///
-    /// It is empty before the first run, and while a run goes on.
+    /// While a run goes on, it is the report so far. It is empty before the first run. A run
+    /// whose future is dropped leaves the report of its last poll.
     pub fn report(&self) -> PrioritizerReport {
-        self.lock_report().clone()
+        self.last_run().report()
     }
 
-    pub(crate) fn set_report(&self, report: PrioritizerReport) {
-        *self.lock_report() = report;
+    /// Starts a run with a report of its own.
+    pub(crate) fn start_run(&self) -> Arc<RunState> {
+        let run = Arc::<RunState>::default();
+        self.last_run().clone_from(&run);
+        run
     }
 
-    fn lock_report(&self) -> std::sync::MutexGuard<'_, PrioritizerReport> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_run(&self) -> MutexGuard<'_, Arc<RunState>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn source(&self) -> &S {
+    pub(crate) fn source(&self) -> &Arc<S> {
         &self.source
     }
 
@@ -199,7 +248,7 @@ impl<S> Clone for Prioritizer<S> {
         Self {
             source: Arc::clone(&self.source),
             settings: self.settings.clone(),
-            report: Arc::clone(&self.report),
+            run: Arc::clone(&self.run),
         }
     }
 }

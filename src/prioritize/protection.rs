@@ -26,6 +26,14 @@ pub enum Protection {
     /// The session is prioritized too, perhaps for a migration. Two such sessions take turns
     /// by the server's queues, its deadlock detection, and their lock timeouts.
     Prioritized,
+    /// The session builds an index concurrently, or this role lacks the privilege to read what
+    /// it builds. The work of hours would be lost, and an invalid index left behind.
+    ConcurrentIndex,
+    /// The session belongs to `pg_dump`, by its application name. See
+    /// [`Prioritizer::spare_pg_dump`](crate::Prioritizer::spare_pg_dump).
+    PgDump,
+    /// The prioritizer's own [`spare`](crate::Prioritizer::spare) selects the session.
+    Chosen,
 }
 
 impl Protection {
@@ -68,6 +76,9 @@ impl fmt::Display for Protection {
                 "it may wait for its synchronous standby; this role lacks the privilege to read wait events"
             }
             Self::Prioritized => "it is another prioritized session",
+            Self::ConcurrentIndex => "it may build an index concurrently",
+            Self::PgDump => "it belongs to pg_dump",
+            Self::Chosen => "the prioritizer was told to spare it",
         })
     }
 }

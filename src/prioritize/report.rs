@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::protection::Protection;
-use crate::fmt::backquoted;
+use crate::fmt::{backquoted, format_duration, single_line};
 use crate::signal::{Signal, SignalOutcome};
 use crate::views::{PgActivity, PgLock};
 
@@ -13,6 +15,9 @@ use crate::views::{PgActivity, PgLock};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PrioritizerReport {
+    /// Is `true` if the code returned `Ok`, `false` if it returned an error; `None` while it
+    /// runs, and after a panic or a dropped future.
+    pub succeeded: Option<bool>,
     /// The blockers, in the order in which they were found. A session has one entry, however
     /// often it blocked.
     pub blockers: Vec<Blocker>,
@@ -26,6 +31,8 @@ pub struct PrioritizerReport {
     pub waited: Duration,
     /// The number of polls.
     pub polls: u64,
+    /// The signals whose entries in the signal log could not be written.
+    pub unlogged: Vec<Signal>,
 }
 
 /// A session that blocked the run, directly or through other sessions.
@@ -78,46 +85,85 @@ impl fmt::Display for Blocker {
             None => write!(f, "a prepared transaction")?,
         }
         if let Some(activity) = &self.activity {
-            describe(activity, f)?;
+            write!(f, " ({})", properties(activity).join(", "))?;
         }
-        write!(f, ", blocks {}", self.lock.mode)?;
-        if let Some(relation) = &self.lock.relation {
-            write!(f, " on `{relation}`")?;
+        let target = single_line(&self.lock.target().to_string(), 120);
+        let blocked_for = format_duration(to_delta(self.blocked_for));
+        write!(
+            f,
+            ", blocks {} on {target} for {blocked_for}",
+            self.lock.mode
+        )?;
+        for signal in &self.signals {
+            let outcome = single_line(&signal.outcome.to_string(), 120);
+            write!(f, ": {} {outcome}", signal.kind)?;
         }
-        write!(f, " for {} ms", self.blocked_for.as_millis())?;
         if let Some(protection) = self.protection {
             write!(f, ": spared, {protection}")?;
-        }
-        for signal in &self.signals {
-            write!(f, ": {} {}", signal.kind, signal.outcome)?;
         }
         Ok(())
     }
 }
 
-fn describe(activity: &PgActivity, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let application = activity.application_name.as_deref().unwrap_or_default();
-    write!(f, " (application {}", backquoted(application, 40))?;
-    if let Some(state) = &activity.state {
-        write!(f, ", {state}")?;
-    }
-    if let Some(query) = &activity.query {
-        write!(f, ", {}", backquoted(query, 80))?;
-    }
-    f.write_str(")")
+/// Returns the properties of a session that tell a person which one it is, and what it does.
+fn properties(activity: &PgActivity) -> Vec<String> {
+    let named = |name: &str, value: &Option<String>| {
+        let value = value.as_deref().unwrap_or_default();
+        (!value.is_empty()).then(|| format!("{name} {}", backquoted(value, 40)))
+    };
+    let backend_type = activity.backend_type.as_deref();
+    let client = activity
+        .client_addr
+        .map(|address| format!("client {address}"));
+    let query = activity.query.as_deref().filter(|query| !query.is_empty());
+    let properties = [
+        named("application", &activity.application_name),
+        named("user", &activity.user),
+        named("database", &activity.database),
+        client,
+        backend_type
+            .filter(|it| *it != "client backend")
+            .map(str::to_owned),
+        activity.state.as_ref().map(ToString::to_string),
+        activity
+            .transaction_duration
+            .map(|it| format!("transaction open for {}", format_duration(it))),
+        activity.backend_xid.map(|_| "has written".to_owned()),
+        query.map(|query| backquoted(query, 80)),
+    ];
+    properties.into_iter().flatten().collect()
 }
 
-/// Formats the report with a line per blocker, and per error.
+fn to_delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+/// Formats the report for a person to read: whether the code got through, how long it waited,
+/// a line per blocker, and a line per error.
 impl fmt::Display for PrioritizerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match self.succeeded {
+            Some(true) => "succeeded",
+            Some(false) => "failed",
+            None => "has not ended",
+        };
+        let waited = format_duration(to_delta(self.waited));
+        writeln!(f, "the code {outcome}, and waited {waited} for locks")?;
         if self.blockers.is_empty() {
-            writeln!(f, "no session blocked the run")?;
+            writeln!(f, "no session blocked it")?;
         }
         for blocker in &self.blockers {
             writeln!(f, "{blocker}")?;
         }
+        for signal in &self.unlogged {
+            writeln!(
+                f,
+                "not in the signal log: {} of pid {}",
+                signal.kind, signal.pid
+            )?;
+        }
         for error in &self.errors {
-            writeln!(f, "the watcher failed: {error}")?;
+            writeln!(f, "the watcher failed: {}", single_line(error, 400))?;
         }
         Ok(())
     }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::event::PrioritizerEvent;
 use super::policy::Policy;
+use super::protection::Protection;
+use crate::signal::PG_DUMP;
+use crate::views::PgActivity;
 
 /// The minimum time between two polls: the precision of timers.
 pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -20,7 +23,40 @@ pub(crate) struct Settings {
     pub(crate) max_victims: Option<usize>,
     pub(crate) lock_timeout: Option<Duration>,
     pub(crate) audit: bool,
+    pub(crate) observe: bool,
+    pub(crate) spare: Vec<Spare>,
+    pub(crate) spares_pg_dump: bool,
     pub(crate) on_event: Option<OnEvent>,
+}
+
+/// A closure that selects sessions to spare.
+pub(crate) type Spare = Arc<dyn Fn(&PgActivity) -> bool + Send + Sync>;
+
+impl Settings {
+    /// Returns whether signals are decided and not sent.
+    pub(super) fn is_observed(&self) -> bool {
+        self.observe || matches!(self.policy, Policy::Observe)
+    }
+
+    /// Returns whether signals are written to the signal log.
+    pub(super) fn writes_log(&self) -> bool {
+        self.audit && !self.is_observed()
+    }
+
+    /// Returns the caller's reason to spare a session.
+    pub(super) fn protection(&self, activity: &PgActivity) -> Option<Protection> {
+        let is_spared = self.spare.iter().any(|spare| spare(activity));
+        let is_dump = self.spares_pg_dump && is_pg_dump(activity);
+        match (is_spared, is_dump) {
+            (true, _) => Some(Protection::Chosen),
+            (false, true) => Some(Protection::PgDump),
+            (false, false) => None,
+        }
+    }
+}
+
+fn is_pg_dump(activity: &PgActivity) -> bool {
+    activity.application_name.as_deref() == Some(PG_DUMP)
 }
 
 /// The handler of events.
@@ -51,6 +87,9 @@ impl Default for Settings {
             max_victims: None,
             lock_timeout: None,
             audit: false,
+            observe: false,
+            spare: Vec::new(),
+            spares_pg_dump: true,
             on_event: None,
         }
     }

@@ -1,15 +1,15 @@
 //! Signals of a watcher on a real server: they are sent only while their reason persists.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Nullable};
 use diesel::{Connection, PgConnection, RunQueryDsl};
 use pglock_sandbox::Sandbox;
 
-use super::statement::{BlockingPids, CheckWatcher};
+use super::statement::{BlockingPids, CheckWatcher, LeaveSession};
 use super::wait_chain::WaitChain;
 use crate::session::{Driver, Identify, PrioritizedSession};
 use crate::session::{SyncDriver, run_ready};
-use crate::signal::{Block, Unmark, WaitPath};
+use crate::signal::{Block, WaitPath};
 use crate::signal::{Precondition, SendSignal, SignalKind, StillOnPath};
 
 /// Returns the rows of a signal to the session of `pid`, if it started at `backend_start`.
@@ -23,8 +23,11 @@ fn send(
         pid,
         backend_start,
         precondition,
+        expiry: None,
+        is_observed: false,
     };
-    run_ready(SyncDriver(conn).load::<_, Bool, bool>(signal)).unwrap()
+    let rows = run_ready(SyncDriver(conn).load::<_, Nullable<Bool>, Option<bool>>(signal));
+    rows.unwrap().into_iter().map(Option::unwrap).collect()
 }
 
 #[test]
@@ -32,19 +35,19 @@ fn a_pid_that_was_given_to_another_session_is_not_signalled() {
     let server = Sandbox::start().unwrap();
     let connect = || PgConnection::establish(&server.url()).unwrap();
     let (mut conn, mut other) = (connect(), connect());
-    let (pid, started) = run_ready(SyncDriver(&mut other).ask(Identify)).unwrap();
+    let session = run_ready(SyncDriver(&mut other).ask(Identify)).unwrap();
+    let (pid, started) = (session.pid, session.backend_start);
     let predecessor = (
         pid,
         started.map(|started| started - TimeDelta::microseconds(1)),
     );
     assert!(send(&mut conn, predecessor, Precondition::None).is_empty());
     let path = Precondition::StillOnPath(StillOnPath {
-        session: PrioritizedSession {
-            pid,
-            backend_start: started,
-        },
+        session,
         wait_path: WaitPath::through(&[1, pid]),
         block: block_by(&mut conn, pid, 1),
+        must_be_root: true,
+        spares_pg_dump: true,
     });
     assert!(
         send(&mut conn, (pid, started), path).is_empty(),
@@ -78,14 +81,15 @@ impl Blocked {
         let lock = "SELECT pg_advisory_lock(1)";
         diesel::sql_query(lock).execute(&mut holder).unwrap();
         let victim = run_ready(SyncDriver(&mut holder).ask(Identify)).unwrap();
+        let victim = (victim.pid, victim.backend_start);
         let session =
             run_ready(PrioritizedSession::identify(&mut SyncDriver(&mut waiter))).unwrap();
         let waits = std::thread::spawn(move || {
             let _holder = holder;
             diesel::sql_query(lock).execute(&mut waiter).unwrap();
         });
-        while run_ready(SyncDriver(&mut conn).ask(BlockingPids(session.pid))).unwrap() != [victim.0]
-        {
+        let look = |conn: &mut _| run_ready(SyncDriver(conn).ask(BlockingPids(session.pid)));
+        while look(&mut conn).unwrap().blockers != [victim.0] {
             std::thread::yield_now();
         }
         Self {
@@ -107,6 +111,8 @@ impl Blocked {
             session,
             wait_path: WaitPath::through(&[session.pid, self.victim.0]),
             block,
+            must_be_root: true,
+            spares_pg_dump: true,
         });
         send(&mut self.conn, self.victim, path)
     }
@@ -131,17 +137,24 @@ fn no_session_is_signalled_for_a_later_session_with_the_same_pid() {
 fn a_prioritized_session_is_not_signalled() {
     let mut blocked = Blocked::new();
     let (session, block, victim) = (blocked.session, blocked.block(), blocked.victim.0);
-    let mark = CheckWatcher {
-        session: PrioritizedSession {
-            pid: victim,
-            backend_start: None,
-        },
-        audit: false,
+    let victim_session = PrioritizedSession {
+        pid: victim,
+        backend_start: None,
+        ..session
     };
+    let mark = CheckWatcher::new(victim_session, false);
     let marked = run_ready(SyncDriver(&mut blocked.conn).ask(mark)).unwrap();
     assert_eq!(marked.is_marked, Some(true));
     assert!(blocked.send(session, block.clone()).is_empty());
-    assert!(run_ready(SyncDriver(&mut blocked.conn).ask(Unmark(victim))).unwrap());
+    let leave = LeaveSession {
+        prioritized: victim,
+        previous: marked.previous,
+    };
+    assert!(
+        run_ready(SyncDriver(&mut blocked.conn).ask(leave))
+            .unwrap()
+            .0
+    );
     assert_eq!(blocked.send(session, block), [true]);
     blocked.waits.join().unwrap();
 }

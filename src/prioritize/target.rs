@@ -1,5 +1,6 @@
 //! The sessions that the watcher may signal.
 
+use diesel::dsl::not;
 use diesel::prelude::*;
 
 use super::cycle::{Cycle, read_cycles};
@@ -10,9 +11,9 @@ use super::wait_chain::WaitChain;
 use crate::error::Result;
 use crate::session::{ColumnsOf, Driver};
 use crate::signal::{Block, WaitPath};
-use crate::tables::pg_locks;
-use crate::views::BlockedPgLock;
+use crate::tables::{pg_locks, pg_stat_activity};
 use crate::views::blocking_table as blocking;
+use crate::views::{BlockedPgLock, PgActivity, PgLock};
 
 /// A blocker that is to be signalled: at the end of its grace period, or at once in a cycle.
 pub(super) struct Target {
@@ -36,7 +37,10 @@ pub(super) async fn find_targets(
     if pids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = blocked_locks(driver, &chain, pids).await?;
+    let mut rows = blocked_locks(driver, &chain, &pids).await?;
+    let found: Vec<_> = rows.iter().map(|row| row.blocking_pid).collect();
+    let hidden = pids.into_iter().filter(|pid| !found.contains(pid));
+    rows.extend(blocked_by_hidden_waits(driver, prioritized, hidden.collect()).await?);
     let has_standby = hides_waits(&rows) && driver.ask(HasSynchronousStandby).await?;
     let target = |row: BlockedPgLock| {
         let pid = row.blocking_pid;
@@ -75,13 +79,13 @@ fn wait_path(chain: &WaitChain, cycle: Option<&Cycle>, pid: i32) -> WaitPath {
 async fn blocked_locks(
     driver: &mut impl Driver,
     chain: &WaitChain,
-    pids: Vec<i32>,
+    pids: &[i32],
 ) -> Result<Vec<BlockedPgLock>> {
     let blocked = pids.iter().filter_map(|&pid| chain.blocked_by(pid));
     let blocked: Vec<_> = blocked.collect();
     let query = BlockedPgLock::query()
         .filter(pg_locks::pid.eq_any(chain.processes_of(&blocked)))
-        .filter(blocking::pid.eq_any(pids))
+        .filter(blocking::pid.eq_any(pids.to_vec()))
         .order_by((blocking::pid, pg_locks::pid));
     let rows = driver.load::<_, ColumnsOf<BlockedPgLock>, BlockedPgLock>(query);
     let mut rows = rows.await?;
@@ -91,6 +95,34 @@ async fn blocked_locks(
     });
     rows.dedup_by_key(|row| row.blocking_pid);
     Ok(rows)
+}
+
+/// Returns a row for each of the blockers `pids`, whose waiters this role cannot see, with the
+/// lock that the prioritized session waits for.
+///
+/// The wait of a parallel worker belongs to its session only for a role that may see so.
+async fn blocked_by_hidden_waits(
+    driver: &mut impl Driver,
+    prioritized: i32,
+    pids: Vec<i32>,
+) -> Result<Vec<BlockedPgLock>> {
+    if pids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let awaited = PgLock::query()
+        .filter(pg_locks::pid.eq(prioritized))
+        .filter(not(pg_locks::granted));
+    let awaited = driver.load::<_, ColumnsOf<PgLock>, PgLock>(awaited).await?;
+    let lock = awaited.into_iter().next().unwrap_or_default();
+    let activities = PgActivity::query().filter(pg_stat_activity::pid.eq_any(pids.clone()));
+    let activities = driver.load::<_, ColumnsOf<PgActivity>, PgActivity>(activities);
+    let activities = activities.await?;
+    let row = |pid: i32| BlockedPgLock {
+        lock: lock.clone(),
+        blocking_pid: pid,
+        blocking_activity: activities.iter().find(|it| it.pid == pid).cloned(),
+    };
+    Ok(pids.into_iter().map(row).collect())
 }
 
 /// Returns whether this role lacks the privilege to read the wait event of one of the blockers.
@@ -103,6 +135,9 @@ fn hides_waits(rows: &[BlockedPgLock]) -> bool {
 fn protection(row: &BlockedPgLock, chain: &WaitChain, has_standby: bool) -> Option<Protection> {
     if chain.is_marked(row.blocking_pid) {
         return Some(Protection::Prioritized);
+    }
+    if chain.builds_index(row.blocking_pid) {
+        return Some(Protection::ConcurrentIndex);
     }
     let activity = row.blocking_activity.as_ref();
     activity.and_then(|activity| Protection::of(activity, has_standby))

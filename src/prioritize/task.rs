@@ -3,17 +3,17 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::Arc;
 
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 use futures_util::FutureExt;
 use futures_util::future::{Either, join, select};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::prioritizer::Prioritizer;
+use super::run_state::{RETURN_LIMIT, RunState};
 use super::watch::Watch;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
@@ -21,22 +21,19 @@ use crate::session::Driver;
 use crate::session::PrioritizedSession;
 use crate::session::async_scope::{Ended, end};
 use crate::source::AsyncWatcherSource;
+use crate::trace;
 
 /// The signal to the watcher that the run has ended.
-#[derive(Default)]
 struct Stop {
-    is_stopped: AtomicBool,
+    state: Arc<RunState>,
     notify: Notify,
 }
 
 impl Stop {
-    fn stop(&self) {
-        self.is_stopped.store(true, Ordering::SeqCst);
+    fn stop(&self, succeeded: Option<bool>) {
+        self.state.publish(|report| report.succeeded = succeeded);
+        self.state.stop();
         self.notify.notify_waiters();
-    }
-
-    fn has_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::SeqCst)
     }
 
     /// Waits for the end of the run, which may be in the past.
@@ -44,7 +41,7 @@ impl Stop {
         let mut notified = pin!(self.notify.notified());
         // A notification from here on is received, so that none is lost before the wait.
         notified.as_mut().enable();
-        if !self.has_stopped() {
+        if !self.state.has_stopped() {
             notified.await;
         }
     }
@@ -52,28 +49,59 @@ impl Stop {
 
 /// Awaits `run` while a watcher signals the blockers of `session`.
 ///
-/// The watcher has its connection, and has found the session, before `run` starts. If `run`
-/// ends during a poll of the watcher, that poll is awaited.
-pub(crate) async fn run_with_watcher<S: AsyncWatcherSource, T>(
+/// The watcher has its connection, and has found the session, before `run` starts. A poll that
+/// goes on at the end of `run` is awaited for a limited time.
+pub(crate) async fn run_with_watcher<S: AsyncWatcherSource, R, E: From<Error>>(
     prioritizer: &Prioritizer<S>,
+    state: Arc<RunState>,
     session: PrioritizedSession,
-    run: impl Future<Output = T> + Send,
-) -> Result<Ended<T>> {
-    let mut watch = Watch::new(session, prioritizer.settings().clone());
-    let mut marker = Some(connect(&mut watch, prioritizer.source()).await?);
-    let stop = Stop::default();
+    run: impl Future<Output = Result<R, E>> + Send,
+) -> Result<Ended<Result<R, E>>> {
+    let mut watch = Watch::new(session, prioritizer.settings().clone(), Arc::clone(&state));
+    let marker = connect(&mut watch, prioritizer.source().as_ref()).await?;
+    let stop = Stop {
+        state: Arc::clone(&state),
+        notify: Notify::new(),
+    };
     let running = async {
         let ended = end(run).await;
-        stop.stop();
+        stop.stop(ended.is_ok());
         ended
     };
     let watching = async {
-        keep_polling(&mut watch, &mut marker, prioritizer.source(), &stop).await;
-        unmark(&watch, marker).await;
+        let watching = pin!(keep_watching(
+            watch,
+            marker,
+            prioritizer.source().as_ref(),
+            &stop
+        ));
+        let limit = pin!(async {
+            stop.stopped().await;
+            sleep(RETURN_LIMIT).await;
+        });
+        if let Either::Right(_) = select(watching, limit).await {
+            trace::left_behind(&state.abandon());
+        }
     };
     let (ended, ()) = join(running, watching).await;
-    prioritizer.set_report(watch.into_report());
+    state.close();
     Ok(ended)
+}
+
+/// Watches until the run ends, and then leaves the watcher's session as it was.
+async fn keep_watching<S: AsyncWatcherSource>(
+    mut watch: Watch,
+    marker: Marker<S::Connection>,
+    source: &S,
+    stop: &Stop,
+) {
+    let mut marker = Some(marker);
+    keep_polling(&mut watch, &mut marker, source, stop).await;
+    if let Some(mut marker) = marker {
+        watch.leave(&mut marker.driver()).await;
+        marker.is_marking = false;
+    }
+    watch.publish();
 }
 
 async fn keep_polling<S: AsyncWatcherSource>(
@@ -84,13 +112,12 @@ async fn keep_polling<S: AsyncWatcherSource>(
 ) {
     loop {
         select(pin!(stop.stopped()), pin!(sleep(watch.pause()))).await;
-        if stop.has_stopped() {
+        if stop.state.has_stopped() {
             return;
         }
         let polled = AssertUnwindSafe(poll(watch, marker, source, stop));
         if polled.catch_unwind().await.is_err() {
-            // The policy is the caller's. Its panic must not end the run.
-            watch.fail(&Error::Watcher("its policy panicked".into()));
+            watch.give_up();
             return;
         }
     }
@@ -104,10 +131,7 @@ async fn poll<S: AsyncWatcherSource>(
     stop: &Stop,
 ) {
     let polled = match reconnect(watch, marker, source, stop).await {
-        Ok(Some(marker)) => {
-            let stopped = || stop.has_stopped();
-            watch.poll(&mut marker.driver(), &stopped).await
-        }
+        Ok(Some(marker)) => watch.poll(&mut marker.driver()).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -146,15 +170,6 @@ async fn connect<S: AsyncWatcherSource>(
         marker.is_marking = false;
     }
     checked.map(|()| marker)
-}
-
-/// The time after which a session that does not answer is ended.
-const UNMARK_LIMIT: Duration = Duration::from_secs(1);
-
-async fn unmark<C: AsyncConnection<Backend = Pg>>(watch: &Watch, marker: Option<Marker<C>>) {
-    let Some(mut marker) = marker else { return };
-    let unmarked = timeout(UNMARK_LIMIT, watch.unmark(&mut marker.driver())).await;
-    marker.is_marking = unmarked.is_err();
 }
 
 /// The watcher's session that marks the prioritized session.

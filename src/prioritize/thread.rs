@@ -1,97 +1,193 @@
-//! The watcher of a sync run: a thread that ends before the run does.
+//! The watcher of a sync run: a thread that stops before the run returns.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
+use std::thread::Builder;
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
 
 use super::prioritizer::Prioritizer;
 use super::report::PrioritizerReport;
+use super::run_state::{RETURN_LIMIT, RunState};
 use super::watch::Watch;
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::PrioritizedSession;
 use crate::session::{SyncDriver, run_ready};
-use crate::source::WatcherSource;
+use crate::source::{Connector, WatcherSource};
 use crate::trace;
-use diesel::Connection;
-use diesel::connection::LoadConnection;
-use diesel::pg::Pg;
 
 /// Runs `f` while a watcher signals the blockers of `session`.
 ///
-/// The watcher has its connection, and has found the session, before `f` starts. The thread
-/// scope joins it at the end of `f`, even after a panic.
-pub(crate) fn run_with_watcher<S: WatcherSource, T>(
+/// The watcher has its connection, and has found the session, before `f` starts. It stops at
+/// the end of `f`, even after a panic.
+pub(crate) fn run_with_watcher<S: WatcherSource, R, E>(
     prioritizer: &Prioritizer<S>,
+    state: Arc<RunState>,
     session: PrioritizedSession,
-    f: impl FnOnce() -> T,
-) -> Result<T> {
-    let mut watch = Watch::new(session, prioritizer.settings().clone());
-    let mut connection = prioritizer.source().connect()?;
-    run_ready(watch.check(&mut SyncDriver(&mut connection)))?;
-    let (stop, stopping) = channel();
-    let stopped = &AtomicBool::new(false);
-    Ok(thread::scope(|scope| {
-        scope.spawn(trace::in_this_context(move || {
-            let source = prioritizer.source();
-            let report = keep_polling(watch, Some(connection), source, &stopping, stopped);
-            prioritizer.set_report(report);
-        }));
-        let _stop = Stop(stopped, Some(stop));
-        f()
-    }))
+    f: impl FnOnce() -> Result<R, E>,
+) -> Result<Result<R, E>> {
+    let watcher = WatcherThread::start(prioritizer, Arc::clone(&state), session)?;
+    let result = f();
+    state.publish(|report| report.succeeded = Some(result.is_ok()));
+    drop(watcher);
+    Ok(result)
 }
 
-/// A value that stops the watcher when it is dropped, even by a panic of the closure.
-struct Stop<'s>(&'s AtomicBool, Option<Sender<()>>);
+/// The thread of a watcher, which stops when this value is dropped.
+///
+/// It owns all that it uses: if its connection hangs, it is left behind.
+pub(crate) struct WatcherThread {
+    state: Arc<RunState>,
+    requests: Option<Sender<Request>>,
+    finished: Receiver<()>,
+}
 
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-        self.1 = None;
+/// A request to the thread between two polls.
+enum Request {
+    /// Begins a part of the run with a report of its own.
+    #[cfg(feature = "migrations")]
+    BeginPart {
+        work: Option<String>,
+        is_retry: bool,
+    },
+    /// Publishes the report, and answers.
+    #[cfg(feature = "migrations")]
+    Publish(Sender<()>),
+}
+
+impl WatcherThread {
+    pub(crate) fn start<S: WatcherSource>(
+        prioritizer: &Prioritizer<S>,
+        state: Arc<RunState>,
+        session: PrioritizedSession,
+    ) -> Result<Self> {
+        let settings = prioritizer.settings().clone();
+        let mut watch = Watch::new(session, settings, Arc::clone(&state));
+        let mut connection = prioritizer.source().connect()?;
+        run_ready(watch.check(&mut SyncDriver(&mut connection)))?;
+        let connector = S::connector(prioritizer.source());
+        let (send, requests) = channel();
+        let (finish, finished) = channel::<()>();
+        let thread = trace::in_this_context(move || {
+            let _finish = finish; // dropped last, after the connection
+            Watcher {
+                watch,
+                connection: Some(connection),
+                connector,
+            }
+            .run(&requests);
+        });
+        let started = Builder::new()
+            .name("pglock watcher".to_owned())
+            .spawn(thread);
+        started.map_err(|error| Error::Watcher(Box::new(error)))?;
+        Ok(Self {
+            state,
+            requests: Some(send),
+            finished,
+        })
     }
-}
 
-fn keep_polling<S: WatcherSource>(
-    mut watch: Watch,
-    mut connection: Option<S::Connection>,
-    source: &S,
-    stopping: &Receiver<()>,
-    stopped: &AtomicBool,
-) -> PrioritizerReport {
-    while stopping.recv_timeout(watch.pause()) == Err(RecvTimeoutError::Timeout) {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            poll(&mut watch, &mut connection, source, stopped)
-        }));
-        if polled.is_err() {
-            // The policy is the caller's. Its panic must not end the run.
-            watch.fail(&Error::Watcher("its policy panicked".into()));
-            break;
+    /// Begins a part of the run with a report of its own: the migration `work`, or none.
+    ///
+    /// In a further attempt at the same work, a blocker that goes on in the same transaction
+    /// keeps its grace period and its signals.
+    #[cfg(feature = "migrations")]
+    pub(crate) fn begin_part(&self, work: Option<String>, is_retry: bool) {
+        self.request(Request::BeginPart { work, is_retry });
+    }
+
+    /// Returns the report of the part, once a poll under way has ended.
+    #[cfg(feature = "migrations")]
+    pub(crate) fn report(&self) -> PrioritizerReport {
+        let (answer, answered) = channel();
+        self.request(Request::Publish(answer));
+        // A poll that hangs leaves its last report.
+        let _ = answered.recv_timeout(RETURN_LIMIT);
+        self.state.report()
+    }
+
+    #[cfg(feature = "migrations")]
+    fn request(&self, request: Request) {
+        if let Some(requests) = &self.requests {
+            // A thread that has ended has published its report.
+            let _ = requests.send(request);
         }
     }
-    if let Some(connection) = &mut connection {
-        // A pool would hand the session on with the mark.
-        run_ready(watch.unmark(&mut SyncDriver(connection)));
-    }
-    watch.into_report()
 }
 
-/// Polls once, on a new connection if the last one failed.
-fn poll<S: WatcherSource>(
-    watch: &mut Watch,
-    connection: &mut Option<S::Connection>,
-    source: &S,
-    stopped: &AtomicBool,
-) {
-    let polled = reconnect(watch, connection, source).and_then(|connection| {
-        let stopped = || stopped.load(Ordering::SeqCst);
-        run_ready(watch.poll(&mut SyncDriver(connection), &stopped))
-    });
-    if polled.is_err() {
-        end(connection.take());
+impl Drop for WatcherThread {
+    fn drop(&mut self) {
+        self.state.stop();
+        self.requests = None;
+        // Nothing is ever sent; the channel closes with the thread.
+        if self.finished.recv_timeout(RETURN_LIMIT) == Err(RecvTimeoutError::Timeout) {
+            trace::left_behind(&self.state.abandon());
+        }
+        self.state.close();
     }
-    watch.note_result(polled);
+}
+
+/// The watcher and its connection, on its thread.
+struct Watcher<C> {
+    watch: Watch,
+    connection: Option<C>,
+    connector: Connector<C>,
+}
+
+impl<C> Watcher<C>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    fn run(mut self, requests: &Receiver<Request>) {
+        loop {
+            match requests.recv_timeout(self.watch.pause()) {
+                #[cfg(feature = "migrations")]
+                Ok(Request::BeginPart { work, is_retry }) => self.watch.begin_part(work, is_retry),
+                #[cfg(feature = "migrations")]
+                Ok(Request::Publish(answer)) => {
+                    self.watch.publish();
+                    let _ = answer.send(());
+                }
+                Err(RecvTimeoutError::Timeout) => self.poll_unless_over(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Some(connection) = &mut self.connection {
+            run_ready(self.watch.leave(&mut SyncDriver(connection)));
+        }
+        self.watch.publish();
+    }
+
+    fn poll_unless_over(&mut self) {
+        if !self.watch.is_over && catch_unwind(AssertUnwindSafe(|| self.poll())).is_err() {
+            self.watch.give_up();
+        }
+    }
+
+    /// Polls once, on a new connection if the last one failed.
+    fn poll(&mut self) {
+        let polled = self.connect().and_then(|()| match &mut self.connection {
+            Some(connection) => run_ready(self.watch.poll(&mut SyncDriver(connection))),
+            None => Ok(()),
+        });
+        if polled.is_err() {
+            end(self.connection.take());
+        }
+        self.watch.note_result(polled);
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        if self.connection.is_none() {
+            let connection = self.connection.insert((self.connector)()?);
+            run_ready(self.watch.check(&mut SyncDriver(connection)))?;
+        }
+        Ok(())
+    }
 }
 
 /// Ends a session that failed: it may hold the mark, and a pool would hand it on.
@@ -101,20 +197,5 @@ where
 {
     if let Some(mut connection) = connection {
         run_ready(SyncDriver(&mut connection).end_session());
-    }
-}
-
-fn reconnect<'s, S: WatcherSource>(
-    watch: &mut Watch,
-    connection: &'s mut Option<S::Connection>,
-    source: &S,
-) -> Result<&'s mut S::Connection> {
-    match connection {
-        Some(connection) => Ok(connection),
-        None => {
-            let connection = connection.insert(source.connect()?);
-            run_ready(watch.check(&mut SyncDriver(connection)))?;
-            Ok(connection)
-        }
     }
 }

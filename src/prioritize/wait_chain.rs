@@ -11,7 +11,7 @@ use crate::signal::{Block, Wait};
 #[derive(Debug, Default)]
 pub(super) struct WaitChain {
     prioritized: i32,
-    /// The blockers of each session that waits.
+    /// The blockers of each session whose waits were read; empty if it does not wait.
     blockers: HashMap<i32, Vec<i32>>,
     /// The session of each process that waits.
     leaders: HashMap<i32, i32>,
@@ -23,13 +23,16 @@ pub(super) struct WaitChain {
     transactions: HashMap<i32, String>,
     /// The prioritized sessions of all watchers.
     marked: HashSet<i64>,
+    /// The sessions that may build an index concurrently.
+    indexing: HashSet<i32>,
 }
 
 impl WaitChain {
-    /// Reads the locks of the server, and follows the waits.
+    /// Reads the waits of the prioritized session and of its blockers.
     pub(super) async fn read(driver: &mut impl Driver, prioritized: i32) -> Result<Self> {
         type Columns = <Processes as diesel::query_builder::Query>::SqlType;
-        let processes = driver.load::<_, Columns, Process>(Processes).await?;
+        let processes = driver.load::<_, Columns, Process>(Processes { prioritized });
+        let processes = processes.await?;
         Ok(Self::follow(prioritized, processes))
     }
 
@@ -56,18 +59,25 @@ impl WaitChain {
 
     fn add(&mut self, process: Process) {
         let (pid, session) = (process.pid, process.session);
-        let transaction = process.virtual_transaction.clone();
-        self.transactions.insert(pid, transaction);
         self.marked.extend(&process.marks);
-        let Some(lock) = process.awaited else { return };
+        if process.builds_index {
+            self.indexing.insert(pid);
+        }
+        if let Some(transaction) = &process.virtual_transaction {
+            self.transactions.insert(pid, transaction.clone());
+        }
+        if let Some(blockers) = process.blockers {
+            self.blockers.insert(pid, blockers);
+        }
+        let (Some(lock), Some(transaction)) = (process.awaited, process.virtual_transaction) else {
+            return;
+        };
         self.leaders.insert(pid, session);
-        let blockers = self.blockers.entry(session).or_default();
-        blockers.extend(process.blockers);
         self.waits.entry(session).or_default().push(Wait {
             process: pid,
             lock,
             start: process.wait_start,
-            transaction: process.virtual_transaction,
+            transaction,
         });
     }
 
@@ -98,8 +108,10 @@ impl WaitChain {
     }
 
     /// Returns the blockers that do not wait; pid 0 is a prepared transaction.
+    ///
+    /// A blocker whose waits were not read may wait: it came up while the server read them.
     pub(super) fn roots(&self) -> Vec<i32> {
-        self.select_blockers(|pid| self.blockers_of(pid).is_empty())
+        self.select_blockers(|pid| self.blockers.get(&pid).is_some_and(Vec::is_empty))
     }
 
     /// Returns the blockers of the prioritized session itself.
@@ -131,12 +143,20 @@ impl WaitChain {
         self.marked.contains(&i64::from(pid))
     }
 
+    /// Returns whether `pid` builds an index concurrently, or may do so.
+    pub(super) fn builds_index(&self, pid: i32) -> bool {
+        self.indexing.contains(&pid)
+    }
+
     /// Returns the block of the prioritized session by `pid`.
     pub(super) fn block_by(&self, pid: i32) -> Block {
+        let transaction_of = |pid| self.transactions.get(pid).cloned();
         Block {
             blocker: pid,
+            prioritized: self.prioritized,
+            transaction: transaction_of(&self.prioritized),
             waits: self.waits_of(self.prioritized),
-            blocker_transaction: self.transactions.get(&pid).cloned(),
+            blocker_transaction: transaction_of(&pid),
         }
     }
 

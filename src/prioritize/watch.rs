@@ -1,54 +1,83 @@
 //! One watcher, without its connection: the core of the sync and the async one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use chrono::DateTime;
 
 use super::blockers::Blockers;
 use super::event::PrioritizerEvent;
 use super::report::PrioritizerReport;
+use super::run_state::RunState;
+use super::server_clock::ServerClock;
 use super::settings::Settings;
-use super::statement::{BlockingPids, CheckWatcher};
-use super::target::find_targets;
+use super::signal_log::LogQueue;
+use super::statement::{BlockingPids, CheckWatcher, LeaveSession, WatcherCheck, WatcherSettings};
+use super::target::{Target, find_targets};
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::PrioritizedSession;
-use crate::signal::Unmark;
 
 /// The watcher of one run.
 pub(super) struct Watch {
     pub(super) session: PrioritizedSession,
     pub(super) settings: Settings,
+    pub(super) state: Arc<RunState>,
     pub(super) blockers: Blockers,
-    /// The report, to which the blockers are added at the end.
+    /// The server's clock at the last poll, which the expiry of a signal is measured by.
+    pub(super) clock: ServerClock,
+    pub(super) log: LogQueue,
+    /// The report, without the blockers.
     report: PrioritizerReport,
+    /// The watcher's session, once it was checked.
+    own: Option<OwnSession>,
     /// The time since which the prioritized session waits.
     waiting_since: Option<Instant>,
     /// The number of failed polls in a row.
     failures: u32,
+    /// True if code of the caller has panicked: the watcher polls no more.
+    pub(super) is_over: bool,
+}
+
+/// The watcher's own session.
+struct OwnSession {
+    pid: i32,
+    /// The settings to put back.
+    previous: WatcherSettings,
 }
 
 /// The longest time between two tries of a watcher whose polls fail.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 impl Watch {
-    pub(super) fn new(session: PrioritizedSession, settings: Settings) -> Self {
+    pub(super) fn new(
+        session: PrioritizedSession,
+        settings: Settings,
+        state: Arc<RunState>,
+    ) -> Self {
         Self {
             session,
             settings,
+            state,
             blockers: Blockers::default(),
+            clock: ServerClock::new(DateTime::UNIX_EPOCH),
+            log: LogQueue::default(),
             report: PrioritizerReport::default(),
+            own: None,
             waiting_since: None,
             failures: 0,
+            is_over: false,
         }
     }
 
-    /// Checks a new session of the watcher, and marks the prioritized session with it.
+    /// Checks a new session of the watcher, sets it up, and marks the prioritized session with it.
     ///
-    /// The session must [`unmark`](Self::unmark), or end, before a pool hands it on. A session
-    /// that fails here has no mark, or has ended.
+    /// The session must [`leave`](Self::leave), or end, before a pool hands it on. A session
+    /// that fails here is unchanged, or has ended.
     pub(super) async fn check(&mut self, driver: &mut impl Driver) -> Result<()> {
-        let (session, audit) = (self.session, self.settings.audit);
-        let check = match driver.ask(CheckWatcher { session, audit }).await {
+        let check = CheckWatcher::new(self.session, self.settings.audit);
+        let check = match driver.ask(check).await {
             Ok(check) => check,
             Err(error) => {
                 // A statement that was cancelled late may have set the mark.
@@ -56,49 +85,93 @@ impl Watch {
                 return Err(error);
             }
         };
+        self.refuse(&check)?;
         if check.is_marked == Some(false) {
             let text = "another session holds the key that marks the prioritized session";
             self.fail(&Error::Watcher(text.into()));
         }
+        self.log.has_context = check.has_context;
+        self.log.sender = check.previous.application_name.clone();
+        self.own = Some(OwnSession {
+            pid: check.pid,
+            previous: check.previous,
+        });
+        Ok(())
+    }
+
+    /// Returns an error if the session cannot serve as a watcher's.
+    fn refuse(&self, check: &WatcherCheck) -> Result<()> {
         if !check.sees_session {
-            return Err(Error::OtherServer(session.pid));
+            return Err(Error::OtherServer(self.session.pid));
         }
-        if audit && !check.has_log {
+        if self.settings.audit && !check.has_log {
             return Err(Error::NoSignalLog);
+        }
+        if self.settings.audit && check.is_read_only {
+            let text = "its session is read-only, and cannot write to the signal log";
+            return Err(Error::Watcher(text.into()));
         }
         Ok(())
     }
 
-    /// Removes the mark at the end of the run. A session that cannot do so is ended.
-    pub(super) async fn unmark(&self, driver: &mut impl Driver) {
-        if driver.ask(Unmark(self.session.pid)).await.is_err() {
+    /// Ends the work of the watcher's session: writes the rest of the signal log, and puts the
+    /// session back into its former state. A session that cannot do so is ended.
+    pub(super) async fn leave(&mut self, driver: &mut impl Driver) {
+        self.log.retry_now();
+        self.write_log(driver).await;
+        let Some(own) = self.own.take() else { return };
+        let leave = LeaveSession {
+            prioritized: self.session.pid,
+            previous: own.previous,
+        };
+        if driver.ask(leave).await.is_err() {
             driver.end_session().await;
         }
     }
 
-    /// Polls once. `stopped` is asked before each signal: none is sent after the run.
-    pub(super) async fn poll(
-        &mut self,
-        driver: &mut impl Driver,
-        stopped: &(dyn Fn() -> bool + Send + Sync),
-    ) -> Result<()> {
+    /// Polls once.
+    pub(super) async fn poll(&mut self, driver: &mut impl Driver) -> Result<()> {
         self.report.polls += 1;
-        let pid = self.session.pid;
-        let is_blocked = !driver.ask(BlockingPids(pid)).await?.is_empty();
+        let is_blocked = self.look(driver).await?;
         self.note_waiting(is_blocked);
-        let targets = if is_blocked {
-            find_targets(driver, pid, self.settings.victims).await?
+        let (prioritized, victims) = (self.session.pid, self.settings.victims);
+        let mut targets = if is_blocked {
+            find_targets(driver, prioritized, victims).await?
         } else {
             Vec::new()
         };
+        for target in &mut targets {
+            let activity = target.row.blocking_activity.as_ref();
+            let chosen = activity.and_then(|activity| self.settings.protection(activity));
+            target.protection = target.protection.or(chosen);
+        }
         for blocker in self.blockers.note(targets.iter()) {
             self.emit(PrioritizerEvent::Blocked(blocker));
         }
-        if self.settings.once && self.blockers.victim_count() > 0 {
-            return Ok(());
+        if !(self.settings.once && self.blockers.victim_count() > 0) {
+            self.signal(driver, targets).await?;
         }
+        self.write_log(driver).await;
+        Ok(())
+    }
+
+    /// Returns whether the prioritized session waits for a lock.
+    async fn look(&mut self, driver: &mut impl Driver) -> Result<bool> {
+        let look = driver.ask(BlockingPids(self.session.pid)).await?;
+        self.clock = ServerClock::new(look.time);
+        match &self.own {
+            Some(own) if own.pid != look.pid => Err(Error::Watcher(
+                "its statements reach different sessions; a pooler in transaction mode cannot serve as its source"
+                    .into(),
+            )),
+            _ => Ok(!look.blockers.is_empty()),
+        }
+    }
+
+    /// Signals the targets that are due. None is signalled once the run has ended.
+    async fn signal(&mut self, driver: &mut impl Driver, targets: Vec<Target>) -> Result<()> {
         for target in targets {
-            if stopped() {
+            if self.state.has_stopped() {
                 break;
             }
             self.signal_if_due(driver, target).await?;
@@ -118,7 +191,7 @@ impl Watch {
         }
     }
 
-    /// Notes the result of a poll, to which a failed connection belongs.
+    /// Notes the result of a poll, to which a failed connection belongs, and publishes the report.
     pub(super) fn note_result(&mut self, polled: Result<()>) {
         match polled {
             Ok(()) => self.failures = 0,
@@ -127,6 +200,28 @@ impl Watch {
                 self.fail(&error);
             }
         }
+        self.publish();
+    }
+
+    /// Notes that code of the caller has panicked, which must not end the run.
+    pub(super) fn give_up(&mut self) {
+        self.is_over = true;
+        self.fail(&Error::Watcher("its policy or `spare` panicked".into()));
+        self.publish();
+    }
+
+    /// Publishes the report so far.
+    pub(super) fn publish(&mut self) {
+        let (mut report, blockers) = (self.report.clone(), self.blockers.all().to_vec());
+        report.blockers = blockers;
+        report.unlogged = self.log.unlogged();
+        report.waited += self
+            .waiting_since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        self.state.publish(|published| {
+            report.succeeded = published.succeeded;
+            *published = report;
+        });
     }
 
     /// Adds an error of the watcher to the report, without repetitions in a row.
@@ -140,6 +235,9 @@ impl Watch {
 
     /// Emits an event. A handler that panics does not end the run.
     pub(super) fn emit(&mut self, event: PrioritizerEvent) {
+        if self.state.is_closed() {
+            return;
+        }
         event.trace();
         let Some(on_event) = self.settings.on_event.clone() else {
             return;
@@ -163,10 +261,14 @@ impl Watch {
         grace_end.map_or(interval, |grace_end| grace_end.min(interval))
     }
 
-    pub(super) fn into_report(mut self) -> PrioritizerReport {
-        self.note_waiting(false);
-        self.report.blockers = self.blockers.into_all();
-        self.report
+    /// Begins a part of the run with a report of its own.
+    #[cfg(feature = "migrations")]
+    pub(super) fn begin_part(&mut self, work: Option<String>, is_retry: bool) {
+        self.log.work = work;
+        self.report = PrioritizerReport::default();
+        self.waiting_since = None;
+        self.blockers.begin_part(is_retry);
+        self.publish();
     }
 }
 

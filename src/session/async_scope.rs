@@ -89,6 +89,11 @@ impl<R, E: From<Error>> Ended<Result<R, E>> {
         matches!(self.0, Ok(Ok(_)))
     }
 
+    /// Returns whether the closure succeeded; `None` if it panicked.
+    pub(crate) fn is_ok(&self) -> Option<bool> {
+        self.0.as_ref().ok().map(Result::is_ok)
+    }
+
     /// The closure's own error comes first, then that of putting things in order.
     pub(crate) fn and(self, cleaned_up: Result<()>) -> Result<R, E> {
         let result = self.0.unwrap_or_else(|panic| resume_unwind(panic));

@@ -14,41 +14,46 @@ use crate::error::Result;
 #[derive(Debug)]
 pub(crate) struct Identify;
 
-query!(Identify => (Integer, Nullable<Timestamptz>), (i32, Option<DateTime<Utc>>));
+query!(Identify => (Integer, Nullable<Timestamptz>, Timestamptz), PrioritizedSession);
 
 impl QueryFragment<Pg> for Identify {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "SELECT pg_catalog.pg_backend_pid(), (SELECT a.backend_start \
-             FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_catalog.pg_backend_pid())",
+             FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_catalog.pg_backend_pid()), \
+             pg_catalog.pg_postmaster_start_time()",
         );
         Ok(())
     }
 }
 
 /// The session that `prioritize` works for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, diesel::Queryable)]
 pub(crate) struct PrioritizedSession {
     pub(crate) pid: i32,
     pub(crate) backend_start: Option<DateTime<Utc>>,
+    /// The start of the server. Another server may have a session with the same pid.
+    pub(crate) server_start: DateTime<Utc>,
 }
 
 impl PrioritizedSession {
     pub(crate) async fn identify(driver: &mut impl Driver) -> Result<Self> {
-        let (pid, backend_start) = driver.ask(Identify).await?;
-        Ok(Self { pid, backend_start })
+        driver.ask(Identify).await
     }
 }
 
-/// Holds if the session exists, as far as this role may see.
+/// Holds if the session exists on this server, as far as this role may see.
 impl QueryFragment<Pg> for PrioritizedSession {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS s WHERE s.pid = ");
+        // Every role may read the start of the server.
+        out.push_sql("(pg_catalog.pg_postmaster_start_time() = ");
+        out.push_bind_param::<Timestamptz, _>(&self.server_start)?;
+        out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS s WHERE s.pid = ");
         out.push_bind_param::<Integer, _>(&self.pid)?;
         // A role without the privilege sees NULL there.
         out.push_sql(" AND (s.backend_start IS NULL OR s.backend_start = coalesce(");
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;
-        out.push_sql(", s.backend_start)))");
+        out.push_sql(", s.backend_start))))");
         Ok(())
     }
 }

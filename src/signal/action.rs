@@ -104,6 +104,8 @@ fn statements(rows: Vec<SessionRow>, kind: SignalKind, reason: Reason) -> Vec<Se
                 pid,
                 backend_start: row.backend_start,
                 precondition: Precondition::blocks(waiter),
+                expiry: None,
+                is_observed: false,
             }),
         }
     }

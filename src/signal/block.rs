@@ -26,7 +26,12 @@ pub(crate) const WAIT_START: &str = optional!("l", "waitstart", "timestamptz");
 pub(crate) struct Block {
     /// The session that blocks.
     pub(crate) blocker: i32,
+    /// The prioritized session.
+    pub(crate) prioritized: i32,
+    /// The virtual transaction of the prioritized session.
+    pub(crate) transaction: Option<String>,
     /// The waits of the prioritized session, one per process: in a parallel query several may wait.
+    /// Without the privilege to see workers there may be none.
     pub(crate) waits: Vec<Wait>,
     /// The blocker's virtual transaction, if it has locks of its own.
     pub(crate) blocker_transaction: Option<String>,
@@ -50,9 +55,17 @@ impl Block {
     /// Returns whether it is the same block as `earlier`.
     pub(crate) fn continues(&self, earlier: &Self) -> bool {
         let is_same_blocker = self.blocker_transaction == earlier.blocker_transaction;
+        if self.waits.is_empty() && earlier.waits.is_empty() {
+            return self.transaction == earlier.transaction && is_same_blocker;
+        }
         let mut pairs = self.waits.iter().zip(&earlier.waits);
         self.waits.len() == earlier.waits.len()
             && pairs.all(|(now, then)| now.continues(then, is_same_blocker))
+    }
+
+    /// Returns whether the transactions of both sides distinguish this block from others.
+    fn needs_transactions(&self) -> bool {
+        self.waits.is_empty() || self.waits.iter().any(|wait| wait.start.is_none())
     }
 }
 
@@ -63,12 +76,16 @@ impl QueryFragment<Pg> for Block {
             out.push_sql(" AND ");
             wait.walk_ast(out.reborrow())?;
         }
-        match &self.blocker_transaction {
-            Some(transaction) if self.waits.iter().any(|wait| wait.start.is_none()) => {
-                walk_transaction(&self.blocker, transaction, out)
-            }
-            _ => Ok(()),
+        if !self.needs_transactions() {
+            return Ok(());
         }
+        if let Some(transaction) = &self.transaction {
+            walk_transaction(&self.prioritized, transaction, out.reborrow())?;
+        }
+        if let Some(transaction) = &self.blocker_transaction {
+            walk_transaction(&self.blocker, transaction, out)?;
+        }
+        Ok(())
     }
 }
 
@@ -136,6 +153,8 @@ mod tests {
     fn block(lock: &str, start: Option<i64>, waiting: &str, blocking: &str) -> Block {
         Block {
             blocker: 2,
+            prioritized: 1,
+            transaction: Some(waiting.to_owned()),
             waits: vec![Wait {
                 process: 1,
                 lock: lock.to_owned(),

@@ -6,10 +6,8 @@
 
 use diesel::QueryResult;
 use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, QueryFragment};
-use diesel::sql_types::{Bool, Integer};
-
-use crate::session::query;
+use diesel::query_builder::AstPass;
+use diesel::sql_types::Integer;
 
 /// The first half of the key: the first four bytes of the SHA-256 digest of
 /// `diesel_pglock::prioritized`, little endian as in [`AdvisoryKey::named`](crate::AdvisoryKey::named).
@@ -26,17 +24,9 @@ pub(crate) fn walk_mark<'b>(pid: &'b i32, out: AstPass<'_, 'b, Pg>) -> QueryResu
     walk_call("pg_catalog.pg_try_advisory_lock_shared(", pid, out)
 }
 
-/// Removes the mark from the session of this pid. Returns `false` if there was none.
-#[derive(Debug)]
-pub(crate) struct Unmark(pub(crate) i32);
-
-query!(Unmark => Bool, bool);
-
-impl QueryFragment<Pg> for Unmark {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT ");
-        walk_call("pg_catalog.pg_advisory_unlock_shared(", &self.0, out)
-    }
+/// Removes the mark from the session `pid`. The result is `false` if there was none.
+pub(crate) fn walk_unmark<'b>(pid: &'b i32, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+    walk_call("pg_catalog.pg_advisory_unlock_shared(", pid, out)
 }
 
 /// Calls a lock function with the key of the mark.

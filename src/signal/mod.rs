@@ -14,8 +14,10 @@ mod wait_path;
 
 pub(crate) use action::{to_activity, to_blocking};
 pub(crate) use block::{AWAITED, Block, WAIT_START, Wait};
-pub(crate) use mark::{IS_MARK, Unmark, walk_mark};
-pub(crate) use precondition::{HAS_SYNCHRONOUS_STANDBY, Precondition, StillOnPath};
+pub(crate) use mark::{IS_MARK, walk_mark, walk_unmark};
+pub(crate) use precondition::{
+    CONCURRENT_INDEXES, HAS_SYNCHRONOUS_STANDBY, PG_DUMP, Precondition, StillOnPath,
+};
 pub(crate) use send::send;
 pub(crate) use session_query::{ActivityColumns, BlockingColumns, SessionQuery};
 pub(crate) use statement::SendSignal;

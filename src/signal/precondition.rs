@@ -16,6 +16,17 @@ use crate::session::PrioritizedSession;
 pub(crate) const HAS_SYNCHRONOUS_STANDBY: &str =
     "pg_catalog.current_setting('synchronous_standby_names') <> ''";
 
+/// The application name of `pg_dump`.
+pub(crate) const PG_DUMP: &str = "pg_dump";
+
+/// The sessions that build an index concurrently, as far as this role may see: the command of
+/// another role's session is hidden from it.
+///
+/// In the progress of the command `CREATE INDEX`, `param1` is 2 or 4 for a concurrent one.
+pub(crate) const CONCURRENT_INDEXES: &str = "(SELECT p.pid \
+    FROM pg_catalog.pg_stat_get_progress_info('CREATE INDEX') AS p \
+    WHERE p.param1 IS NULL OR p.param1 IN (2::pg_catalog.int8, 4::pg_catalog.int8))";
+
 /// The condition under which a signal is sent.
 #[derive(Clone, Debug)]
 pub enum Precondition {
@@ -69,18 +80,31 @@ pub struct StillOnPath {
     pub(crate) session: PrioritizedSession,
     pub(crate) wait_path: WaitPath,
     pub(crate) block: Block,
+    /// Is `true` for a root: the session must not wait itself.
+    pub(crate) must_be_root: bool,
+    /// Is `true` if the sessions of `pg_dump` are spared.
+    pub(crate) spares_pg_dump: bool,
 }
 
 impl QueryFragment<Pg> for StillOnPath {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         self.session.walk_ast(out.reborrow())?;
         walk_unprotected(&self.block.blocker, out.reborrow())?;
+        if self.spares_pg_dump {
+            out.push_sql(" AND application_name IS DISTINCT FROM '");
+            out.push_sql(PG_DUMP);
+            out.push_sql("'");
+        }
         // CASE keeps the order: a block that continues after the path was read was the
         // same one then.
         out.push_sql(" AND CASE WHEN ");
         self.wait_path.walk_ast(out.reborrow())?;
         out.push_sql(" THEN ");
         self.block.walk_ast(out.reborrow())?;
+        if self.must_be_root {
+            // The function includes the waits of the session's parallel workers.
+            out.push_sql(" AND pg_catalog.cardinality(pg_catalog.pg_blocking_pids(pid)) = 0");
+        }
         out.push_sql(" ELSE false END");
         Ok(())
     }
@@ -96,6 +120,10 @@ fn walk_unprotected<'b>(pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> QueryResu
     out.push_sql(HAS_SYNCHRONOUS_STANDBY);
     out.push_sql(") ELSE wait_event IS DISTINCT FROM 'SyncRep' END AND ");
     walk_unmarked(pid, out.reborrow())?;
-    out.push_sql(" AND pid <> pg_catalog.pg_backend_pid()");
+    out.push_sql(" AND NOT EXISTS (SELECT FROM ");
+    out.push_sql(CONCURRENT_INDEXES);
+    out.push_sql(" AS i WHERE i.pid = ");
+    out.push_bind_param::<Integer, _>(pid)?;
+    out.push_sql(") AND pid <> pg_catalog.pg_backend_pid()");
     Ok(())
 }

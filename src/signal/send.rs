@@ -1,11 +1,11 @@
 //! Sends one signal, and reads its outcome.
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Nullable};
 
 use super::statement::{CanSignal, SendSignal};
 use super::types::{Signal, SignalOutcome};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::Driver;
 
 /// Sends one signal.
@@ -16,14 +16,27 @@ pub(crate) async fn send(
     signal: SendSignal,
     is_own: bool,
 ) -> Result<Signal> {
-    let (pid, kind) = (signal.pid, signal.kind);
-    let outcome = match driver.load_in_savepoint::<_, Bool, bool>(signal).await? {
-        Ok(rows) if rows.contains(&true) => SignalOutcome::Sent,
+    let (pid, kind, is_observed) = (signal.pid, signal.kind, signal.is_observed);
+    let sent = driver.load_in_savepoint::<_, Nullable<Bool>, Option<bool>>(signal);
+    let outcome = match sent.await? {
+        Ok(rows) if is_observed && rows.contains(&Some(true)) => SignalOutcome::Observed,
+        Ok(rows) if is_observed && rows.contains(&Some(false)) => {
+            SignalOutcome::Denied("this role lacks the privilege to signal the session".to_owned())
+        }
+        Ok(rows) if rows.contains(&Some(true)) => SignalOutcome::Sent,
+        Ok(rows) if rows.contains(&None) => return Err(expired(pid)),
         Ok(_) => SignalOutcome::Gone,
         Err(error) if is_own => return Err(error.into()),
         Err(error) => denied(driver, pid, error).await?,
     };
     Ok(Signal { pid, kind, outcome })
+}
+
+/// Returns the error of a signal that the server executed too late to send it.
+fn expired(pid: i32) -> Error {
+    Error::Watcher(
+        format!("the signal to pid {pid} reached the server too late, and was not sent").into(),
+    )
 }
 
 /// Distinguishes a refusal from other errors, which stay errors.

@@ -52,9 +52,20 @@ pub enum SignalOutcome {
     /// A role may signal the sessions of the roles it is a member of. A member of
     /// `pg_signal_backend` may signal all sessions but those of superusers.
     Denied(String),
+    /// It was not sent: the run only [observes](crate::Prioritizer::observe). A run that does
+    /// not would have sent it.
+    Observed,
 }
 
 impl SignalKind {
+    /// Returns the name of the SQL function that sends the signal.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "pg_cancel_backend",
+            Self::Terminate => "pg_terminate_backend",
+        }
+    }
+
     /// Returns the SQL function that sends the signal.
     pub(crate) const fn function(self) -> &'static str {
         match self {
@@ -79,6 +90,7 @@ impl fmt::Display for SignalOutcome {
             Self::Sent => f.pad("sent"),
             Self::Gone => f.pad("gone"),
             Self::Denied(message) => write!(f, "denied: {message}"),
+            Self::Observed => f.pad("observed, not sent"),
         }
     }
 }

@@ -24,6 +24,14 @@ impl WaitPath {
     }
 }
 
+impl WaitPath {
+    /// Returns the sessions on the path.
+    pub(crate) fn sessions(&self) -> Vec<i32> {
+        let first = self.waiters.first();
+        first.into_iter().chain(&self.blockers).copied().collect()
+    }
+}
+
 impl QueryFragment<Pg> for WaitPath {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(

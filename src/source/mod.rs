@@ -24,4 +24,4 @@ pub use async_watcher_source::AsyncWatcherSource;
 pub use conninfo::url;
 #[cfg(feature = "cli")]
 pub use redact::redact_conninfo;
-pub use watcher_source::WatcherSource;
+pub use watcher_source::{Connector, WatcherSource};

@@ -1,11 +1,13 @@
 //! An r2d2 pool as a source.
 
+use std::sync::Arc;
+
 use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 use diesel::r2d2::{ManageConnection, Pool, PooledConnection};
 
-use super::watcher_source::WatcherSource;
+use super::watcher_source::{Connector, WatcherSource, shared};
 use crate::error::{Error, Result};
 
 impl<M> WatcherSource for Pool<M>
@@ -17,5 +19,9 @@ where
 
     fn connect(&self) -> Result<Self::Connection> {
         self.get().map_err(|error| Error::Watcher(Box::new(error)))
+    }
+
+    fn connector(self: &Arc<Self>) -> Connector<Self::Connection> {
+        shared(self)
     }
 }

@@ -1,5 +1,8 @@
 //! Database URLs and `keyword=value` strings as sources, sync and async.
 
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
+
 #[cfg(feature = "async")]
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
@@ -7,7 +10,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use super::async_watcher_source::AsyncWatcherSource;
 use super::redact::redact_error;
 #[cfg(feature = "postgres")]
-use super::watcher_source::WatcherSource;
+use super::watcher_source::{Connector, WatcherSource, shared};
 use crate::error::Result;
 
 #[cfg(feature = "postgres")]
@@ -16,6 +19,10 @@ impl WatcherSource for String {
 
     fn connect(&self) -> Result<diesel::PgConnection> {
         WatcherSource::connect(&self.as_str())
+    }
+
+    fn connector(self: &Arc<Self>) -> Connector<diesel::PgConnection> {
+        shared(self)
     }
 }
 
@@ -26,6 +33,10 @@ impl WatcherSource for &str {
     fn connect(&self) -> Result<diesel::PgConnection> {
         let connected = <diesel::PgConnection as diesel::Connection>::establish(self);
         connected.map_err(|error| redact_error(error, self))
+    }
+
+    fn connector(self: &Arc<Self>) -> Connector<diesel::PgConnection> {
+        shared(&Arc::new(String::from(**self)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The sync source, and closures as one.
 
+use std::sync::Arc;
+
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 use diesel::{Connection, ConnectionResult};
@@ -10,9 +12,11 @@ use crate::error::{Error, Result};
 /// a database URL, an r2d2 pool, or a closure that connects.
 ///
 /// The connection must lead to the server of the connection that is prioritized. That is
-/// checked, except behind a pooler in transaction mode, where it cannot be. The source must
-/// have a connection to spare: one per run at the same time. It should give up connecting
-/// after a while, because a run that has ended waits for the attempt.
+/// checked. It must not lead through a pooler in transaction mode, which gives each statement
+/// another session. The source must have a connection to spare: one per run at the same time.
+///
+/// A closure must own what it uses (`move || …`): the watcher's thread outlives the run if its
+/// connection hangs.
 ///
 /// The role of the connection must be the blockers' own, a member of it, or a member of
 /// `pg_signal_backend`. With `pg_read_all_stats` as well the report shows more. See
@@ -47,7 +51,7 @@ use crate::error::{Error, Result};
 )]
 pub trait WatcherSource: Send + Sync {
     /// The connection that the source gives.
-    type Connection: Connection<Backend = Pg> + LoadConnection;
+    type Connection: Connection<Backend = Pg> + LoadConnection + 'static;
 
     /// Opens a connection, or takes one from the pool.
     ///
@@ -58,16 +62,34 @@ pub trait WatcherSource: Send + Sync {
     ///
     /// [`Error::Watcher`] if there is none. Its text shows no password.
     fn connect(&self) -> Result<Self::Connection>;
+
+    /// Returns a function that connects as this source does, and owns all that it needs.
+    ///
+    /// It belongs to the watcher's thread, which outlives the run if its connection hangs.
+    fn connector(self: &Arc<Self>) -> Connector<Self::Connection>;
 }
+
+/// A function that connects, from [`WatcherSource::connector`].
+pub type Connector<C> = Box<dyn Fn() -> Result<C> + Send>;
 
 impl<F, C> WatcherSource for F
 where
-    F: Fn() -> ConnectionResult<C> + Send + Sync,
-    C: Connection<Backend = Pg> + LoadConnection,
+    F: Fn() -> ConnectionResult<C> + Send + Sync + 'static,
+    C: Connection<Backend = Pg> + LoadConnection + 'static,
 {
     type Connection = C;
 
     fn connect(&self) -> Result<C> {
         self().map_err(|error| Error::Watcher(Box::new(error)))
     }
+
+    fn connector(self: &Arc<Self>) -> Connector<C> {
+        shared(self)
+    }
+}
+
+/// Returns the connector of a source that borrows nothing.
+pub(super) fn shared<S: WatcherSource + 'static>(source: &Arc<S>) -> Connector<S::Connection> {
+    let source = Arc::clone(source);
+    Box::new(move || source.connect())
 }

@@ -29,6 +29,13 @@ macro_rules! text_enum {
             }
         }
 
+        /// The word is empty: a row that a test makes has not set it.
+        impl ::std::default::Default for $name {
+            fn default() -> Self {
+                Self::Other(::std::string::String::new())
+            }
+        }
+
         impl ::std::convert::From<&str> for $name {
             fn from(word: &str) -> Self {
                 match word {

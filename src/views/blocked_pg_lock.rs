@@ -16,7 +16,7 @@ use crate::tables::{blocking_activity, pg_locks, pg_stat_activity};
 /// [`pg_blocking_pids`][pg] reports it.
 ///
 /// [pg]: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
-#[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
+#[derive(Clone, Debug, Default, PartialEq, Queryable, Selectable)]
 #[diesel(table_name = pg_locks, check_for_backend(Pg))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

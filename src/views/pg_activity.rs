@@ -21,7 +21,7 @@ use crate::types::{ClientAddress, LossyText};
 /// transaction, each read returns the current rows.
 ///
 /// [pg]: https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
-#[derive(Clone, Debug, PartialEq, Queryable)]
+#[derive(Clone, Debug, Default, PartialEq, Queryable)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PgActivity {

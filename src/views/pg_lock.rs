@@ -17,7 +17,7 @@ use crate::types::{AdvisoryKey, LockMode, LockType, RelationKind};
 /// the table itself; `pg_locks` shows one only while a session waits for it.
 ///
 /// [pg]: https://www.postgresql.org/docs/current/view-pg-locks.html
-#[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
+#[derive(Clone, Debug, Default, PartialEq, Queryable, Selectable)]
 #[diesel(table_name = pg_locks, check_for_backend(Pg))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -1,5 +1,6 @@
 //! The signal log, and the crate's own migrations.
 
+use diesel_pglock::SignalLog;
 use diesel_pglock::schema::signal_log;
 
 use super::*;
@@ -12,8 +13,108 @@ fn each_history_of_a_database_shares_the_signal_log() {
             "CREATE SCHEMA {tenant}; SET search_path = {tenant}"
         ));
         let mut harness = PrioritizedHarness::new(&mut conn, at_once(&db));
-        assert_eq!(harness.run_pending_migrations(MIGRATIONS).unwrap().len(), 1);
+        assert_eq!(harness.run_pending_migrations(MIGRATIONS).unwrap().len(), 2);
     }
+}
+
+#[test]
+fn the_log_is_dropped_with_the_last_history_that_has_it() {
+    let db = Database::new();
+    let mut tenants = ["one", "other"].map(|tenant| {
+        let create = format!("CREATE SCHEMA {tenant}; SET search_path = {tenant}");
+        let mut conn = db.running(&create);
+        conn.run_pending_migrations(MIGRATIONS).unwrap();
+        conn
+    });
+    let columns = "SELECT count(*) FROM information_schema.columns
+                   WHERE table_schema = 'pglock' AND table_name = 'signal_log'";
+    let all = count(&mut db.connect(), columns);
+    tenants[0].revert_all_migrations(MIGRATIONS).unwrap();
+    assert_eq!(count(&mut db.connect(), columns), all);
+    tenants[1].revert_last_migration(MIGRATIONS).unwrap();
+    assert_eq!(count(&mut db.connect(), columns), all - 6);
+    tenants[1].revert_last_migration(MIGRATIONS).unwrap();
+    assert_eq!(count(&mut db.connect(), columns), 0);
+}
+
+#[test]
+fn a_log_without_the_later_columns_goes_on_working() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    conn.revert_last_migration(MIGRATIONS).unwrap();
+    let _holder = db.running("BEGIN; UPDATE users SET name = 'held'");
+    let prioritizer = at_once(&db).audit(true);
+    let ran = conn.prioritize(&prioritizer, |conn| conn.batch_execute("LOCK TABLE users"));
+    assert!(ran.is_err(), "no transaction");
+    conn.prioritize(&prioritizer, |conn| {
+        conn.batch_execute("ALTER TABLE users ADD COLUMN age int")
+    })
+    .unwrap();
+    assert!(prioritizer.report().errors.is_empty());
+    assert_eq!(
+        count(&mut conn, "SELECT count(*) FROM pglock.signal_log"),
+        1
+    );
+}
+
+#[test]
+fn an_entry_tells_what_was_awaited_and_by_which_work() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    let mut holder = db.running("BEGIN; UPDATE users SET name = 'held'");
+    let holding = pid(&mut holder);
+    let migrations = Migrations::new(
+        &db,
+        &["ALTER TABLE users ADD COLUMN password text DEFAULT 'geheim'"],
+    );
+    run(&db, &migrations, at_once(&db).audit(true));
+    let entries = SignalLog::query().load::<SignalLog>(&mut conn).unwrap();
+    let [entry] = &entries[..] else {
+        panic!("{entries:?}")
+    };
+    assert_eq!(entry.pid, holding);
+    assert_eq!(
+        entry.awaited.as_deref(),
+        Some("AccessExclusiveLock on relation public.users")
+    );
+    assert_eq!(entry.wait_path, Some(vec![entry.blocked_pid, holding]));
+    assert_eq!(entry.work.as_deref(), Some("2026-01-01-000000_step"));
+    assert_eq!(entry.database.as_deref(), Some(db.name.as_str()));
+    assert!(
+        entry
+            .blocked_query
+            .as_deref()
+            .unwrap()
+            .starts_with("ALTER TABLE users")
+    );
+    assert!(!entry.sender_application_name.starts_with("pglock watcher"));
+
+    let delete = |age| SignalLog::retention(Duration::from_secs(age));
+    assert_eq!(delete(3600).execute(&mut conn).unwrap(), 0);
+    assert_eq!(delete(0).execute(&mut conn).unwrap(), 1);
+}
+
+#[test]
+fn a_read_only_watcher_is_refused_where_it_would_write_to_the_log() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    let mut run = |audit| {
+        let url = db.url.clone();
+        let read_only = move || {
+            let mut watcher = PgConnection::establish(&url)?;
+            let set = "SET default_transaction_read_only = on";
+            watcher.batch_execute(set).unwrap();
+            Ok(watcher)
+        };
+        let prioritizer = Prioritizer::new(read_only).audit(audit);
+        conn.prioritize(&prioritizer, |_| Ok::<_, Error>(()))
+    };
+    run(false).unwrap();
+    let error = run(true).unwrap_err();
+    assert!(error.to_string().contains("read-only"), "{error}");
 }
 
 #[test]
@@ -33,8 +134,8 @@ fn the_signal_log_stays_when_an_application_reverts_all_of_its_migrations() {
         matches!(none.downcast_ref(), Some(MigrationError::NoMigrationRun)),
         "{none}"
     );
-    assert_eq!(applied(&db), 1, "the log's own");
-    assert_eq!(harness.revert_all_migrations(MIGRATIONS).unwrap().len(), 1);
+    assert_eq!(applied(&db), 2, "the log's own");
+    assert_eq!(harness.revert_all_migrations(MIGRATIONS).unwrap().len(), 2);
     assert_eq!(applied(&db), 0);
 }
 

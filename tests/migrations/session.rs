@@ -135,7 +135,7 @@ fn a_migration_may_keep_another_role() {
             .len(),
         3
     );
-    assert_eq!(applied(&db), 4);
+    assert_eq!(applied(&db), 5);
 }
 
 #[test]
