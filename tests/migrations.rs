@@ -3,6 +3,7 @@
 mod audit;
 mod history;
 mod instances;
+mod migration_lock;
 mod retry;
 mod run;
 mod session;

@@ -11,6 +11,7 @@ use super::history::HistoryPlace;
 use super::history_statement::RecordMigration;
 use super::lock_recorder::{LockRecorder, RecordedLocks};
 use super::report::MigrationReport;
+use crate::advisory::AdvisoryTarget;
 use crate::session::{Driver, run_ready, uncached};
 
 /// The direction of a migration.
@@ -58,24 +59,31 @@ impl DirectedMigration<'_> {
     }
 
     /// Runs or reverts the migration, and records that in the history.
+    ///
+    /// # Errors
+    ///
+    /// The migration's own, or [`Error::NotAcquired`](crate::Error::NotAcquired) if it released the
+    /// migration lock and another instance has it by now: then its transaction is rolled back.
     pub(crate) fn apply<C>(
         self,
         conn: &mut C,
+        lock: AdvisoryTarget,
         history: Option<&HistoryPlace>,
     ) -> Result<RecordedLocks>
     where
         C: Connection<Backend = Pg> + LoadConnection + 'static,
     {
         if self.runs_in_transaction() {
-            conn.transaction(|conn| self.apply_statements(conn, history))
+            conn.transaction(|conn| self.apply_statements(conn, lock, history))
         } else {
-            self.apply_statements(conn, history)
+            self.apply_statements(conn, lock, history)
         }
     }
 
     fn apply_statements<C>(
         self,
         conn: &mut C,
+        lock: AdvisoryTarget,
         history: Option<&HistoryPlace>,
     ) -> Result<RecordedLocks>
     where
@@ -85,7 +93,12 @@ impl DirectedMigration<'_> {
             Direction::Up => self.migration.run(conn)?,
             Direction::Down => self.migration.revert(conn)?,
         }
-        let recorded = LockRecorder { conn, history }.record();
+        let recorded = LockRecorder {
+            conn,
+            lock,
+            history,
+        }
+        .record()?;
         run_ready(uncached(conn).execute(RecordMigration {
             schema: recorded.history_schema.clone(),
             version: self.version().to_string(),

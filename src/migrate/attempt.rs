@@ -12,6 +12,7 @@ use diesel_migrations::MigrationHarness;
 use super::apply::DirectedMigration;
 use super::attempt_extent::Extent;
 use super::event::MigrationEvent;
+use super::migration_lock::{REACQUIRED, is_lost_lock};
 use super::report::MigrationReport;
 use super::run::MigrationRun;
 use super::watched::Part;
@@ -51,7 +52,7 @@ where
             let (started, mut extent) = (Instant::now(), Extent::Nothing);
             let tried = self.try_once(migration, Some(&mut extent), report);
             let Err(error) = tried else { return Ok(()) };
-            if !self.is_retryable(error.as_ref(), started.elapsed()) {
+            if is_lost_lock(&error) || !self.is_retryable(error.as_ref(), started.elapsed()) {
                 return Err(error);
             }
             report.not_retried = extent.refusal();
@@ -59,6 +60,10 @@ where
                 return Err(error);
             }
             self.pause(&report.name, report.attempts, error.as_ref());
+            self.keep_migration_lock()?;
+            if self.is_done(&migration.version(), migration.direction) {
+                return Ok(());
+            }
         }
     }
 
@@ -91,8 +96,8 @@ where
             name: report.name.clone(),
             attempt: report.attempts,
         });
-        let history = self.history.clone();
-        let apply = |conn: &mut C| migration.apply(conn, history.as_ref());
+        let (lock, history) = (self.lock, self.history.clone());
+        let apply = |conn: &mut C| migration.apply(conn, lock, history.as_ref());
         let part = Part {
             work: Some(&report.name),
             is_retry: report.attempts > 1,
@@ -104,6 +109,10 @@ where
         report.add_watched(watched.report);
         let recorded = watched.result?;
         report.locks = recorded.locks;
+        if recorded.was_unlocked {
+            self.was_unlocked = true;
+            self.report.warn(self.settings, REACQUIRED.to_owned());
+        }
         if let Some(failure) = recorded.failure {
             let warning = format!("{}: {failure}", report.name);
             self.report.warn(self.settings, warning);

@@ -7,12 +7,14 @@ use diesel::pg::Pg;
 use diesel::{Connection, ExpressionMethods, QueryDsl};
 
 use super::history::HistoryPlace;
+use super::migration_lock::acquire_again;
 use super::report::TakenLock;
-use crate::error::Result;
+use crate::advisory::AdvisoryTarget;
+use crate::error::{Error, Result};
 use crate::fmt::with_sources;
 use crate::session::{BackendPid, ColumnsOf, Driver, run_ready, uncached};
 use crate::tables::pg_locks;
-use crate::types::RelationKind;
+use crate::types::{LockMode, RelationKind};
 use crate::views::PgLock;
 
 /// Sets the recorder apart from settings of the migration, and from its transaction, which a
@@ -24,6 +26,7 @@ const END: &str = "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel
 /// Reads the locks of a migration, and the place of the history, before its transaction ends.
 pub(crate) struct LockRecorder<'r, C> {
     pub(crate) conn: &'r mut C,
+    pub(crate) lock: AdvisoryTarget,
     pub(crate) history: Option<&'r HistoryPlace>,
 }
 
@@ -32,6 +35,8 @@ pub(crate) struct LockRecorder<'r, C> {
 pub(crate) struct RecordedLocks {
     pub(crate) locks: Vec<TakenLock>,
     pub(crate) history_schema: Option<String>,
+    /// True if the migration released the migration lock, and it was acquired again.
+    pub(crate) was_unlocked: bool,
     /// The reason why the rest is empty.
     pub(crate) failure: Option<String>,
 }
@@ -41,14 +46,15 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     /// Records the locks; a failure to read them decides nothing.
-    pub(crate) fn record(mut self) -> RecordedLocks {
-        self.read().unwrap_or_else(|error| {
-            let error = with_sources(&error);
-            RecordedLocks {
-                failure: Some(format!("its locks could not be read: {error}")),
-                ..RecordedLocks::default()
-            }
-        })
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAcquired`] if the migration lock was released, and is busy.
+    pub(crate) fn record(mut self) -> Result<RecordedLocks> {
+        match self.read() {
+            Err(error) if !error.is_not_acquired() => Ok(RecordedLocks::failed(&error)),
+            recorded => recorded,
+        }
     }
 
     fn read(&mut self) -> Result<RecordedLocks> {
@@ -66,11 +72,22 @@ where
     }
 
     fn read_in_savepoint(&mut self) -> Result<RecordedLocks> {
+        let locks = self.own_locks()?;
+        let was_unlocked = !locks.iter().any(|lock| self.is_migration_lock(lock));
+        if was_unlocked {
+            // A session's lock outlives the savepoint.
+            acquire_again(self.conn, self.lock)?;
+        }
         Ok(RecordedLocks {
-            locks: self.taken_locks()?,
+            locks: strongest(locks),
             history_schema: self.history_schema()?,
+            was_unlocked,
             failure: None,
         })
+    }
+
+    fn is_migration_lock(&self, lock: &PgLock) -> bool {
+        lock.advisory_key == Some(self.lock.key) && lock.mode == LockMode::Exclusive
     }
 
     fn history_schema(&mut self) -> Result<Option<String>> {
@@ -81,12 +98,23 @@ where
         Ok(current.and_then(|place| place.schema().map(str::to_owned)))
     }
 
-    fn taken_locks(&mut self) -> Result<Vec<TakenLock>> {
+    fn own_locks(&mut self) -> Result<Vec<PgLock>> {
         let mut driver = uncached(self.conn);
         let pid = run_ready(driver.ask(BackendPid))?;
         let query = PgLock::query().filter(pg_locks::pid.eq(pid));
-        let locks = run_ready(driver.load::<_, ColumnsOf<PgLock>, PgLock>(query))?;
-        Ok(strongest(locks))
+        Ok(run_ready(
+            driver.load::<_, ColumnsOf<PgLock>, PgLock>(query),
+        )?)
+    }
+}
+
+impl RecordedLocks {
+    fn failed(error: &Error) -> Self {
+        let error = with_sources(error);
+        Self {
+            failure: Some(format!("its locks could not be read: {error}")),
+            ..Self::default()
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use diesel::pg::Pg;
 use diesel_migrations::MigrationHarness;
 
 use super::applied_migrations::unreadable_history;
+use super::connection_check::ConnectionCheck;
 use super::event::MigrationEvent;
 use super::harness::PrioritizedHarness;
 use super::history::HistoryPlace;
@@ -36,18 +37,22 @@ where
         let started = Instant::now();
         let hold = acquire_migration_lock(self.conn, lock, self.wait_limit, &self.settings)?;
         self.report.waited_for_instances += started.elapsed();
+        let check = ConnectionCheck::begin(self.conn);
         let begin_and_run = |conn: &mut C| {
             let (report, history) = (&mut self.report, &mut self.history);
             let (prioritizer, settings) = (&self.prioritizer, &self.settings);
-            let run = MigrationRun::begin(conn, lock, prioritizer, settings, report, history);
+            let run =
+                MigrationRun::begin(conn, lock, check, prioritizer, settings, report, history);
             let mut run = run?;
             let result = f(&mut run);
             run.end_watcher();
             result
         };
         let (result, hold) = run_or_undo(self.conn, hold, begin_and_run, |conn, hold| {
+            check.end(conn);
             let _ = run_ready(hold.leave(&mut uncached(conn), false));
         });
+        check.end(self.conn);
         let released = release_migration_lock(self.conn, hold, &mut self.report, &self.settings);
         result.and_then(|value| Ok(released.map(|()| value)?))
     }

@@ -8,6 +8,7 @@ use diesel::connection::LoadConnection;
 use diesel::migration::Result;
 use diesel::pg::Pg;
 
+use super::applied_migrations::BoxedError;
 use super::backoff::fraction;
 use super::event::MigrationEvent;
 use super::lock_timeout::with_lock_timeout;
@@ -19,6 +20,10 @@ use crate::error::Error;
 use crate::fmt::with_sources;
 use crate::session::{run_ready, uncached};
 use crate::timeout::WaitOption;
+
+/// The warning about a migration that released the lock, as `DISCARD ALL` does.
+pub(crate) const REACQUIRED: &str =
+    "a migration released the migration lock; it was acquired again";
 
 /// The mean pause between two polls for the migration lock.
 const POLL: Duration = Duration::from_millis(100);
@@ -123,10 +128,19 @@ where
     if is_held.unwrap_or(true) {
         return Ok(false);
     }
-    acquire_at_once(conn, lock).map_err(lost_lock)?;
-    let warning = "a migration released the migration lock; it was acquired again";
-    report.warn(settings, warning.to_owned());
+    acquire_again(conn, lock)?;
+    report.warn(settings, REACQUIRED.to_owned());
     Ok(true)
+}
+
+/// Acquires a lock that a migration has released, without waiting.
+pub(crate) fn acquire_again<C>(conn: &mut C, lock: AdvisoryTarget) -> crate::error::Result<()>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let acquired = acquire_at_once(conn, lock);
+    // The hold of the run is released at its end.
+    acquired.map(drop).map_err(lost_lock)
 }
 
 fn lost_lock(mut error: Error) -> Error {
@@ -134,4 +148,11 @@ fn lost_lock(mut error: Error) -> Error {
         *lock = format!("the migration lock, which a migration released ({lock}),");
     }
     error
+}
+
+/// Returns true if a migration released the migration lock, and another instance has it.
+pub(crate) fn is_lost_lock(error: &BoxedError) -> bool {
+    error
+        .downcast_ref::<Error>()
+        .is_some_and(Error::is_not_acquired)
 }

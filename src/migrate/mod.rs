@@ -5,6 +5,7 @@ mod apply;
 mod attempt;
 mod attempt_extent;
 mod backoff;
+mod connection_check;
 mod deadlock_count;
 mod embedded;
 mod event;

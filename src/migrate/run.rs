@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 
 use super::apply::{DirectedMigration, Direction};
+use super::connection_check::ConnectionCheck;
 use super::embedded::MIGRATIONS;
 use super::history::HistoryPlace;
 use super::migration_lock::reacquire_migration_lock;
@@ -26,6 +27,7 @@ pub(crate) struct MigrationRun<'r, C, S> {
     pub(crate) report: &'r mut HarnessReport,
     /// The migration lock, which this session holds.
     pub(crate) lock: AdvisoryTarget,
+    check: ConnectionCheck,
     /// The history, once it was found: a migration may lead the `search_path` to another.
     pub(crate) history: &'r mut Option<HistoryPlace>,
     /// The watcher of the run, once a part of the run has started it.
@@ -37,6 +39,8 @@ pub(crate) struct MigrationRun<'r, C, S> {
     excluded: Vec<MigrationVersion<'static>>,
     /// True once a migration has run under the lock, which it may have released.
     has_run: bool,
+    /// True once the lock was released and acquired again: another instance may have run in between.
+    pub(crate) was_unlocked: bool,
 }
 
 impl<C, S> MigrationHarness<Pg> for MigrationRun<'_, C, S>
@@ -80,6 +84,7 @@ where
     pub(crate) fn begin(
         conn: &'r mut C,
         lock: AdvisoryTarget,
+        check: ConnectionCheck,
         prioritizer: &'r Prioritizer<S>,
         settings: &'r Settings,
         report: &'r mut HarnessReport,
@@ -91,12 +96,14 @@ where
             settings,
             report,
             lock,
+            check,
             history,
             watcher: None,
             lock_failures: LockFailures::default(),
             applied: Vec::new(),
             excluded: Vec::new(),
             has_run: false,
+            was_unlocked: false,
         };
         run.read_history()?;
         Ok(run)
@@ -124,6 +131,9 @@ where
         if self.is_done(&version, direction) {
             return Ok(version);
         }
+        if self.has_run && !migration.runs_in_transaction() {
+            self.check.keep(self.conn);
+        }
         self.has_run = true;
         self.run_and_report(migration)?;
         self.note(&version, direction);
@@ -133,27 +143,31 @@ where
     /// Returns true if the migration is applied, or reverted, already.
     ///
     /// Another instance may have been faster, if the caller read the history without the lock.
-    fn is_done(&self, version: &MigrationVersion<'static>, direction: Direction) -> bool {
+    pub(crate) fn is_done(
+        &self,
+        version: &MigrationVersion<'static>,
+        direction: Direction,
+    ) -> bool {
         self.applied.contains(version) == (direction == Direction::Up)
     }
 
     /// Acquires the migration lock again if a migration has released it.
-    fn keep_migration_lock(&mut self) -> Result<()> {
+    pub(crate) fn keep_migration_lock(&mut self) -> Result<()> {
         if !self.has_run {
             return Ok(());
         }
         let (report, lock) = (&mut *self.report, self.lock);
-        if reacquire_migration_lock(self.conn, lock, report, self.settings)? {
-            // Another instance may have run in between.
+        let was_unlocked = reacquire_migration_lock(self.conn, lock, report, self.settings)?;
+        if was_unlocked || std::mem::take(&mut self.was_unlocked) {
             self.read_history()?;
         }
         Ok(())
     }
 
     fn note(&mut self, version: &MigrationVersion<'static>, direction: Direction) {
-        match direction {
-            Direction::Up => self.applied.insert(0, version.as_owned()),
-            Direction::Down => self.applied.retain(|it| it != version),
+        self.applied.retain(|it| it != version);
+        if direction == Direction::Up {
+            self.applied.insert(0, version.as_owned());
         }
     }
 }

@@ -147,6 +147,21 @@ fn instance_process() {
         .unwrap();
 }
 
+/// Starts an instance in a process of its own, which can be killed.
+pub(super) fn start_instance(db: &Database, migrations: &Migrations) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "migrations::instances::instance_process",
+        ])
+        .env("PGLOCK_INSTANCE_URL", &db.url)
+        .env("PGLOCK_INSTANCE_MIGRATIONS", &migrations.0)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 #[test]
 fn eight_instances_one_killed_apply_each_migration_once() {
     let db = Database::new();
@@ -159,19 +174,7 @@ fn eight_instances_one_killed_apply_each_migration_once() {
     let migrations = Migrations::new(&db, &ups);
     let (mut observer, mut holder) = (db.connect(), db.connect());
     holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
-    let start = || {
-        std::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--ignored",
-                "--exact",
-                "migrations::instances::instance_process",
-            ])
-            .env("PGLOCK_INSTANCE_URL", &db.url)
-            .env("PGLOCK_INSTANCE_MIGRATIONS", &migrations.0)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap()
-    };
+    let start = || start_instance(&db, &migrations);
     let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let mut killed = start();
     wait_until("the first instance is in its second migration", || {
@@ -245,35 +248,6 @@ fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
             (Ok(1), Ok(0))
         );
     });
-}
-
-#[test]
-fn an_instance_that_lost_the_migration_lock_to_another_runs_nothing_more() {
-    let db = Database::new();
-    let ups = [
-        "CREATE TABLE ledger (i int); SELECT pg_advisory_unlock_all()",
-        RECORD,
-    ];
-    let migrations = Migrations::new(&db, &ups);
-    let other = Mutex::new(db.connect());
-    let mut conn = db.connect();
-    let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
-        .lock_key(7)
-        .on_event(move |event| {
-            if let MigrationEvent::Finished(_) = event {
-                let mut other = other.lock().unwrap();
-                other.batch_execute("SELECT pg_advisory_lock(7)").unwrap();
-            }
-        });
-    let error = harness
-        .run_pending_migrations(migrations.source())
-        .unwrap_err();
-    let error = error.downcast::<Error>().unwrap();
-    assert!(
-        error.is_not_acquired() && error.to_string().contains("released"),
-        "{error}"
-    );
-    assert_eq!(applied(&db), 1);
 }
 
 #[test]
