@@ -31,6 +31,8 @@ use crate::types::AdvisoryKey;
 /// The harness applies what Diesel's own harness applies, with the same history. It keeps to the
 /// history that it found first, even if a migration changes the `search_path` or the role.
 ///
+/// Of migrations with one version, the last by name is run, and a warning names the others.
+///
 /// A migration with `run_in_transaction = false` is prioritized too, but has no
 /// `lock_timeout` and one attempt: a `CREATE INDEX CONCURRENTLY` that is cancelled
 /// leaves an invalid index behind.

@@ -101,7 +101,10 @@ where
         &mut self,
         source: M,
     ) -> Result<Vec<MigrationVersion<'_>>> {
-        self.with_migration_lock(|run| owned(run.run_pending_migrations(source)?))
+        self.with_migration_lock(|run| {
+            let source = run.read(&source)?;
+            owned(run.run_pending_migrations(source)?)
+        })
     }
 
     fn run_migrations(
@@ -115,7 +118,10 @@ where
         &mut self,
         source: M,
     ) -> Result<MigrationVersion<'_>> {
-        self.with_migration_lock(|run| Ok(run.run_next_migration(source)?.as_owned()))
+        self.with_migration_lock(|run| {
+            let source = run.read(&source)?;
+            Ok(run.run_next_migration(source)?.as_owned())
+        })
     }
 
     /// Reverts all applied migrations, except [`MIGRATIONS`](crate::MIGRATIONS) if the source lacks them.
@@ -124,7 +130,7 @@ where
         source: M,
     ) -> Result<Vec<MigrationVersion<'_>>> {
         self.with_migration_lock(|run| {
-            run.exclude_own_migrations(&source)?;
+            let source = run.read_to_revert(&source)?;
             owned(run.revert_all_migrations(source)?)
         })
     }
@@ -134,7 +140,7 @@ where
         source: M,
     ) -> Result<MigrationVersion<'static>> {
         self.with_migration_lock(|run| {
-            run.exclude_own_migrations(&source)?;
+            let source = run.read_to_revert(&source)?;
             run.revert_last_migration(source)
         })
     }

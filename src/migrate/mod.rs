@@ -7,6 +7,7 @@ mod attempt_extent;
 mod backoff;
 mod connection_check;
 mod deadlock_count;
+mod distinct;
 mod embedded;
 mod event;
 mod harness;

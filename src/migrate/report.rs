@@ -26,8 +26,8 @@ pub struct HarnessReport {
     pub waited_for_instances: Duration,
     /// The sessions that blocked the reading of the history, and the signals to them.
     pub history_blockers: Vec<Blocker>,
-    /// The failures that made no migration fail: locks that could not be read, for example, or a
-    /// migration lock that a migration released.
+    /// The failures that made no migration fail: locks that could not be read, for example, a
+    /// migration lock that a migration released, or migrations that share a version.
     pub warnings: Vec<String>,
 }
 

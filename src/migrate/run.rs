@@ -8,6 +8,7 @@ use diesel_migrations::MigrationHarness;
 
 use super::apply::{DirectedMigration, Direction};
 use super::connection_check::ConnectionCheck;
+use super::distinct::{DistinctMigrations, SkippedMigrations, warning};
 use super::embedded::MIGRATIONS;
 use super::history::HistoryPlace;
 use super::migration_lock::reacquire_migration_lock;
@@ -37,6 +38,8 @@ pub(crate) struct MigrationRun<'r, C, S> {
     pub(crate) applied: Vec<MigrationVersion<'static>>,
     /// The versions in the history that this run ignores.
     excluded: Vec<MigrationVersion<'static>>,
+    /// The migrations that this run never runs, because another one has their version.
+    skipped: SkippedMigrations,
     /// True once a migration has run under the lock, which it may have released.
     has_run: bool,
     /// True once the lock was released and acquired again: another instance may have run in between.
@@ -102,6 +105,7 @@ where
             lock_failures: LockFailures::default(),
             applied: Vec::new(),
             excluded: Vec::new(),
+            skipped: SkippedMigrations::new(),
             has_run: false,
             was_unlocked: false,
         };
@@ -109,17 +113,26 @@ where
         Ok(run)
     }
 
-    /// Excludes the crate's own migrations, unless the source has them.
+    /// Reads the migrations of the source, one with each version.
+    pub(crate) fn read(&mut self, source: &impl MigrationSource<Pg>) -> Result<DistinctMigrations> {
+        let mut migrations = DistinctMigrations::of(source)?;
+        self.skipped = migrations.take_skipped();
+        Ok(migrations)
+    }
+
+    /// Reads the migrations of a source to revert, and excludes the crate's own, unless the
+    /// source has them.
     ///
     /// Diesel reverts a source only if that has all migrations that were ever applied.
-    pub(crate) fn exclude_own_migrations(
+    pub(crate) fn read_to_revert(
         &mut self,
         source: &impl MigrationSource<Pg>,
-    ) -> Result<()> {
-        let requested = versions(source)?;
-        self.excluded = versions(&MIGRATIONS)?;
+    ) -> Result<DistinctMigrations> {
+        let migrations = self.read(source)?;
+        let requested = migrations.versions();
+        self.excluded = DistinctMigrations::of(&MIGRATIONS)?.versions();
         self.excluded.retain(|version| !requested.contains(version));
-        Ok(())
+        Ok(migrations)
     }
 
     fn migrate(&mut self, migration: DirectedMigration<'_>) -> Result<MigrationVersion<'static>> {
@@ -133,6 +146,10 @@ where
         }
         if self.has_run && !migration.runs_in_transaction() {
             self.check.keep(self.conn);
+        }
+        if let Some(skipped) = self.skipped.get(&version) {
+            let warning = warning(&migration.migration.name().to_string(), skipped);
+            self.report.warn(self.settings, warning);
         }
         self.has_run = true;
         self.run_and_report(migration)?;
@@ -170,10 +187,4 @@ where
             self.applied.insert(0, version.as_owned());
         }
     }
-}
-
-fn versions(source: &impl MigrationSource<Pg>) -> Result<Vec<MigrationVersion<'static>>> {
-    let migrations = source.migrations()?;
-    let versions = migrations.iter().map(|it| it.name().version().as_owned());
-    Ok(versions.collect())
 }

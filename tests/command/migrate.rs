@@ -83,6 +83,43 @@ fn a_directory_is_run_and_reverted() {
 }
 
 #[test]
+fn migrations_with_one_version_and_missing_ones_are_named() {
+    let database = Database::new();
+    let twice = ["a", "b"].iter().fold(Folder::new(), |folder, name| {
+        let path = format!("migrations/2026-01-01-000000_{name}");
+        folder
+            .with(
+                &format!("{path}/up.sql"),
+                &format!("CREATE TABLE {name} ()"),
+            )
+            .with(&format!("{path}/down.sql"), &format!("DROP TABLE {name}"))
+    });
+    let status = migrate(&twice, &database, &["status"]);
+    let expected = "skipped  2026-01-01-000000_a\npending  2026-01-01-000000_b\n";
+    assert_eq!(status.out, expected);
+    assert_eq!(
+        migrate(&twice, &database, &["pending"]).out,
+        "2026-01-01-000000_b\n"
+    );
+    let run = migrate(&twice, &database, &["run"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(
+        run.out
+            .contains("`2026-01-01-000000_b` has the version of `2026-01-01-000000_a`"),
+        "{}",
+        run.out
+    );
+    let status = migrate(&twice, &database, &["status"]);
+    let expected = "ambiguous  2026-01-01-000000_a\nambiguous  2026-01-01-000000_b\n";
+    assert_eq!(status.out, expected);
+
+    let other = Folder::new().with("migrations/2026-01-02-000000_c/up.sql", "SELECT 1");
+    let status = migrate(&other, &database, &["status"]);
+    let expected = "missing  20260101000000\npending  2026-01-02-000000_c\n";
+    assert_eq!(status.out, expected);
+}
+
+#[test]
 fn a_blocker_is_terminated_and_named() {
     let (folder, database) = (folder(), Database::new());
     let mut holder = named(&database, "forgotten console");
@@ -162,7 +199,7 @@ fn the_report_is_shown_as_json_on_request() {
     let status: Value = serde_json::from_str(&status.out).expect("JSON");
     assert_eq!(
         status[0],
-        serde_json::json!({"name": "2026-01-01-000000_age", "applied": true})
+        serde_json::json!({"name": "2026-01-01-000000_age", "applied": true, "state": "applied"})
     );
 }
 

@@ -175,6 +175,22 @@ fn next_and_revert_take_the_lock_and_report_too() {
 }
 
 #[test]
+fn of_migrations_with_one_version_the_last_is_run_and_the_others_are_named() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
+    let other = migrations.0.join("2026-01-01-000000_another");
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("up.sql"), "CREATE TABLE another ()").unwrap();
+    let report = run(&db, &migrations, patient(&db));
+    assert_eq!(report.migrations[0].name, "2026-01-01-000000_step");
+    let expected = "`2026-01-01-000000_step` has the version of `2026-01-01-000000_another`: \
+                    the history can record only one of them";
+    assert_eq!(report.warnings, [expected]);
+    // Nothing is pending, so there is nothing to warn of.
+    assert!(run(&db, &migrations, patient(&db)).warnings.is_empty());
+}
+
+#[test]
 fn migrations_are_not_run_inside_a_transaction() {
     let db = Database::new();
     let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);

@@ -1,11 +1,13 @@
 //! `pglock migrate pending` and `status`: migrations, and which are applied.
 
+use std::collections::BTreeMap;
+
 use diesel::PgConnection;
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::pg::Pg;
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use diesel_pglock::prelude::*;
-use diesel_pglock::{MigrationEvent, PrioritizedHarness};
+use diesel_pglock::{MIGRATIONS, MigrationEvent, PrioritizedHarness};
 use serde::Serialize;
 
 use super::command::{Action, MigrateArgs, failure};
@@ -14,11 +16,39 @@ use crate::connect::Database;
 use crate::failure::{Failure, Outcome};
 use crate::output::{clean, note, show, show_json};
 
-/// A migration, and true if it is applied.
+/// A migration, and true if its version is applied.
 #[derive(Debug, Serialize)]
 struct Listed {
+    /// The version alone if there is no directory for it.
     name: String,
     applied: bool,
+    state: State,
+}
+
+/// The state of a migration, by the history and the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Applied,
+    Pending,
+    /// Applied, and not in the directory.
+    Missing,
+    /// Never run: a later one has the same version.
+    Skipped,
+    /// One of several with an applied version. The history has no names.
+    Ambiguous,
+}
+
+impl State {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Pending => "pending",
+            Self::Missing => "missing",
+            Self::Skipped => "skipped",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
 }
 
 impl MigrateArgs {
@@ -30,8 +60,8 @@ impl MigrateArgs {
         source: &FileBasedMigrations,
     ) -> Result<Outcome, Failure> {
         let applied = self.applied(conn, database)?;
-        let mut listed = listed(source, &applied)?;
-        listed.retain(|it| self.action == Action::Status || !it.applied);
+        let mut listed = listed(source, applied)?;
+        listed.retain(|it| self.action == Action::Status || it.state == State::Pending);
         if self.json {
             show_json(&listed)?;
         } else {
@@ -64,28 +94,70 @@ impl MigrateArgs {
     }
 
     fn lines(&self, listed: &[Listed]) -> String {
-        let line = |it: &Listed| {
-            let name = clean(&it.name);
-            match (self.action, it.applied) {
-                (Action::Status, true) => format!("applied  {name}\n"),
-                (Action::Status, false) => format!("pending  {name}\n"),
-                _ => format!("{name}\n"),
-            }
+        let width = listed.iter().map(|it| it.state.text().len()).max();
+        let width = width.unwrap_or_default();
+        let line = |it: &Listed| match (self.action, clean(&it.name)) {
+            (Action::Status, name) => format!("{:<width$}  {name}\n", it.state.text()),
+            (_, name) => format!("{name}\n"),
         };
         listed.iter().map(line).collect()
     }
 }
 
-/// Returns the migrations of the directory, in the order of their versions.
+/// The names of the migrations with one version, in their order.
+type Names = BTreeMap<MigrationVersion<'static>, Vec<String>>;
+
+/// Returns the migrations of the directory and of the history, in the order of their versions.
 fn listed(
     source: &FileBasedMigrations,
-    applied: &[MigrationVersion<'static>],
+    applied: Vec<MigrationVersion<'static>>,
 ) -> Result<Vec<Listed>, Failure> {
-    let mut migrations: Vec<Box<dyn Migration<Pg>>> = source.migrations().map_err(failure)?;
-    migrations.sort_by(|a, b| a.name().version().cmp(&b.name().version()));
-    let listed = migrations.iter().map(|migration| Listed {
-        name: migration.name().to_string(),
-        applied: applied.contains(&migration.name().version()),
+    let mut names = names(source)?;
+    let own = self::names(&MIGRATIONS)?;
+    for version in &applied {
+        // The crate's own migrations are in no directory.
+        let own = own.get(version).cloned().unwrap_or_default();
+        names.entry(version.as_owned()).or_insert(own);
+    }
+    let listed = names.into_iter().flat_map(|(version, names)| {
+        let applied = applied.contains(&version);
+        listed_with_version(&version, names, applied)
     });
     Ok(listed.collect())
+}
+
+fn names(source: &impl MigrationSource<Pg>) -> Result<Names, Failure> {
+    let migrations: Vec<Box<dyn Migration<Pg>>> = source.migrations().map_err(failure)?;
+    let mut names = Names::new();
+    for migration in &migrations {
+        let version = migration.name().version().as_owned();
+        let with_version = names.entry(version).or_default();
+        with_version.push(migration.name().to_string());
+        with_version.sort_unstable();
+    }
+    Ok(names)
+}
+
+fn listed_with_version(
+    version: &MigrationVersion<'_>,
+    names: Vec<String>,
+    applied: bool,
+) -> Vec<Listed> {
+    let listed = |name, state| Listed {
+        name,
+        applied,
+        state,
+    };
+    let last = names.len().saturating_sub(1);
+    if names.is_empty() {
+        return vec![listed(version.to_string(), State::Missing)];
+    }
+    let names = names.into_iter().enumerate();
+    let listed = names.map(|(i, name)| match (applied, last, i) {
+        (true, 0, _) => listed(name, State::Applied),
+        (true, _, _) => listed(name, State::Ambiguous),
+        (false, last, i) if i == last => listed(name, State::Pending),
+        (false, _, _) => listed(name, State::Skipped),
+    });
+    listed.collect()
 }
