@@ -102,7 +102,7 @@ fn migrate_as(number: u32, url: &str, waits: Sender<()>) -> Result<HarnessReport
     let prioritizer = Prioritizer::new(url.to_owned()).audit(true);
     let mut harness = PrioritizedHarness::new(&mut conn, prioritizer).on_event(move |event| {
         println!("  instance {number}: {}", describe(event));
-        if let MigrationEvent::WaitingForInstance = event {
+        if let MigrationEvent::WaitingForInstance(_) = event {
             let _ = waits.send(());
         }
     });
@@ -115,7 +115,7 @@ fn migrate_as(number: u32, url: &str, waits: Sender<()>) -> Result<HarnessReport
 
 fn describe(event: &MigrationEvent) -> String {
     match event {
-        MigrationEvent::WaitingForInstance => "waits for the other instance".into(),
+        MigrationEvent::WaitingForInstance(_) => "waits for the other instance".into(),
         MigrationEvent::Running { name, .. } => format!("runs {name}"),
         MigrationEvent::Prioritizer(PrioritizerEvent::Blocked(blocker)) => {
             format!("is blocked by {blocker}")

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::mem;
 
 use diesel::migration::{Migration, MigrationSource, MigrationVersion, Result};
 use diesel::pg::Pg;
@@ -18,6 +17,29 @@ pub(crate) struct DistinctMigrations {
     migrations: RefCell<Vec<Box<dyn Migration<Pg>>>>,
     /// The names of the others.
     pub(crate) skipped: SkippedMigrations,
+}
+
+/// The version and the name of a migration.
+pub(crate) struct NamedVersion {
+    pub(crate) version: Version,
+    pub(crate) name: String,
+}
+
+impl NamedVersion {
+    pub(crate) fn new(migration: &dyn Migration<Pg>) -> Self {
+        Self {
+            version: version(migration),
+            name: migration.name().to_string(),
+        }
+    }
+
+    /// Returns the names of these migrations, in the order of their versions.
+    pub(crate) fn of(migrations: &[Box<dyn Migration<Pg>>]) -> Vec<Self> {
+        let migrations = migrations.iter();
+        let mut names: Vec<_> = migrations.map(|it| Self::new(it.as_ref())).collect();
+        names.sort_by(|a, b| a.version.cmp(&b.version));
+        names
+    }
 }
 
 /// The names of the migrations that are never run, by version.
@@ -47,8 +69,9 @@ impl DistinctMigrations {
         migrations.iter().map(|it| version(it.as_ref())).collect()
     }
 
-    pub(crate) fn take_skipped(&mut self) -> SkippedMigrations {
-        mem::take(&mut self.skipped)
+    /// Returns the migrations in the order in which they are run.
+    pub(crate) fn names(&self) -> Vec<NamedVersion> {
+        NamedVersion::of(&self.migrations.borrow())
     }
 }
 

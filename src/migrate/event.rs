@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::instance_wait::InstanceWait;
 use super::report::MigrationReport;
 use crate::prioritize::PrioritizerEvent;
 
@@ -12,8 +13,8 @@ use crate::prioritize::PrioritizerEvent;
 #[allow(clippy::large_enum_variant)] // few, and passed by reference
 #[non_exhaustive]
 pub enum MigrationEvent {
-    /// Another instance holds the migration lock.
-    WaitingForInstance,
+    /// Another instance holds the migration lock: emitted at once, and then every ten seconds.
+    WaitingForInstance(InstanceWait),
     /// The history of migrations cannot be read at once.
     ///
     /// In a run, sessions that lock it are signalled as if they blocked a migration. A question
@@ -55,8 +56,8 @@ impl MigrationEvent {
     pub(crate) fn trace(&self) {
         #[cfg(feature = "tracing")]
         match self {
-            Self::WaitingForInstance => {
-                tracing::info!("waiting for another instance, which holds the migration lock");
+            Self::WaitingForInstance(wait) => {
+                tracing::info!(%wait, "waiting for another instance, which holds the migration lock");
             }
             Self::ReadingHistory { attempt } => {
                 tracing::info!(attempt, "waiting for the history of migrations");

@@ -8,7 +8,7 @@ use super::backoff::Backoff;
 use super::event::MigrationEvent;
 use super::history::HistoryPlace;
 use super::report::HarnessReport;
-use super::settings::Settings;
+use super::settings::{Settings, WAIT_FOR_INSTANCES};
 use crate::prioritize::Prioritizer;
 use crate::types::AdvisoryKey;
 
@@ -83,7 +83,7 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
             prioritizer,
             settings: Settings::default(),
             lock_key: None,
-            wait_limit: None,
+            wait_limit: Some(WAIT_FOR_INSTANCES),
             report: HarnessReport::default(),
             history: None,
         }
@@ -123,10 +123,10 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
         self
     }
 
-    /// Limits how long to wait for other instances; default: `None`, no limit.
+    /// Limits how long to wait for other instances; `None`: no limit; default: 10 minutes.
     ///
     /// After that, runs fail with [`Error::NotAcquired`](crate::Error::NotAcquired), which names
-    /// the instance that holds the lock.
+    /// the session of the instance that holds the lock. Meanwhile events report the wait.
     pub fn wait_for_instances(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.wait_limit = timeout.into();
         self

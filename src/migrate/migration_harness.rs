@@ -1,6 +1,6 @@
 //! The harness as a `MigrationHarness`: runs under the migration lock, and questions.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::Connection;
 use diesel::connection::LoadConnection;
@@ -10,11 +10,12 @@ use diesel_migrations::MigrationHarness;
 
 use super::applied_migrations::unreadable_history;
 use super::connection_check::ConnectionCheck;
+use super::distinct::{DistinctMigrations, NamedVersion};
 use super::event::MigrationEvent;
 use super::harness::PrioritizedHarness;
 use super::history::HistoryPlace;
 use super::lock_timeout::with_lock_timeout;
-use super::migration_lock::{acquire_migration_lock, release_migration_lock};
+use super::migration_lock::{LockWait, release_migration_lock};
 use super::run::MigrationRun;
 use super::settings::AT_ONCE;
 use crate::advisory::AdvisoryTarget;
@@ -27,16 +28,23 @@ where
     C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg> + 'static,
     S: WatcherSource,
 {
-    /// Runs `f` under the migration lock.
+    /// Runs `f` under the migration lock, to run the migrations with these names.
     fn with_migration_lock<T>(
         &mut self,
+        names: &[NamedVersion],
         f: impl FnOnce(&mut MigrationRun<'_, C, S>) -> Result<T>,
     ) -> Result<T> {
         SyncDriver(self.conn).refuse_transaction()?;
         let lock = AdvisoryTarget::new(self.key()?);
-        let started = Instant::now();
-        let hold = acquire_migration_lock(self.conn, lock, self.wait_limit, &self.settings)?;
-        self.report.waited_for_instances += started.elapsed();
+        let wait = LockWait {
+            lock,
+            limit: self.wait_limit,
+            names,
+            history: self.history.as_ref(),
+            settings: &self.settings,
+            report: &mut self.report,
+        };
+        let hold = wait.acquire(self.conn)?;
         let check = ConnectionCheck::begin(self.conn);
         let begin_and_run = |conn: &mut C| {
             let (report, history) = (&mut self.report, &mut self.history);
@@ -101,8 +109,9 @@ where
         &mut self,
         source: M,
     ) -> Result<Vec<MigrationVersion<'_>>> {
-        self.with_migration_lock(|run| {
-            let source = run.read(&source)?;
+        let mut source = DistinctMigrations::of(&source)?;
+        self.with_migration_lock(&source.names(), |run| {
+            run.skip(&mut source);
             owned(run.run_pending_migrations(source)?)
         })
     }
@@ -111,15 +120,17 @@ where
         &mut self,
         migrations: &[Box<dyn Migration<Pg>>],
     ) -> Result<Vec<MigrationVersion<'_>>> {
-        self.with_migration_lock(|run| owned(run.run_migrations(migrations)?))
+        let names = NamedVersion::of(migrations);
+        self.with_migration_lock(&names, |run| owned(run.run_migrations(migrations)?))
     }
 
     fn run_next_migration<M: MigrationSource<Pg>>(
         &mut self,
         source: M,
     ) -> Result<MigrationVersion<'_>> {
-        self.with_migration_lock(|run| {
-            let source = run.read(&source)?;
+        let mut source = DistinctMigrations::of(&source)?;
+        self.with_migration_lock(&source.names(), |run| {
+            run.skip(&mut source);
             Ok(run.run_next_migration(source)?.as_owned())
         })
     }
@@ -129,8 +140,10 @@ where
         &mut self,
         source: M,
     ) -> Result<Vec<MigrationVersion<'_>>> {
-        self.with_migration_lock(|run| {
-            let source = run.read_to_revert(&source)?;
+        let mut source = DistinctMigrations::of(&source)?;
+        self.with_migration_lock(&[], |run| {
+            run.skip(&mut source);
+            run.exclude_own_migrations(&source)?;
             owned(run.revert_all_migrations(source)?)
         })
     }
@@ -139,8 +152,10 @@ where
         &mut self,
         source: M,
     ) -> Result<MigrationVersion<'static>> {
-        self.with_migration_lock(|run| {
-            let source = run.read_to_revert(&source)?;
+        let mut source = DistinctMigrations::of(&source)?;
+        self.with_migration_lock(&[], |run| {
+            run.skip(&mut source);
+            run.exclude_own_migrations(&source)?;
             run.revert_last_migration(source)
         })
     }
@@ -150,7 +165,8 @@ where
         &mut self,
         migration: &dyn Migration<Pg>,
     ) -> Result<MigrationVersion<'static>> {
-        self.with_migration_lock(|run| run.run_migration(migration))
+        let names = [NamedVersion::new(migration)];
+        self.with_migration_lock(&names, |run| run.run_migration(migration))
     }
 
     /// Reverts a migration, unless another instance has reverted it since it was found applied.
@@ -158,7 +174,7 @@ where
         &mut self,
         migration: &dyn Migration<Pg>,
     ) -> Result<MigrationVersion<'static>> {
-        self.with_migration_lock(|run| run.revert_migration(migration))
+        self.with_migration_lock(&[], |run| run.revert_migration(migration))
     }
 
     /// Reads the history, and does not create it.

@@ -10,14 +10,17 @@ use diesel::pg::Pg;
 
 use super::applied_migrations::BoxedError;
 use super::backoff::fraction;
+use super::distinct::NamedVersion;
 use super::event::MigrationEvent;
+use super::history::HistoryPlace;
+use super::instance_wait::InstanceWait;
 use super::lock_timeout::with_lock_timeout;
 use super::report::HarnessReport;
 use super::settings::{AT_ONCE, Settings};
 use crate::advisory::acquire as flow;
 use crate::advisory::{AdvisoryHold, AdvisoryTarget, might_hold};
 use crate::error::Error;
-use crate::fmt::with_sources;
+use crate::fmt::{backquoted, with_sources};
 use crate::session::{run_ready, uncached};
 use crate::timeout::WaitOption;
 
@@ -26,55 +29,117 @@ pub(crate) const REACQUIRED: &str =
     "a migration released the migration lock; it was acquired again";
 
 /// The mean pause between two polls for the migration lock.
-const POLL: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Acquires the migration lock, and polls for it while another instance holds it.
-///
-/// A session that waits inside `pg_advisory_lock` holds a snapshot. A `CREATE INDEX
-/// CONCURRENTLY` of the instance with the lock would wait for that snapshot: a deadlock.
-pub(crate) fn acquire_migration_lock<C>(
-    conn: &mut C,
-    lock: AdvisoryTarget,
-    timeout: Option<Duration>,
-    settings: &Settings,
-) -> Result<AdvisoryHold>
-where
-    C: Connection<Backend = Pg> + LoadConnection,
-{
-    let started = Instant::now();
-    let mut has_waited = false;
-    loop {
-        let is_last = timeout.is_some_and(|timeout| started.elapsed() >= timeout);
-        let mut driver = uncached(conn);
-        let polled = flow::try_acquire(&mut driver, lock, WaitOption::NoWait);
-        if let Some(hold) = run_ready(polled)? {
-            return Ok(hold);
-        }
-        if is_last {
-            return acquire_or_name_holder(conn, lock, started.elapsed());
-        }
-        if !has_waited {
-            settings.emit(&MigrationEvent::WaitingForInstance);
-        }
-        has_waited = true;
-        thread::sleep(POLL.mul_f64(0.5 + fraction()));
-    }
+/// The pause between two events of a wait.
+const EVENT_PAUSE: Duration = Duration::from_secs(10);
+
+/// A wait for the migration lock.
+pub(crate) struct LockWait<'w> {
+    pub(crate) lock: AdvisoryTarget,
+    /// `None`: no limit.
+    pub(crate) limit: Option<Duration>,
+    /// The migrations of this instance, in their order; empty if it reverts migrations.
+    pub(crate) names: &'w [NamedVersion],
+    pub(crate) history: Option<&'w HistoryPlace>,
+    pub(crate) settings: &'w Settings,
+    pub(crate) report: &'w mut HarnessReport,
 }
 
-/// Tries once more, for the error that names the other instance.
-fn acquire_or_name_holder<C>(
-    conn: &mut C,
-    lock: AdvisoryTarget,
-    has_waited: Duration,
-) -> Result<AdvisoryHold>
-where
-    C: Connection<Backend = Pg> + LoadConnection,
-{
-    let mut acquired = acquire_at_once(conn, lock);
-    if let Err(Error::NotAcquired { waited, .. }) = &mut acquired {
-        *waited = has_waited;
+/// The result of a poll.
+enum Poll {
+    Acquired(AdvisoryHold),
+    Busy(InstanceWait),
+}
+
+impl LockWait<'_> {
+    /// Acquires the migration lock, and polls for it while another instance holds it.
+    ///
+    /// A session that waits inside `pg_advisory_lock` holds a snapshot. A `CREATE INDEX
+    /// CONCURRENTLY` of the instance with the lock would wait for that snapshot: a deadlock.
+    pub(crate) fn acquire<C>(mut self, conn: &mut C) -> Result<AdvisoryHold>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        let started = Instant::now();
+        let acquired = self.poll(conn, started);
+        self.report.waited_for_instances += started.elapsed();
+        acquired
     }
-    Ok(acquired?)
+
+    fn poll<C>(&mut self, conn: &mut C, started: Instant) -> Result<AdvisoryHold>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        let mut last_event = None::<Instant>;
+        loop {
+            let is_last = self.limit.is_some_and(|limit| started.elapsed() >= limit);
+            let mut driver = uncached(conn);
+            let polled = flow::try_acquire(&mut driver, self.lock, WaitOption::NoWait);
+            if let Some(hold) = run_ready(polled)? {
+                return Ok(hold);
+            }
+            let is_due = last_event.is_none_or(|event| event.elapsed() >= EVENT_PAUSE);
+            if is_last || is_due {
+                match self.acquire_or_describe(conn, started)? {
+                    Poll::Acquired(hold) => return Ok(hold),
+                    Poll::Busy(wait) if is_last => return Err(self.timed_out(wait).into()),
+                    Poll::Busy(wait) => self
+                        .settings
+                        .emit(&MigrationEvent::WaitingForInstance(wait)),
+                }
+                last_event = Some(Instant::now());
+            }
+            thread::sleep(PAUSE.mul_f64(0.5 + fraction()));
+        }
+    }
+
+    /// Tries once more, or reads which instance has the lock.
+    fn acquire_or_describe<C>(&mut self, conn: &mut C, started: Instant) -> Result<Poll>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        let holders = match acquire_at_once(conn, self.lock) {
+            Ok(hold) => return Ok(Poll::Acquired(hold)),
+            Err(Error::NotAcquired { holders, .. }) => holders,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Poll::Busy(InstanceWait {
+            waited: started.elapsed(),
+            holders,
+            next_migration: self.next_migration(conn),
+        }))
+    }
+
+    /// Returns the first migration that is not applied yet, if the history can be read at once.
+    fn next_migration<C>(&mut self, conn: &mut C) -> Option<String>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        if self.names.is_empty() {
+            return None;
+        }
+        let known = self.history;
+        let (report, settings) = (&mut *self.report, self.settings);
+        let applied = with_lock_timeout(conn, Some(AT_ONCE), report, settings, |conn| {
+            Ok(HistoryPlace::find(conn, known)?.read(conn)?)
+        });
+        let applied = applied.ok()?.unwrap_or_default();
+        let next = self.names.iter().find(|it| !applied.contains(&it.version));
+        next.map(|it| it.name.clone())
+    }
+
+    fn timed_out(&self, wait: InstanceWait) -> Error {
+        let next = wait.next_migration.map(|name| backquoted(&name, 80));
+        let next = next.map_or_else(String::new, |name| {
+            format!("; the next migration is {name}")
+        });
+        Error::NotAcquired {
+            lock: format!("the migration lock ({}{next})", self.lock),
+            waited: wait.waited,
+            holders: wait.holders,
+        }
+    }
 }
 
 fn acquire_at_once<C>(conn: &mut C, lock: AdvisoryTarget) -> crate::error::Result<AdvisoryHold>

@@ -1,7 +1,9 @@
 //! The migrations of one run, one after the other, under the migration lock.
 
+use std::mem;
+
 use diesel::connection::LoadConnection;
-use diesel::migration::{Migration, MigrationSource, MigrationVersion, Result};
+use diesel::migration::{Migration, MigrationVersion, Result};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
@@ -113,26 +115,19 @@ where
         Ok(run)
     }
 
-    /// Reads the migrations of the source, one with each version.
-    pub(crate) fn read(&mut self, source: &impl MigrationSource<Pg>) -> Result<DistinctMigrations> {
-        let mut migrations = DistinctMigrations::of(source)?;
-        self.skipped = migrations.take_skipped();
-        Ok(migrations)
+    /// Notes which migrations of the source are never run.
+    pub(crate) fn skip(&mut self, source: &mut DistinctMigrations) {
+        self.skipped = mem::take(&mut source.skipped);
     }
 
-    /// Reads the migrations of a source to revert, and excludes the crate's own, unless the
-    /// source has them.
+    /// Excludes the crate's own migrations, unless the source has them.
     ///
     /// Diesel reverts a source only if that has all migrations that were ever applied.
-    pub(crate) fn read_to_revert(
-        &mut self,
-        source: &impl MigrationSource<Pg>,
-    ) -> Result<DistinctMigrations> {
-        let migrations = self.read(source)?;
-        let requested = migrations.versions();
+    pub(crate) fn exclude_own_migrations(&mut self, source: &DistinctMigrations) -> Result<()> {
+        let requested = source.versions();
         self.excluded = DistinctMigrations::of(&MIGRATIONS)?.versions();
         self.excluded.retain(|version| !requested.contains(version));
-        Ok(migrations)
+        Ok(())
     }
 
     fn migrate(&mut self, migration: DirectedMigration<'_>) -> Result<MigrationVersion<'static>> {
@@ -175,7 +170,7 @@ where
         }
         let (report, lock) = (&mut *self.report, self.lock);
         let was_unlocked = reacquire_migration_lock(self.conn, lock, report, self.settings)?;
-        if was_unlocked || std::mem::take(&mut self.was_unlocked) {
+        if was_unlocked || mem::take(&mut self.was_unlocked) {
             self.read_history()?;
         }
         Ok(())

@@ -15,6 +15,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The watcher takes a connection of its own, which a history that is free does not need.
 pub(crate) const AT_ONCE: Duration = Duration::from_millis(100);
 
+/// The limit of a wait for other instances.
+pub(crate) const WAIT_FOR_INSTANCES: Duration = Duration::from_secs(600);
+
 type OnEvent = Arc<dyn Fn(&MigrationEvent) + Send + Sync>;
 
 /// The settings of a harness that apply to each migration.

@@ -247,7 +247,19 @@ fn a_second_instance_waits_for_the_first() {
     });
     let second = migrate(&folder, &database, &["--wait-for-instances", "200ms"]);
     assert_eq!(second.code, 5, "{second:?}");
-    assert_eq!(second.out, "waiting for another instance\n");
+    let instance = format!(
+        "held by pid {} (application `pglock`",
+        backend(&mut observer)
+    );
+    assert!(
+        second.out.starts_with("waiting for another instance; "),
+        "{}",
+        second.out
+    );
+    let next = "next migration is `2026-01-01-000000_age`";
+    for text in [&second.out, &second.err] {
+        assert!(text.contains(&instance) && text.contains(next), "{text}");
+    }
     assert!(second.err.contains("was not acquired"), "{}", second.err);
     holder.batch_execute("COMMIT").unwrap();
     let mut out = String::new();
@@ -258,6 +270,15 @@ fn a_second_instance_waits_for_the_first() {
         .read_to_string(&mut out)
         .unwrap();
     assert!(first.wait().unwrap().success(), "{out}");
+}
+
+/// Returns the process id of the session that has the migration lock.
+fn backend(observer: &mut PgConnection) -> i64 {
+    count(
+        observer,
+        "SELECT pid::int8 FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
 }
 
 #[test]
@@ -419,7 +440,10 @@ fn a_termination_ends_the_wait_for_another_instance() {
     let mut first_line = String::new();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     out.read_line(&mut first_line).unwrap();
-    assert_eq!(first_line, "waiting for another instance\n");
+    assert!(
+        first_line.starts_with("waiting for another instance; "),
+        "{first_line}"
+    );
     terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }

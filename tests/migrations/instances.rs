@@ -26,7 +26,7 @@ fn two_instances_take_turns_and_do_not_deadlock_with_a_concurrent_index() {
                     let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
                         .lock_timeout(None)
                         .on_event(move |event| {
-                            if let MigrationEvent::WaitingForInstance = event {
+                            if let MigrationEvent::WaitingForInstance(_) = event {
                                 waits.send(()).unwrap();
                             }
                         });
@@ -117,20 +117,39 @@ fn tenants_with_a_search_path_each_have_a_history_and_a_lock_of_their_own() {
 #[test]
 fn the_wait_for_another_instance_can_be_limited() {
     let db = Database::new();
-    let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
-    let mut other = db.connect();
-    other.batch_execute("SELECT pg_advisory_lock(7)").unwrap();
+    let ups = ["CREATE TABLE one ()", "CREATE TABLE two ()"];
+    let migrations = Migrations::new(&db, &ups);
     let mut conn = db.connect();
+    unwatched(&mut conn, &db)
+        .run_next_migration(migrations.source())
+        .unwrap();
+    let mut other = db.running("SET application_name = 'other'; SELECT pg_advisory_lock(7)");
+    let other = pid(&mut other);
+    let waits = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&waits);
     let mut harness = PrioritizedHarness::new(&mut conn, patient(&db))
         .lock_key(7)
-        .wait_for_instances(Duration::from_millis(50));
-    let error = harness
-        .run_pending_migrations(migrations.source())
-        .unwrap_err();
-    assert!(
-        error.downcast_ref::<Error>().unwrap().is_not_acquired(),
-        "{error}"
-    );
+        .wait_for_instances(Duration::from_millis(50))
+        .on_event(move |event| {
+            if let MigrationEvent::WaitingForInstance(wait) = event {
+                seen.lock().unwrap().push(wait.clone());
+            }
+        });
+    let error = harness.run_pending_migrations(migrations.source());
+    let error = error.unwrap_err().downcast::<Error>().unwrap();
+    assert!(error.is_not_acquired(), "{error}");
+    let [wait] = &waits.lock().unwrap()[..] else {
+        panic!("one event for a short wait")
+    };
+    let next = "2026-01-02-000000_step";
+    assert_eq!(wait.next_migration.as_deref(), Some(next));
+    assert_eq!(wait.holders[0].pid, Some(other));
+    assert!(wait.waited < Duration::from_secs(1), "{wait}");
+    let holder = format!("held by pid {other} (application `other`");
+    for text in [error.to_string(), wait.to_string()] {
+        assert!(text.contains(&holder) && text.contains(next), "{text}");
+    }
+    assert!(harness.report().waited_for_instances >= Duration::from_millis(50));
 }
 
 /// One instance of an application; started by the test below in a process of its own.
@@ -223,7 +242,7 @@ fn a_tenants_first_run_takes_the_tenants_lock_beside_a_history_in_public() {
                 let mut harness = PrioritizedHarness::new(&mut conn, patient(db))
                     .lock_timeout(None)
                     .on_event(move |event| {
-                        if let MigrationEvent::WaitingForInstance = event {
+                        if let MigrationEvent::WaitingForInstance(_) = event {
                             let _ = waits.send(());
                         }
                     });

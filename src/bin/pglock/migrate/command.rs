@@ -114,7 +114,7 @@ impl MigrateArgs {
         let writer = progress.map(Progress::writer);
         let prioritizer = self.priority.prioritizer(database.source());
         let harness = PrioritizedHarness::new(conn, prioritizer).on_event(move |event| {
-            interrupt.set_idle(matches!(event, MigrationEvent::WaitingForInstance));
+            interrupt.set_idle(matches!(event, MigrationEvent::WaitingForInstance(_)));
             if let Some(writer) = &writer {
                 writer.emit(event);
             }

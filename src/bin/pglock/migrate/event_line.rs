@@ -21,7 +21,7 @@ pub fn line(event: &MigrationEvent) -> Option<String> {
 
 fn step_line(event: &MigrationEvent) -> Option<String> {
     match event {
-        MigrationEvent::WaitingForInstance => Some("waiting for another instance".to_owned()),
+        MigrationEvent::WaitingForInstance(wait) => Some(wait.to_string()),
         MigrationEvent::ReadingHistory { attempt, .. } => Some(numbered(
             "waiting for the history of migrations".to_owned(),
             *attempt,

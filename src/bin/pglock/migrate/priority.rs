@@ -40,9 +40,9 @@ pub struct PriorityArgs {
     /// Limits the attempts at a migration that fails because of a lock
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
-    /// Limits the wait for another instance; default: no limit
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    wait_for_instances: Option<Duration>,
+    /// Limits the wait for another instance, or `none`
+    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = Limit::parse)]
+    wait_for_instances: Limit,
     /// Records each signal in the table `pglock.signal_log`, which must exist
     #[arg(long)]
     audit: bool,
@@ -54,6 +54,19 @@ enum VictimSelection {
     Roots,
     /// All direct blockers
     All,
+}
+
+/// A limit of a wait; `None`: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limit(Option<Duration>);
+
+impl Limit {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            text => Ok(Self(Some(parse_duration(text)?))),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +162,7 @@ impl PriorityArgs {
         harness
             .lock_timeout(self.lock_timeout.0)
             .attempts(self.attempts)
-            .wait_for_instances(self.wait_for_instances)
+            .wait_for_instances(self.wait_for_instances.0)
     }
 }
 

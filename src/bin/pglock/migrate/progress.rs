@@ -99,7 +99,7 @@ impl EventWriter {
     /// Writes the line of an event, and notes the step that begins with it.
     pub fn emit(&self, event: &MigrationEvent) {
         match event {
-            MigrationEvent::WaitingForInstance => self.begin_step("another instance"),
+            MigrationEvent::WaitingForInstance(_) => self.begin_step("another instance"),
             MigrationEvent::ReadingHistory { .. } => self.begin_step("the history of migrations"),
             MigrationEvent::Running { name, .. } => self.begin_step(&clean(name)),
             MigrationEvent::Finished(_) => self.set_step(None),
