@@ -12,6 +12,7 @@ use diesel_migrations::MigrationHarness;
 use super::apply::DirectedMigration;
 use super::attempt_extent::Extent;
 use super::event::MigrationEvent;
+use super::lock_timeout_cap::cap_lock_timeout;
 use super::migration_lock::{REACQUIRED, is_lost_lock};
 use super::report::MigrationReport;
 use super::run::MigrationRun;
@@ -102,9 +103,15 @@ where
             work: Some(&report.name),
             is_retry: report.attempts > 1,
         };
-        let watched = self.watched(self.lock_timeout(migration), part, |conn| match extent {
-            Some(extent) => extent.measure(conn, apply),
-            None => apply(conn),
+        let timeout = self.lock_timeout(migration);
+        let watched = self.watched(timeout, part, |conn| {
+            if timeout.is_some() {
+                cap_lock_timeout(conn);
+            }
+            match extent {
+                Some(extent) => extent.measure(conn, apply),
+                None => apply(conn),
+            }
         });
         report.add_watched(watched.report);
         let recorded = watched.result?;

@@ -16,6 +16,7 @@ mod history_statement;
 mod instance_wait;
 mod lock_recorder;
 mod lock_timeout;
+mod lock_timeout_cap;
 mod lock_timeout_text;
 mod migration_harness;
 mod migration_lock;

@@ -47,6 +47,38 @@ fn a_lock_timeout_is_known_in_the_language_of_the_session_that_migrates() {
 }
 
 #[test]
+fn a_lock_timeout_comes_before_the_statement_timeout_of_the_session() {
+    let db = Database::new();
+    let _holder = db.running("BEGIN; LOCK TABLE users");
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
+    let mut conn = db.running("SET statement_timeout = '200ms'");
+    let mut harness = unwatched(&mut conn, &db)
+        .lock_timeout(Duration::from_secs(5))
+        .attempts(2);
+    assert!(harness.run_pending_migrations(migrations.source()).is_err());
+    assert_eq!(harness.report().migrations[0].attempts, 2);
+    assert_eq!(setting(&mut conn, "lock_timeout"), "0");
+    assert_eq!(setting(&mut conn, "statement_timeout"), "200ms");
+}
+
+#[test]
+fn statements_that_fail_without_waiting_or_take_too_long_are_not_tried_again() {
+    for up in [
+        "LOCK TABLE users NOWAIT",
+        "SELECT FROM users FOR UPDATE NOWAIT",
+        "SET LOCAL statement_timeout = '50ms'; SELECT pg_sleep(9)",
+    ] {
+        let db = Database::new();
+        let _holder = db.running("BEGIN; UPDATE users SET name = 'held'");
+        let migrations = Migrations::new(&db, &[up]);
+        let mut conn = db.connect();
+        let mut harness = unwatched(&mut conn, &db);
+        assert!(harness.run_pending_migrations(migrations.source()).is_err());
+        assert_eq!(harness.report().migrations[0].attempts, 1, "{up}");
+    }
+}
+
+#[test]
 fn the_attempts_are_bounded() {
     let db = Database::new();
     let mut holder = db.connect();
