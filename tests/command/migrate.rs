@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
-use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 use diesel::migration::MigrationConnection;
+use diesel::{Connection, PgConnection};
 use diesel_pglock::AdvisoryKey;
 use diesel_pglock::prelude::*;
 use serde_json::Value;
@@ -227,6 +227,35 @@ fn a_failure_is_exit_code_5_and_a_wrong_option_2() {
     let audit = migrate(&broken, &database, &["--audit"]);
     assert_eq!(audit.code, 5, "{audit:?}");
     assert!(audit.err.contains("pglock.signal_log"), "{}", audit.err);
+}
+
+#[test]
+fn behind_a_pooler_migrations_are_listed_and_not_run() {
+    let (folder, database) = (folder(), Database::new());
+    let Some(url) = crate::pgbouncer::url(&database) else {
+        return;
+    };
+    let pooled = |args: &[&str]| ran(folder.command(args).env("DATABASE_URL", &url));
+    for _ in 0..3 {
+        let status = pooled(&["migrate", "status"]);
+        assert_eq!(
+            (status.code, status.out.lines().count()),
+            (0, 2),
+            "{status:?}"
+        );
+        assert_eq!(pooled(&["ls", "--json"]).code, 0);
+        let run = pooled(&["migrate", "run"]);
+        assert_eq!(run.code, 2, "{run:?}");
+        for broken in ["pooler", "migration lock", "another client", "directly"] {
+            assert!(run.err.contains(broken), "{}", run.err);
+        }
+    }
+    let mut conn = PgConnection::establish(&url).unwrap();
+    let statements = "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '\\_\\_diesel%'";
+    let own = count(&mut conn, statements);
+    drop(conn);
+    assert!(own <= 1, "the one that counts: {own}");
+    assert_eq!(advisory_locks(&mut database.connect()), 0);
 }
 
 #[test]

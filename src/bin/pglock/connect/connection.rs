@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use diesel::PgConnection;
-use diesel::connection::SimpleConnection;
+use diesel::connection::{CacheSize, Connection, SimpleConnection};
 use diesel_pglock::WatcherSource;
 
 use super::settings::{Settings, Source};
@@ -163,6 +163,8 @@ impl Database {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             Failure::Connection(cause.unwrap_or_else(|| error.to_string()))
         })?;
+        // Behind a pooler a backend may have a statement of another client with the same name.
+        conn.set_prepared_statement_cache_size(CacheSize::Disabled);
         conn.batch_execute(
             "SELECT pg_catalog.set_config('application_name', 'pglock', false) \
              WHERE pg_catalog.current_setting('application_name') = ''",

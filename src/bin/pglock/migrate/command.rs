@@ -11,6 +11,7 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::{HarnessReport, MigrationEvent, PrioritizedHarness};
 
 use super::interrupt::Interrupt;
+use super::pooler::refuse_pooler;
 use super::priority::PriorityArgs;
 use super::progress::Progress;
 use super::summary::summary;
@@ -88,6 +89,7 @@ impl MigrateArgs {
         database: &Database,
         source: FileBasedMigrations,
     ) -> Result<Outcome, Failure> {
+        refuse_pooler(conn, database)?;
         let interrupt = Interrupt::catch(conn.backend_pid()?, database)?;
         let progress = (!self.json).then(|| Progress::start(&Screen::of_stdout()));
         let mut harness = self.harness(conn, database, &interrupt, progress.as_ref());

@@ -4,6 +4,7 @@ mod command;
 mod event_line;
 mod interrupt;
 mod list;
+mod pooler;
 mod priority;
 mod progress;
 mod summary;
