@@ -1,5 +1,8 @@
 //! The wait graph on a live server.
 
+mod frozen;
+mod moving;
+
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
@@ -291,7 +294,7 @@ fn a_deadlock_is_a_cycle_and_its_tree_is_finite() {
 
 /// Reads the plans of the statement from the log of the server.
 #[test]
-fn pg_locks_is_not_read_if_no_session_waits() {
+fn a_graph_reads_pg_locks_once() {
     let server = pglock_sandbox::Sandbox::builder()
         .setting("session_preload_libraries", "auto_explain")
         .setting("auto_explain.log_min_duration", "0")
@@ -324,7 +327,7 @@ fn pg_locks_is_not_read_if_no_session_waits() {
     let from = log().len();
     assert!(WaitGraph::load(&mut observer).unwrap().is_empty());
     let scan = scan_of_pg_locks(from);
-    assert!(scan.contains("(never executed)"), "{scan}");
+    assert!(scan.contains("loops=1"), "{scan}");
 
     let mut root = holding(&db, "LOCK TABLE users");
     let waiting = Waiting::on(&db, "SELECT FROM users");
@@ -336,6 +339,26 @@ fn pg_locks_is_not_read_if_no_session_waits() {
     assert_eq!(scans, 1);
     root.batch_execute("COMMIT").unwrap();
     waiting.finish().unwrap();
+}
+
+#[test]
+fn a_login_that_hangs_is_a_waiter() {
+    let server = pglock_sandbox::Sandbox::start().unwrap();
+    let db = Database::on(&server);
+    let elsewhere = Database::in_place(server.url(), "postgres");
+    let rename = format!("ALTER DATABASE {} RENAME TO renamed", db.name);
+    let mut root = holding(&elsewhere, &rename);
+    let url = db.url.clone();
+    let login = std::thread::spawn(move || PgConnection::establish(&url).is_ok());
+    let mut observer = elsewhere.connect();
+    let waiters = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    wait_until("the login hangs", || count(&mut observer, waiters) == 1);
+    let graph = WaitGraph::load(&mut observer).unwrap();
+    assert_eq!(pids(graph.roots()), [pid(&mut root)]);
+    let waiter = graph.waiters_of(pid(&mut root)).next().unwrap();
+    assert!(waiter.wait.as_ref().unwrap().lock.activity.is_none());
+    root.batch_execute("ROLLBACK").unwrap();
+    assert!(login.join().unwrap());
 }
 
 #[cfg(feature = "serde")]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::WaitGraph;
-use super::node::WaitId;
+use super::node::{BlockKind, WaitId};
 
 impl WaitGraph {
     /// Returns the deadlocks: cycles in which each session waits for the next.
@@ -19,6 +19,37 @@ impl WaitGraph {
             left.retain(|id| !path.visited.contains(id));
         }
         cycles
+    }
+
+    /// Breaks the cycles that an earlier graph does not contain, where the order of a queue
+    /// makes one.
+    ///
+    /// The order of a queue is read a moment after the locks, and may have changed. A cycle of
+    /// hard blocks needs no earlier graph: all its locks were read at once.
+    pub(super) fn keep_cycles_of(&mut self, earlier: &Self) {
+        let cycles = self.cycles().into_iter();
+        let changed: Vec<Vec<i32>> = cycles
+            .filter(|cycle| !cycle.iter().all(|pid| self.waits_as_in(earlier, *pid)))
+            .collect();
+        for cycle in &changed {
+            self.remove_soft_blocks(cycle);
+        }
+    }
+
+    fn waits_as_in(&self, earlier: &Self, pid: i32) -> bool {
+        let wait_in = |graph: &'_ Self| graph.node(pid)?.wait.clone();
+        let waits = wait_in(self).zip(wait_in(earlier));
+        waits.is_some_and(|(now, then)| now.continues(&then))
+    }
+
+    /// Removes the soft blocks among some sessions.
+    fn remove_soft_blocks(&mut self, pids: &[i32]) {
+        let is_among = |pid: Option<i32>| pid.is_some_and(|pid| pids.contains(&pid));
+        let nodes = self.nodes.values_mut().filter(|node| is_among(node.pid));
+        for wait in nodes.filter_map(|node| node.wait.as_mut()) {
+            wait.blockers
+                .retain(|it| it.kind == BlockKind::Hard || !is_among(it.pid));
+        }
     }
 
     /// Follows the waits from a session, through the sessions of a set, until one repeats.
@@ -41,7 +72,7 @@ impl WaitGraph {
 
     /// Returns the sessions whose wait no root can end: members of a cycle, and their waiters.
     ///
-    /// Removes the roots, then the waiters whose blockers are all removed, and so on.
+    /// Removes the sessions without blockers, then the waiters whose blockers are all removed, and so on.
     fn unresolvable(&self) -> BTreeSet<&WaitId> {
         let mut blockers_left: BTreeMap<&WaitId, usize> = BTreeMap::new();
         let mut waiters: BTreeMap<&WaitId, Vec<&WaitId>> = BTreeMap::new();
@@ -51,7 +82,8 @@ impl WaitGraph {
                 waiters.entry(&blocker.id).or_default().push(&node.id);
             }
         }
-        let mut resolved: Vec<&WaitId> = self.roots().map(|root| &root.id).collect();
+        let ends = self.nodes().filter(|node| node.blockers().is_empty());
+        let mut resolved: Vec<&WaitId> = ends.map(|node| &node.id).collect();
         while let Some(id) = resolved.pop() {
             blockers_left.remove(id);
             for waiter in waiters.get(id).into_iter().flatten() {
@@ -74,7 +106,7 @@ struct Path<'g> {
 mod tests {
     use crate::types::LockMode::Exclusive;
     use crate::wait_graph::graph::WaitGraph;
-    use crate::wait_graph::test_rows::row;
+    use crate::wait_graph::test_rows::{row, waiting};
 
     #[test]
     fn a_session_that_waits_for_itself_through_another_is_one_cycle() {
@@ -89,5 +121,36 @@ mod tests {
         assert_eq!(graph.depth(3), None);
         assert_eq!(graph.blocked_count(1), 2);
         assert_eq!(graph.roots().count(), 0);
+    }
+
+    /// Returns a graph in which sessions 2 and 3 are behind each other in a queue.
+    fn two_orders_of_a_queue() -> WaitGraph {
+        WaitGraph::from_rows(vec![
+            row(1, 1, Exclusive, &[]),
+            waiting(2, 1, Exclusive, &[1, 3]),
+            waiting(3, 1, Exclusive, &[1, 2]),
+        ])
+    }
+
+    #[test]
+    fn a_cycle_that_an_earlier_graph_does_not_contain_is_broken() {
+        let mut graph = two_orders_of_a_queue();
+        assert_eq!(graph.cycles().len(), 1);
+        graph.keep_cycles_of(&two_orders_of_a_queue());
+        assert_eq!(graph.cycles().len(), 1);
+        graph.keep_cycles_of(&WaitGraph::default());
+        assert_eq!(graph.cycles().len(), 0);
+        assert_eq!(graph.blocked_count(1), 2);
+    }
+
+    #[test]
+    fn another_wait_for_the_same_lock_does_not_continue_a_cycle() {
+        let mut graph = two_orders_of_a_queue();
+        let mut earlier = two_orders_of_a_queue();
+        let node = earlier.nodes.values_mut().find(|it| it.pid == Some(2));
+        let wait = node.and_then(|node| node.wait.as_mut()).unwrap();
+        wait.lock.virtual_transaction = "2/7".into();
+        graph.keep_cycles_of(&earlier);
+        assert_eq!(graph.cycles().len(), 0);
     }
 }

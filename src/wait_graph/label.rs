@@ -64,6 +64,9 @@ fn describe_blockers(blockers: &[WaitBlocker]) -> String {
         .first()
         .is_some_and(|it| it.kind == BlockKind::Soft);
     let queue = if first_is_soft { ", in the queue" } else { "" };
+    if blockers.is_empty() {
+        return ", its blockers are unknown".to_owned();
+    }
     match blockers.iter().skip(1).filter(is_hard).count() {
         0 => queue.to_owned(),
         more => format!("{queue}, held by {more} more"),

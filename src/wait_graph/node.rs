@@ -1,5 +1,6 @@
 //! The nodes of the graph: sessions and prepared transactions, with their waits.
 
+use super::lock_tag::LockTag;
 use super::query::WaitGraphRow;
 use crate::views::{PgActivity, PgLock};
 
@@ -35,7 +36,7 @@ pub struct WaitNode {
 pub struct Wait {
     /// The awaited lock. Its `activity` is `None`: the node has it.
     pub lock: PgLock,
-    /// The blockers, hard ones first; at least one.
+    /// The blockers, hard ones first; empty if the server does not show them.
     pub blockers: Vec<WaitBlocker>,
 }
 
@@ -86,6 +87,19 @@ impl WaitId {
     }
 }
 
+impl Wait {
+    /// Returns whether it is the same wait as `earlier`, not another one for the same lock.
+    pub(crate) fn continues(&self, earlier: &Self) -> bool {
+        let (now, then) = (&self.lock, &earlier.lock);
+        LockTag::of(now) == LockTag::of(then)
+            && now.mode == then.mode
+            && now.virtual_transaction == then.virtual_transaction
+            && then
+                .wait_start
+                .is_none_or(|start| now.wait_start == Some(start))
+    }
+}
+
 impl WaitNode {
     pub(crate) fn new(id: WaitId) -> Self {
         Self {
@@ -103,7 +117,8 @@ impl WaitNode {
         let activity = lock.activity.take();
         self.activity = activity.or(self.activity.take());
         self.gid = gid.or(self.gid.take());
-        if !lock.granted && !blockers.is_empty() {
+        // Of the processes of a parallel query several may wait.
+        if !lock.granted && self.blockers().is_empty() {
             self.wait = Some(Wait { lock, blockers });
         }
     }

@@ -18,9 +18,8 @@ const PG_STAT_ACTIVITY: &str = r#""pg_catalog"."pg_stat_activity""#;
 
 /// Reads all locks on objects for which a session waits, in one snapshot.
 ///
-/// `pg_locks` is copied once, and only if a session waits. `pg_stat_activity` shows waits and
-/// is cheap to read. Where this role cannot read a session, that view hides its wait, and
-/// `pg_locks` is read in any case.
+/// `pg_locks` is copied once, and in any case: `pg_stat_activity` has no row for a session
+/// that still connects, and hides waits from roles without privileges.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitGraphRows;
 
@@ -43,9 +42,8 @@ pub type Columns = (ColumnsOf<PgLock>, Nullable<Array<Integer>>, Nullable<Text>)
 query!(WaitGraphRows => Columns, WaitGraphRow);
 
 /// Reads each view once, as `sessions`, `locks` and `prepared`.
-const SNAPSHOTS: &str = "WITH sessions AS MATERIALIZED (SELECT * FROM pg_catalog.pg_stat_activity), \
-    locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE EXISTS \
-    (SELECT FROM sessions WHERE wait_event_type = 'Lock' OR backend_type IS NULL)), \
+const SNAPSHOTS: &str = "WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks), \
+    sessions AS MATERIALIZED (SELECT * FROM pg_catalog.pg_stat_activity), \
     prepared AS MATERIALIZED (SELECT virtualtransaction, gid FROM locks \
     JOIN pg_catalog.pg_prepared_xacts ON transaction = transactionid \
     WHERE pid IS NULL AND locktype = 'transactionid' AND granted) ";

@@ -5,6 +5,13 @@ use super::query::WaitGraphRow;
 use crate::types::{AdvisoryKey, LockMode, LockType};
 use crate::views::PgLock;
 
+/// Returns an awaited lock on an advisory key, with the server's answer about its blockers.
+pub fn waiting(pid: i32, key: i64, mode: LockMode, blockers: &[i32]) -> WaitGraphRow {
+    let mut row = row(pid, key, mode, blockers);
+    row.lock.granted = false;
+    row
+}
+
 /// Returns a lock on an advisory key; it is awaited if there are blockers.
 pub fn row(pid: i32, key: i64, mode: LockMode, blockers: &[i32]) -> WaitGraphRow {
     let key = AdvisoryKey::new(key);

@@ -26,7 +26,8 @@ impl fmt::Display for WaitGraph {
         }
         let tree = Tree::of(self);
         let mut drawn = BTreeSet::new();
-        for root in self.roots().filter(|root| tree.has_waiters(&root.id)) {
+        let is_top = |node: &&WaitNode| node.blockers().is_empty();
+        for root in self.nodes().filter(is_top) {
             tree.draw(root, &mut drawn, f)?;
         }
         for cycle in self.cycles() {
@@ -96,10 +97,6 @@ impl<'g> Tree<'g> {
         }
     }
 
-    fn has_waiters(&self, id: &WaitId) -> bool {
-        self.children.contains_key(id)
-    }
-
     /// Draws a node with all nodes below it. The stack replaces a recursion, which could overflow.
     fn draw(
         &self,
@@ -161,6 +158,13 @@ mod tests {
     use crate::types::LockMode::Exclusive;
     use crate::wait_graph::graph::WaitGraph;
     use crate::wait_graph::test_rows::{queue, row};
+
+    #[test]
+    fn a_waiter_whose_blockers_are_unknown_is_drawn() {
+        let graph = WaitGraph::from_rows(vec![row(1, 7, Exclusive, &[9])]);
+        let line = "1 waits for ExclusiveLock on advisory lock 7, its blockers are unknown\n";
+        assert_eq!(graph.to_string(), line);
+    }
 
     #[test]
     fn no_waiters_are_drawn_as_a_sentence() {
