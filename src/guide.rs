@@ -11,6 +11,7 @@ pub mod locks {}
 /// [`BlockedPgLock::query`]: crate::BlockedPgLock::query
 /// [`PreparedTransaction::query`]: crate::PreparedTransaction::query
 /// [`WaitGraph::load`]: crate::WaitGraph::load
+/// [`SignalOutcome::Unsignallable`]: crate::SignalOutcome::Unsignallable
 ///
 #[doc = include_str!("../docs/reading-locks.md")]
 pub mod reading_locks {}

@@ -11,6 +11,7 @@ use super::block::Block;
 use super::mark::walk_unmarked;
 use super::wait_path::WaitPath;
 use crate::session::PrioritizedSession;
+use crate::views::BLOCKERS_OF_REPLAY;
 
 /// The condition that commits wait for a standby. Every role may read this setting.
 pub(crate) const HAS_SYNCHRONOUS_STANDBY: &str =
@@ -67,9 +68,16 @@ impl QueryFragment<Pg> for Precondition {
 
 /// Writes the condition that the session blocks one of `waiters`.
 fn walk_blocks<'b>(waiters: &'b Vec<i32>, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-    out.push_sql("EXISTS (SELECT FROM pg_catalog.unnest(");
+    out.push_sql("(EXISTS (SELECT FROM pg_catalog.unnest(");
     out.push_bind_param::<Array<Integer>, _>(waiters)?;
-    out.push_sql(") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter)))");
+    out.push_sql(
+        ") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter))) OR EXISTS \
+         (SELECT FROM pg_catalog.pg_locks AS w, LATERAL (",
+    );
+    out.push_sql(BLOCKERS_OF_REPLAY);
+    out.push_sql(") AS h WHERE h.pid = pg_stat_activity.pid AND w.pid = ANY (");
+    out.push_bind_param::<Array<Integer>, _>(waiters)?;
+    out.push_sql(")))");
     Ok(())
 }
 

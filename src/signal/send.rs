@@ -24,6 +24,7 @@ pub(crate) async fn send(
             SignalOutcome::Denied("this role lacks the privilege to signal the session".to_owned())
         }
         Ok(rows) if rows.contains(&Some(true)) => SignalOutcome::Sent,
+        Ok(rows) if rows.contains(&Some(false)) => unsent(driver, pid).await?,
         Ok(rows) if rows.contains(&None) => return Err(expired(pid)),
         Ok(_) => SignalOutcome::Gone,
         Err(error) if is_own => return Err(error.into()),
@@ -37,6 +38,17 @@ fn expired(pid: i32) -> Error {
     Error::Watcher(
         format!("the signal to pid {pid} reached the server too late, and was not sent").into(),
     )
+}
+
+/// Distinguishes a session that ended just now from a process that PostgreSQL does not signal.
+async fn unsent(driver: &mut impl Driver, pid: i32) -> Result<SignalOutcome> {
+    driver.clear_stat_snapshot().await?;
+    let rows = driver.load::<_, Bool, bool>(CanSignal { pid }).await?;
+    Ok(if rows.is_empty() {
+        SignalOutcome::Gone
+    } else {
+        SignalOutcome::Unsignallable
+    })
 }
 
 /// Distinguishes a refusal from other errors, which stay errors.

@@ -55,6 +55,9 @@ pub enum SignalOutcome {
     /// It was not sent: the run only [observes](crate::Prioritizer::observe). A run that does
     /// not would have sent it.
     Observed,
+    /// It was not sent: the process lives, but PostgreSQL signals only sessions. The replay of
+    /// a standby (`startup`) and other processes of the server itself are none.
+    Unsignallable,
 }
 
 impl SignalKind {
@@ -91,6 +94,7 @@ impl fmt::Display for SignalOutcome {
             Self::Gone => f.pad("gone"),
             Self::Denied(message) => write!(f, "denied: {message}"),
             Self::Observed => f.pad("observed, not sent"),
+            Self::Unsignallable => f.pad("not possible: it is a process of the server"),
         }
     }
 }

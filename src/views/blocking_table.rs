@@ -6,6 +6,9 @@
 //! one lock at most, so it is called once per waiter.
 //! [`BlockedPgLock::query`](crate::BlockedPgLock::query) does so.
 //!
+//! On a standby the table also has the sessions that hold up its replay, which the function
+//! does not list.
+//!
 //! [pg]: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
 
 // `diesel::table!` uses one SQL name for a table, in FROM and in its columns. This table is
@@ -27,6 +30,7 @@ use diesel::query_source::{Alias, AliasSource, AppearsInFromClause, Never, Once}
 use diesel::sql_types::{Bool, Integer};
 
 use super::blocking_table as blocking;
+use super::sql_macro::blockers_of_replay;
 
 /// The blockers of the session in a row of `pg_locks`.
 #[allow(non_camel_case_types)] // as `diesel::table!` names a table
@@ -34,13 +38,15 @@ use super::blocking_table as blocking;
 pub struct table;
 
 impl QueryFragment<Pg> for table {
-    // DISTINCT, because the leader of a parallel query is listed once per process, and each
+    // UNION removes duplicates: the leader of a parallel query is listed once per process, and each
     // prepared transaction is listed as a 0.
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "LATERAL (SELECT DISTINCT pid FROM pg_catalog.unnest(\
-             pg_catalog.pg_blocking_pids(\"pg_catalog\".\"pg_locks\".\"pid\")) AS pids(pid)) AS blocking",
-        );
+        out.push_sql(concat!(
+            "LATERAL (SELECT pid FROM pg_catalog.unnest(\
+             pg_catalog.pg_blocking_pids(\"pg_catalog\".\"pg_locks\".\"pid\")) AS pids(pid) UNION ",
+            blockers_of_replay!(r#""pg_catalog"."pg_locks""#),
+            ") AS blocking",
+        ));
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use super::pg_activity::PgActivity;
 use super::pg_lock::PgLock;
 use crate::fmt::backquoted;
 use crate::fmt::format_duration;
+use crate::fmt::single_line;
 use crate::types::BackendState;
 
 /// The greatest number of sessions in a message; the rest is counted.
@@ -68,6 +69,9 @@ fn details(activity: &PgActivity) -> impl Iterator<Item = String> {
     let user = activity.user.as_deref();
     let state = activity.state.as_ref();
     [
+        activity
+            .server_process()
+            .map(|it| single_line(it, MAX_TEXT)),
         application.map(|name| format!("application {}", backquoted(name, MAX_TEXT))),
         user.map(|name| format!("user {}", backquoted(name, MAX_TEXT))),
         state.map(|state| describe_state(state, activity)),

@@ -32,4 +32,4 @@ pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
 pub(crate) use predicate::{IsAdvisory, IsOn, own_pid};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
-pub(crate) use sql_macro::{CURRENT_DATABASE_OID, optional};
+pub(crate) use sql_macro::{BLOCKERS_OF_REPLAY, CURRENT_DATABASE_OID, optional};

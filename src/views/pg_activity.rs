@@ -115,6 +115,13 @@ impl PgActivity {
         pg_stat_activity::table.select(Self::as_select())
     }
 
+    /// Returns the type of a process that serves no client, such as `startup` or
+    /// `autovacuum worker`; `None` for a client's session.
+    pub fn server_process(&self) -> Option<&str> {
+        let process = self.backend_type.as_deref();
+        process.filter(|it| *it != "client backend")
+    }
+
     /// Returns true if the role lacks the privilege to read the session.
     ///
     /// Members of `pg_read_all_stats` have it for all sessions.

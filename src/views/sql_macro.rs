@@ -10,6 +10,32 @@ macro_rules! current_database_oid {
     };
 }
 
+/// Selects the sessions that hold up the replay of a standby, if the row of `pg_locks` is its wait.
+///
+/// `pg_blocking_pids` has no answer for the process that replays. Only that process awaits
+/// this mode in recovery, and the mode conflicts with all others.
+macro_rules! blockers_of_replay {
+    ($locks:expr) => {
+        concat!(
+            "SELECT held.pid FROM pg_catalog.pg_locks AS held WHERE (SELECT pg_catalog.pg_is_in_recovery()) \
+             AND NOT ",
+            $locks,
+            ".granted AND ",
+            $locks,
+            ".locktype = 'relation' AND ",
+            $locks,
+            ".mode = 'AccessExclusiveLock' AND held.granted AND held.locktype = 'relation' \
+             AND held.mode <> 'SIReadLock' AND held.database = ",
+            $locks,
+            ".database AND held.relation = ",
+            $locks,
+            ".relation AND held.pid <> ",
+            $locks,
+            ".pid"
+        )
+    };
+}
+
 /// Selects a column if the server has it, and otherwise NULL.
 ///
 /// The innermost query looks the bare name up among the columns of the view. Where the view
@@ -40,8 +66,11 @@ macro_rules! since {
     };
 }
 
-pub(super) use since;
+pub(super) use {blockers_of_replay, since};
 pub(crate) use {current_database_oid, optional};
+
+/// The blockers of the replay, for the row `w` of `pg_locks`.
+pub(crate) const BLOCKERS_OF_REPLAY: &str = blockers_of_replay!("w");
 
 /// The [`current_database_oid!`] as a constant, for statements that are pushed piece by piece.
 pub(crate) const CURRENT_DATABASE_OID: &str = current_database_oid!();

@@ -32,15 +32,15 @@ pub fn line(node: &WaitNode) -> String {
     }
 }
 
-/// Returns the name of a node, its client's name, and its wait or activity.
+/// Returns the name of a node, its kind of process or its client's name, and its wait or activity.
 pub fn headline(node: &WaitNode) -> String {
-    let mut line = name(node);
     let activity = node.activity.as_ref();
+    let process = activity.and_then(PgActivity::server_process);
     let application = activity.and_then(|it| it.application_name.as_deref());
-    let application = single_line(application.unwrap_or_default(), MAX_NAME);
-    if !application.is_empty() {
-        line = format!("{line} {application}");
-    }
+    let names = process.into_iter().chain(application);
+    let names = names.map(|name| single_line(name, MAX_NAME));
+    let names = names.filter(|name| !name.is_empty());
+    let line = names.fold(name(node), |line, name| format!("{line} {name}"));
     match (&node.wait, activity) {
         (Some(wait), _) => line + &describe_wait(wait),
         (None, Some(activity)) => line + &describe_activity(activity),

@@ -1,7 +1,9 @@
 //! Shared helpers: a server, fresh databases, sessions, and waiting for a condition.
 
+mod standby;
 mod waiting;
 
+pub use standby::{await_replay, standby_of};
 pub use waiting::Waiting;
 
 use std::sync::OnceLock;

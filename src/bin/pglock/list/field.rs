@@ -6,6 +6,7 @@ use diesel_pglock::PgActivity;
 
 use super::row::Row;
 use super::value::Value;
+use crate::output::clean;
 
 /// A property of a [`Row`].
 pub struct Field {
@@ -138,6 +139,22 @@ impl Field {
     pub fn named(name: &str) -> Result<&'static Self, UnknownField> {
         let found = fields().find(|field| field.name == name);
         found.ok_or_else(|| UnknownField(name.to_owned()))
+    }
+
+    /// Returns the text of a cell: a prepared transaction in the place of its pid, and the
+    /// type of a server process in the place of its client's name.
+    pub fn cell(&self, row: &Row) -> String {
+        let process = |activity: Option<&PgActivity>| activity?.server_process().map(clean);
+        match (self.name, (self.get)(row)) {
+            ("pid", Value::None) | ("blocking.pid", Value::Integer(0)) => "prepared".to_owned(),
+            ("activity.application", value) if value.is_none() => {
+                process(waiting(row)).unwrap_or_default()
+            }
+            ("blocking.application", value) if value.is_none() => {
+                process(blocking(row)).unwrap_or_default()
+            }
+            (_, value) => value.cell(),
+        }
     }
 
     /// Returns true for fields that need `--blocking`.

@@ -8,7 +8,6 @@ use super::field::{Field, fields};
 use super::filter::{Filter, FilterError};
 use super::row::Row;
 use super::selection::Selection;
-use super::value::Value;
 use crate::connect::{ActiveConfig, Settings};
 use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
@@ -170,18 +169,10 @@ impl List {
     }
 }
 
-/// Shows a prepared transaction in the place of its pid.
-fn cell(field: &Field, row: &Row) -> String {
-    match (field.name, (field.get)(row)) {
-        ("pid", Value::None) | ("blocking.pid", Value::Integer(0)) => "prepared".to_owned(),
-        (_, value) => value.cell(),
-    }
-}
-
 fn table(rows: &[Row], fields: &[&'static Field]) -> Table {
     let line = |row| Line {
         colour: colour(row),
-        cells: fields.iter().map(|field| cell(field, row)).collect(),
+        cells: fields.iter().map(|field| field.cell(row)).collect(),
     };
     let titles = fields.iter().map(|field| field.title());
     Table::new(titles, rows.iter().map(line).collect())
@@ -203,7 +194,7 @@ fn expanded(rows: &[Row], fields: &[&'static Field]) -> String {
     for (i, row) in rows.iter().enumerate() {
         text += &format!("-[ lock {} ]{}\n", i + 1, "-".repeat(30));
         for field in fields {
-            text += format!("{:width$} | {}", field.name, cell(field, row)).trim_end();
+            text += format!("{:width$} | {}", field.name, field.cell(row)).trim_end();
             text.push('\n');
         }
     }

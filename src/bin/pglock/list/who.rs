@@ -107,7 +107,7 @@ fn cells(row: &Row) -> Vec<String> {
     let fields = FIELDS.iter().filter_map(|name| Field::named(name).ok());
     [holder(row), row.lock.mode.to_string(), state.to_owned()]
         .into_iter()
-        .chain(fields.map(|field| (field.get)(row).cell()))
+        .chain(fields.map(|field| field.cell(row)))
         .collect()
 }
 

@@ -88,7 +88,7 @@ fn report(results: &[SignalResult], text: &str, json: bool) -> Result<Outcome, F
 
 fn outcome(results: &[SignalResult]) -> Outcome {
     let any = |outcome| results.iter().any(|it| it.outcome == outcome);
-    if any(Delivery::Denied) {
+    if any(Delivery::Denied) || any(Delivery::Unsignallable) {
         Outcome::Denied
     } else if any(Delivery::Sent) || any(Delivery::DryRun) {
         Outcome::Done

@@ -104,6 +104,8 @@ pub enum Delivery {
     Sent,
     Gone,
     Denied,
+    /// PostgreSQL does not signal processes of its own.
+    Unsignallable,
     DryRun,
 }
 
@@ -112,6 +114,7 @@ impl SignalResult {
         let (outcome, reason) = match outcome {
             SignalOutcome::Sent => (Delivery::Sent, None),
             SignalOutcome::Denied(reason) => (Delivery::Denied, Some(reason)),
+            SignalOutcome::Unsignallable => (Delivery::Unsignallable, None),
             _ => (Delivery::Gone, None),
         };
         Self {
@@ -130,6 +133,7 @@ impl fmt::Display for SignalResult {
             Delivery::Sent => "sent",
             Delivery::Gone => "gone",
             Delivery::Denied => "denied",
+            Delivery::Unsignallable => "not possible: it is a process of the server",
             Delivery::DryRun => "not sent",
         };
         write!(f, "{pid}: {kind} {outcome}")?;

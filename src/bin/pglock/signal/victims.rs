@@ -140,8 +140,7 @@ fn identity(activity: &PgActivity) -> impl Iterator<Item = String> {
     ];
     let names = names.into_iter().flatten();
     let names = names.map(|name| cut(&clean(name), MAX_NAME));
-    let process = activity.backend_type.as_deref();
-    let process = process.filter(|it| *it != "client backend").map(clean);
+    let process = activity.server_process().map(clean);
     let state = activity.state.as_ref().map(|it| clean(it.as_str()));
     names.chain(process).chain(state)
 }
