@@ -49,7 +49,7 @@ fn write_session(f: &mut fmt::Formatter<'_>, lock: &PgLock) -> fmt::Result {
     f.write_str(if lock.granted {
         "held by "
     } else {
-        "also wanted by "
+        "also awaited by "
     })?;
     let Some(pid) = lock.pid else {
         return f.write_str("a prepared transaction");

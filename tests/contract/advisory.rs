@@ -370,7 +370,7 @@ scenario!(a_refusal_names_the_holder_and_the_waiters_ahead, |db| {
         format!("; held by pid {pid} (application `work'er"),
         "user `postgres`, idle in transaction for ".to_owned(),
         "last query `SET application_name".to_owned(),
-        format!(", also wanted by pid {waiter} ("),
+        format!(", also awaited by pid {waiter} ("),
     ] {
         assert!(message.contains(&part), "{part} in {message}");
     }
