@@ -140,6 +140,12 @@ impl Blockers {
         self.victims.contains(&key(session))
     }
 
+    /// Returns whether a block has lasted for the grace period, and no signal was decided in it.
+    pub(super) fn await_decision(&self, grace: Duration) -> bool {
+        let is_due = |block: &CurrentBlock| block.awaits_decision(grace);
+        self.current.iter().any(is_due)
+    }
+
     /// Returns the time until the next grace period ends.
     pub(super) fn next_grace_end(&self, grace: Duration) -> Option<Duration> {
         let left = |block: &CurrentBlock| block.grace_left(grace);

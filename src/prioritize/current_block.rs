@@ -75,6 +75,12 @@ impl CurrentBlock {
         }
     }
 
+    /// Returns whether the block has lasted for the grace period, and no signal was decided in it.
+    pub(super) fn awaits_decision(&self, grace: Duration) -> bool {
+        let is_decided = self.terminated || self.cancelled.is_some() || self.session.protected;
+        !is_decided && self.session.pid.is_some() && self.blocked_for() >= grace
+    }
+
     /// Returns the rest of the grace period; `None` after its end.
     pub(super) fn grace_left(&self, grace: Duration) -> Option<Duration> {
         grace.checked_sub(self.since.elapsed())

@@ -12,6 +12,7 @@ mod protection;
 mod report;
 mod retention;
 mod run_state;
+mod seen;
 mod server_clock;
 mod settings;
 mod signal_log;

@@ -127,7 +127,7 @@ impl<S> Prioritizer<S> {
     ///
     /// The report lists them as blockers with the reason
     /// [`Protection::Chosen`](crate::Protection::Chosen). Further calls spare further sessions.
-    /// The closure sees each blocker once per poll; if it panics, the watcher signals no
+    /// The closure sees each blocker at most once per poll; if it panics, the watcher signals no
     /// further session.
     ///
     /// # Examples

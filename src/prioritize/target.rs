@@ -7,7 +7,7 @@ use super::cycle::{Cycle, read_cycles};
 use super::protection::Protection;
 use super::settings::Victims;
 use super::statement::HasSynchronousStandby;
-use super::wait_chain::WaitChain;
+use super::wait_chain::{Edges, WaitChain};
 use crate::error::Result;
 use crate::session::{ColumnsOf, Driver};
 use crate::signal::{Block, WaitPath};
@@ -16,6 +16,7 @@ use crate::views::blocking_table as blocking;
 use crate::views::{BlockedPgLock, PgActivity, PgLock};
 
 /// A blocker that is to be signalled: at the end of its grace period, or at once in a cycle.
+#[derive(Clone)]
 pub(super) struct Target {
     pub(super) row: BlockedPgLock,
     /// The waits that lead to it from the prioritized session.
@@ -26,34 +27,68 @@ pub(super) struct Target {
     pub(super) protection: Option<Protection>,
 }
 
-/// Finds the targets among the blockers of the session `prioritized`.
-pub(super) async fn find_targets(
-    driver: &mut impl Driver,
-    prioritized: i32,
-    victims: Victims,
-) -> Result<Vec<Target>> {
-    let (chain, cycles) = read_cycles(driver, prioritized).await?;
-    let pids = select(&chain, &cycles, victims);
-    if pids.is_empty() {
-        return Ok(Vec::new());
+/// The waits of the prioritized session and its blockers at one poll.
+pub(super) struct Waits {
+    chain: WaitChain,
+    cycles: Vec<Cycle>,
+    pids: Vec<i32>,
+}
+
+impl Waits {
+    /// Reads the waits, and selects the blockers that are targets.
+    pub(super) async fn read(
+        driver: &mut impl Driver,
+        prioritized: i32,
+        victims: Victims,
+    ) -> Result<Self> {
+        let (chain, cycles) = read_cycles(driver, prioritized).await?;
+        let pids = select(&chain, &cycles, victims);
+        Ok(Self {
+            chain,
+            cycles,
+            pids,
+        })
     }
-    let mut rows = blocked_locks(driver, &chain, &pids).await?;
-    let found: Vec<_> = rows.iter().map(|row| row.blocking_pid).collect();
-    let hidden = pids.into_iter().filter(|pid| !found.contains(pid));
-    rows.extend(blocked_by_hidden_waits(driver, prioritized, hidden.collect()).await?);
-    let has_standby = hides_waits(&rows) && driver.ask(HasSynchronousStandby).await?;
-    let target = |row: BlockedPgLock| {
+
+    /// Returns the sessions on the way to the roots, each with its blockers.
+    pub(super) fn edges(&self) -> Edges {
+        self.chain.edges()
+    }
+
+    /// Returns whether the present wait of the prioritized session can be known again later.
+    pub(super) fn are_dated(&self) -> bool {
+        self.chain.block_by(0).is_dated()
+    }
+
+    /// Reads the rows of the targets.
+    pub(super) async fn targets(&self, driver: &mut impl Driver) -> Result<Vec<Target>> {
+        if self.pids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut rows = blocked_locks(driver, &self.chain, &self.pids).await?;
+        let found: Vec<_> = rows.iter().map(|row| row.blocking_pid).collect();
+        let hidden = self.pids.iter().filter(|pid| !found.contains(pid));
+        let (prioritized, hidden) = (self.chain.prioritized(), hidden.copied().collect());
+        rows.extend(blocked_by_hidden_waits(driver, prioritized, hidden).await?);
+        let has_standby = hides_waits(&rows) && driver.ask(HasSynchronousStandby).await?;
+        let target = |row: BlockedPgLock| {
+            let protection = protection(&row, &self.chain, has_standby);
+            self.target(row, protection)
+        };
+        Ok(rows.into_iter().map(target).collect())
+    }
+
+    fn target(&self, row: BlockedPgLock, protection: Option<Protection>) -> Target {
         let pid = row.blocking_pid;
-        let cycle = cycles.iter().find(|cycle| cycle.blocker() == pid);
+        let cycle = self.cycles.iter().find(|cycle| cycle.blocker() == pid);
         Target {
-            wait_path: wait_path(&chain, cycle, pid),
-            block: chain.block_by(pid),
+            wait_path: wait_path(&self.chain, cycle, pid),
+            block: self.chain.block_by(pid),
             is_in_cycle: cycle.is_some(),
-            protection: protection(&row, &chain, has_standby),
+            protection,
             row,
         }
-    };
-    Ok(rows.into_iter().map(target).collect())
+    }
 }
 
 /// Returns the pids of the targets. A cycle has no root: there its direct blocker is one.

@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::session::Driver;
 use crate::signal::{Block, Wait};
 
+/// The sessions on the way to the roots, each with its blockers, in the order of their pids.
+pub(super) type Edges = Vec<(i32, Vec<i32>)>;
+
 /// The sessions that block the prioritized session, each with the session that it blocks.
 #[derive(Debug, Default)]
 pub(super) struct WaitChain {
@@ -22,7 +25,7 @@ pub(super) struct WaitChain {
     /// The virtual transaction of each process.
     transactions: HashMap<i32, String>,
     /// The prioritized sessions of all watchers.
-    marked: HashSet<i64>,
+    marked: HashSet<i32>,
     /// The sessions that may build an index concurrently.
     indexing: HashSet<i32>,
 }
@@ -59,7 +62,9 @@ impl WaitChain {
 
     fn add(&mut self, process: Process) {
         let (pid, session) = (process.pid, process.session);
-        self.marked.extend(&process.marks);
+        if process.is_marked {
+            self.marked.insert(pid);
+        }
         if process.builds_index {
             self.indexing.insert(pid);
         }
@@ -107,6 +112,14 @@ impl WaitChain {
         self.blockers.get(&session).map_or(&[], Vec::as_slice)
     }
 
+    pub(super) fn edges(&self) -> Edges {
+        let edges = self
+            .blockers
+            .iter()
+            .map(|(pid, blockers)| (*pid, blockers.clone()));
+        sorted(edges.collect())
+    }
+
     /// Returns the blockers that do not wait; pid 0 is a prepared transaction.
     ///
     /// A blocker whose waits were not read may wait: it came up while the server read them.
@@ -140,7 +153,7 @@ impl WaitChain {
 
     /// Returns whether `pid` is a prioritized session too.
     pub(super) fn is_marked(&self, pid: i32) -> bool {
-        self.marked.contains(&i64::from(pid))
+        self.marked.contains(&pid)
     }
 
     /// Returns whether `pid` builds an index concurrently, or may do so.
@@ -177,6 +190,15 @@ impl WaitChain {
         path.reverse();
         path
     }
+}
+
+/// Sorts the sessions, and the blockers of each.
+pub(super) fn sorted(mut edges: Edges) -> Edges {
+    edges
+        .iter_mut()
+        .for_each(|(_, blockers)| blockers.sort_unstable());
+    edges.sort_unstable();
+    edges
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use super::blockers::Blockers;
 use super::event::PrioritizerEvent;
 use super::report::PrioritizerReport;
 use super::run_state::RunState;
+use super::seen::Seen;
 use super::server_clock::ServerClock;
 use super::settings::Settings;
 use super::signal_log::LogQueue;
 use super::statement::{BlockingPids, CheckWatcher, LeaveSession, WatcherCheck, WatcherSettings};
-use super::target::{Target, find_targets};
+use super::target::{Target, Waits};
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::PrioritizedSession;
@@ -32,6 +33,8 @@ pub(super) struct Watch {
     report: PrioritizerReport,
     /// The watcher's session, once it was checked.
     own: Option<OwnSession>,
+    /// The waits that were read last.
+    seen: Seen,
     /// The time since which the prioritized session waits.
     waiting_since: Option<Instant>,
     /// The number of failed polls in a row.
@@ -65,6 +68,7 @@ impl Watch {
             log: LogQueue::default(),
             report: PrioritizerReport::default(),
             own: None,
+            seen: Seen::default(),
             waiting_since: None,
             failures: 0,
             is_over: false,
@@ -134,17 +138,12 @@ impl Watch {
         self.report.polls += 1;
         let is_blocked = self.look(driver).await?;
         self.note_waiting(is_blocked);
-        let (prioritized, victims) = (self.session.pid, self.settings.victims);
-        let mut targets = if is_blocked {
-            find_targets(driver, prioritized, victims).await?
+        let targets = if is_blocked {
+            self.find_targets(driver).await?
         } else {
+            self.seen = Seen::default();
             Vec::new()
         };
-        for target in &mut targets {
-            let activity = target.row.blocking_activity.as_ref();
-            let chosen = activity.and_then(|activity| self.settings.protection(activity));
-            target.protection = target.protection.or(chosen);
-        }
         for blocker in self.blockers.note(targets.iter()) {
             self.emit(PrioritizerEvent::Blocked(blocker));
         }
@@ -153,6 +152,28 @@ impl Watch {
         }
         self.write_log(driver).await;
         Ok(())
+    }
+
+    /// Finds the targets.
+    ///
+    /// While the waits go on as they were, a poll need not read the locks, which costs the more
+    /// the more of them there are. They are read before a decision in any case: if the
+    /// prioritized session is in the same wait then, it was so in between.
+    async fn find_targets(&mut self, driver: &mut impl Driver) -> Result<Vec<Target>> {
+        let is_due = self.blockers.await_decision(self.settings.grace);
+        if !is_due && self.seen.goes_on(driver, self.session.pid).await? {
+            return Ok(self.seen.targets.clone());
+        }
+        let began = Instant::now();
+        let waits = Waits::read(driver, self.session.pid, self.settings.victims).await?;
+        let mut targets = waits.targets(driver).await?;
+        for target in &mut targets {
+            let activity = target.row.blocking_activity.as_ref();
+            let chosen = activity.and_then(|activity| self.settings.protection(activity));
+            target.protection = target.protection.or(chosen);
+        }
+        self.seen = Seen::new(&waits, &targets, began);
+        Ok(targets)
     }
 
     /// Returns whether the prioritized session waits for a lock.

@@ -63,9 +63,10 @@ impl Block {
             && pairs.all(|(now, then)| now.continues(then, is_same_blocker))
     }
 
-    /// Returns whether the transactions of both sides distinguish this block from others.
-    fn needs_transactions(&self) -> bool {
-        self.waits.is_empty() || self.waits.iter().any(|wait| wait.start.is_none())
+    /// Returns whether the starts of the waits distinguish this block from others. Otherwise the
+    /// transactions of both sides do so.
+    pub(crate) fn is_dated(&self) -> bool {
+        !self.waits.is_empty() && self.waits.iter().all(|wait| wait.start.is_some())
     }
 }
 
@@ -76,7 +77,7 @@ impl QueryFragment<Pg> for Block {
             out.push_sql(" AND ");
             wait.walk_ast(out.reborrow())?;
         }
-        if !self.needs_transactions() {
+        if self.is_dated() {
             return Ok(());
         }
         if let Some(transaction) = &self.transaction {

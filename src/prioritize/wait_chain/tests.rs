@@ -10,7 +10,7 @@ fn waiter((pid, session, blockers): (i32, i32, Vec<i32>)) -> Process {
         awaited: Some("a lock".to_owned()),
         wait_start: None,
         virtual_transaction: Some(format!("{pid}/1")),
-        marks: Vec::new(),
+        is_marked: false,
         builds_index: false,
     }
 }
