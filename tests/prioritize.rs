@@ -18,6 +18,7 @@ use crate::support::*;
 
 mod bounded;
 mod spared;
+mod world;
 
 const TICK: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_secs(60);
@@ -1197,6 +1198,38 @@ fn the_other_session_of_a_cycle_is_spared_if_it_is_prioritized_too() {
     for report in [ours.report(), theirs.report()] {
         assert_eq!(report.victims().count(), 0, "{report}");
     }
+}
+
+#[test]
+fn a_session_that_only_queues_in_a_cycle_is_left_to_the_server() {
+    let db = Database::new();
+    let mut holder = db.running("BEGIN; LOCK TABLE users IN ROW EXCLUSIVE MODE");
+    let mut conn = db.running("BEGIN; LOCK TABLE posts");
+    let (holding, own) = (pid(&mut holder), pid(&mut conn));
+    let mut queued = db.connect();
+    let queuing = pid(&mut queued);
+    let mut observer = db.connect();
+    thread::scope(|scope| {
+        // It waits for the holder, and is ahead of the prioritized session in the queue.
+        let queued = scope
+            .spawn(move || queued.batch_execute("BEGIN; LOCK TABLE users IN SHARE MODE; COMMIT"));
+        wait_until_blocked(&mut observer, queuing);
+        let prioritizer = at_once(&db).grace(LONG);
+        let running = scope.spawn(move || {
+            conn.prioritize(&prioritizer, |conn| {
+                conn.batch_execute("LOCK TABLE users IN ROW EXCLUSIVE MODE; COMMIT")
+            })
+            .unwrap();
+            prioritizer.report()
+        });
+        wait_until_blocked(&mut observer, own);
+        let held = scope.spawn(move || holder.batch_execute("LOCK TABLE posts; COMMIT"));
+        wait_until_blocked(&mut observer, holding);
+        let report = running.join().unwrap();
+        assert_eq!(report.victims().count(), 0, "{report}");
+        held.join().unwrap().unwrap();
+        queued.join().unwrap().unwrap();
+    });
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The cycles of waits through the prioritized session: deadlocks that the server has not ended.
 
+use super::hard_edges::{HeldLock, ReadHardEdges};
 use super::wait_chain::WaitChain;
 use crate::error::Result;
 use crate::session::Driver;
@@ -20,6 +21,12 @@ impl Cycle {
     pub(super) fn blocker(&self) -> i32 {
         self.sessions[1]
     }
+
+    /// Returns each session with the next one, for which it waits.
+    fn edges(&self) -> impl Iterator<Item = (i32, i32)> + '_ {
+        let pairs = self.sessions.iter().zip(&self.sessions[1..]);
+        pairs.map(|(waiter, blocker)| (*waiter, *blocker))
+    }
 }
 
 /// Reads the waits of the prioritized session, and the cycles that it is in.
@@ -38,7 +45,25 @@ pub(super) async fn read_cycles(
     let chain = WaitChain::read(driver, prioritized).await?;
     let confirmed = chain.cycles();
     cycles.retain(|cycle| confirmed.contains(cycle));
+    retain_deadlocks(driver, &mut cycles).await?;
     Ok((chain, cycles))
+}
+
+/// Removes the cycles in which a session only queues before another one.
+///
+/// The server ends such a cycle without an error: after its `deadlock_timeout` it reorders the
+/// queue.
+async fn retain_deadlocks(driver: &mut impl Driver, cycles: &mut Vec<Cycle>) -> Result<()> {
+    if cycles.is_empty() {
+        return Ok(());
+    }
+    type Columns = <ReadHardEdges as diesel::query_builder::Query>::SqlType;
+    let (waiters, blockers) = cycles.iter().flat_map(Cycle::edges).unzip();
+    let held = driver.load::<_, Columns, HeldLock>(ReadHardEdges { waiters, blockers });
+    let held = held.await?;
+    let is_hard = |(waiter, blocker)| held.iter().any(|lock| lock.blocks(waiter, blocker));
+    cycles.retain(|cycle| cycle.edges().all(is_hard));
+    Ok(())
 }
 
 impl WaitChain {

@@ -5,6 +5,7 @@ mod current_block;
 mod cycle;
 mod event;
 mod evidence;
+mod hard_edges;
 mod policy;
 mod prioritizer;
 mod process;

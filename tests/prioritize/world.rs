@@ -1,0 +1,386 @@
+//! A world of sessions at random, and a model that refutes signals.
+//!
+//! Twelve sessions lock tables, advisory keys and rows, alone and two at a time, briefly and
+//! long, and some are told to commit just before they are signalled. The driver records when each
+//! request was sent and answered. From that the model knows, for each signal, what cannot have
+//! been the case between its decision and its answer.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use pglock_sandbox::Sandbox;
+
+use super::*;
+
+const SESSIONS: usize = 12;
+const INTERVAL: Duration = Duration::from_millis(4);
+const GRACE: Duration = Duration::from_millis(40);
+
+/// The error of the polls: a gap in a block that none of them need have seen.
+const GAP: Duration = Duration::from_millis(25);
+
+/// The time after which a request that is not answered certainly waits.
+const CERTAIN: Duration = Duration::from_millis(40);
+
+/// Numbers at random, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) % limit
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+}
+
+/// A request for a lock on an object, and the time until it was released.
+#[derive(Clone)]
+struct Request {
+    session: usize,
+    pid: i32,
+    object: u64,
+    sent: Instant,
+    acquired: Option<Instant>,
+    /// The answer to the end of the transaction, or the error of the request.
+    ended: Option<Instant>,
+}
+
+/// A decision to signal a session, and the answer of the signal.
+#[derive(Clone, Debug)]
+struct Shot {
+    pid: i32,
+    decided: Instant,
+    answered: Option<Instant>,
+    was_sent: bool,
+}
+
+struct World {
+    requests: Mutex<Vec<Request>>,
+    shots: Mutex<Vec<Shot>>,
+    commits: Mutex<Vec<Instant>>,
+    terminated: Mutex<Vec<(i32, Instant)>>,
+    /// The session that is told to commit now.
+    told: AtomicI32,
+    is_over: AtomicBool,
+    prepared: AtomicUsize,
+}
+
+impl World {
+    fn note<T>(list: &Mutex<Vec<T>>, item: T) -> usize {
+        let mut list = list.lock().unwrap();
+        list.push(item);
+        list.len() - 1
+    }
+}
+
+/// Returns a statement that locks one of nine objects in one of its modes.
+fn lock(object: u64, dice: &mut Dice) -> String {
+    let number = object % 3 + 1;
+    match object / 3 {
+        0 => {
+            let modes = ["ACCESS SHARE", "ROW EXCLUSIVE", "SHARE", "ACCESS EXCLUSIVE"];
+            let mode = modes[usize::try_from(dice.below(4)).unwrap()];
+            format!("LOCK TABLE world_{number} IN {mode} MODE")
+        }
+        1 if dice.below(3) == 0 => format!("SELECT pg_advisory_xact_lock_shared({number})"),
+        1 => format!("SELECT pg_advisory_xact_lock({number})"),
+        _ => format!("UPDATE cells SET n = n + 1 WHERE id = {number}"),
+    }
+}
+
+/// Sends a request, and records its answer.
+fn request(
+    world: &World,
+    session: usize,
+    conn: &mut PgConnection,
+    pid: i32,
+    object: u64,
+    sql: &str,
+) -> Result<usize, diesel::result::Error> {
+    let new = Request {
+        session,
+        pid,
+        object,
+        sent: Instant::now(),
+        acquired: None,
+        ended: None,
+    };
+    let index = World::note(&world.requests, new);
+    let answer = conn.batch_execute(sql);
+    let now = Some(Instant::now());
+    let request = &mut world.requests.lock().unwrap()[index];
+    match answer {
+        Ok(()) => request.acquired = now,
+        Err(error) => {
+            request.ended = now;
+            return Err(error);
+        }
+    }
+    Ok(index)
+}
+
+/// Holds for a while, or until it is told to commit.
+fn hold(world: &World, pid: i32, time: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time && world.told.load(Ordering::SeqCst) != pid {
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Runs one transaction of a session.
+fn transaction(
+    world: &World,
+    session: usize,
+    conn: &mut PgConnection,
+    pid: i32,
+    dice: &mut Dice,
+) -> QueryResult<()> {
+    let mut held = Vec::new();
+    let ran = (|| {
+        conn.batch_execute("BEGIN")?;
+        // A third take two locks.
+        for _ in 0..=dice.below(3) / 2 {
+            let object = dice.below(9);
+            let sql = lock(object, dice);
+            held.push(request(world, session, conn, pid, object, &sql)?);
+        }
+        let time = match session % 3 {
+            0 => dice.millis(60, 200),
+            _ => dice.millis(1, 10),
+        };
+        hold(world, pid, time);
+        match session == 10 && dice.below(2) == 0 {
+            true => prepare(world, conn, dice),
+            false => conn.batch_execute("COMMIT"),
+        }
+    })();
+    let now = Instant::now();
+    if ran.is_ok() {
+        World::note(&world.commits, now);
+    }
+    let mut requests = world.requests.lock().unwrap();
+    for index in held {
+        requests[index].ended = Some(now);
+    }
+    ran
+}
+
+/// Prepares the transaction, whose locks belong to no session then.
+fn prepare(world: &World, conn: &mut PgConnection, dice: &mut Dice) -> QueryResult<()> {
+    let name = format!("world_{}", world.prepared.fetch_add(1, Ordering::SeqCst));
+    conn.batch_execute(&format!("PREPARE TRANSACTION '{name}'"))?;
+    thread::sleep(dice.millis(10, 60));
+    conn.batch_execute(&format!("COMMIT PREPARED '{name}'"))
+}
+
+fn live(world: &World, db: &Database, session: usize, seed: u64) {
+    let mut dice = Dice(seed + 1000 * u64::try_from(session).unwrap());
+    let name = if session == 11 { "spared" } else { "world" };
+    let connect = || {
+        let mut conn = db.running(&format!("SET application_name = '{name}'; SET lock_timeout = '200ms'; SET deadlock_timeout = '20ms'"));
+        let pid = pid(&mut conn);
+        (conn, pid)
+    };
+    let (mut conn, mut pid) = connect();
+    while !world.is_over.load(Ordering::SeqCst) {
+        let ran = transaction(world, session, &mut conn, pid, &mut dice);
+        if ran.is_err() && conn.batch_execute("ROLLBACK").is_err() {
+            World::note(&world.terminated, (pid, Instant::now()));
+            (conn, pid) = connect();
+        }
+        thread::sleep(dice.millis(0, 20));
+    }
+}
+
+/// Runs the prioritized session.
+fn prioritized(world: &Arc<World>, db: &Database, rounds: usize, seed: u64) -> usize {
+    let mut dice = Dice(seed);
+    let (deciding, answering) = (Arc::clone(world), Arc::clone(world));
+    let tells = Mutex::new(Dice(seed + 7));
+    let policy = Policy::custom(move |row, _| {
+        if tells.lock().unwrap().below(4) > 0 {
+            deciding.told.store(row.blocking_pid, Ordering::SeqCst);
+        }
+        let shot = Shot {
+            pid: row.blocking_pid,
+            decided: Instant::now(),
+            answered: None,
+            was_sent: false,
+        };
+        World::note(&deciding.shots, shot);
+        Decision::Terminate
+    });
+    let prioritizer = Prioritizer::new(db.url.clone())
+        .interval(INTERVAL)
+        .grace(GRACE)
+        .policy(policy)
+        .spare(|it| it.application_name.as_deref() == Some("spared"))
+        .on_event(move |event| {
+            if let PrioritizerEvent::Signalled { signal, .. } = event {
+                let mut shots = answering.shots.lock().unwrap();
+                let shot = shots.iter_mut().rfind(|it| it.pid == signal.pid).unwrap();
+                shot.answered = Some(Instant::now());
+                shot.was_sent = signal.outcome == SignalOutcome::Sent;
+            }
+        });
+    let mut conn = db.running("SET lock_timeout = '5s'");
+    let own = pid(&mut conn);
+    conn.prioritize(&prioritizer, |conn| {
+        for _ in 0..rounds {
+            let object = dice.below(9);
+            let sql = lock(object, &mut dice);
+            conn.batch_execute("BEGIN")?;
+            let locked = request(world, SESSIONS, conn, own, object, &sql);
+            conn.batch_execute("COMMIT")?;
+            if let Ok(index) = locked {
+                world.requests.lock().unwrap()[index].ended = Some(Instant::now());
+            }
+            thread::sleep(dice.millis(0, 4));
+        }
+        QueryResult::Ok(())
+    })
+    .unwrap();
+    let report = prioritizer.report();
+    assert!(report.errors.is_empty(), "{report}");
+    let is_spared = |it: &Blocker| it.protection == Some(Protection::Chosen);
+    for spared in report.blockers.iter().filter(|it| is_spared(it)) {
+        assert!(!spared.is_victim(), "{spared}");
+    }
+    report.blockers.len()
+}
+
+/// Returns what refutes a signal; `None` if the model has nothing against it.
+fn refute(requests: &[Request], shot: &Shot) -> Option<&'static str> {
+    let answered = shot.answered?;
+    let in_window =
+        |it: &&Request| it.sent <= answered && it.ended.is_none_or(|end| end >= shot.decided);
+    let of_victim: Vec<_> = requests.iter().filter(|it| it.pid == shot.pid).collect();
+    let ours = requests
+        .iter()
+        .rfind(|it| it.session == SESSIONS && it.sent <= shot.decided);
+    let Some(ours) = ours.filter(in_window) else {
+        return Some("the prioritized session did not wait");
+    };
+    let present: Vec<_> = requests.iter().filter(in_window).collect();
+    let awaited = of_victim.iter().find(|it| {
+        it.sent < shot.decided && it.acquired.or(it.ended).is_none_or(|end| end > answered)
+    });
+    if let Some(awaited) = awaited {
+        // Only a deadlock with the prioritized session justifies it.
+        let is_certain = awaited.sent + CERTAIN < shot.decided;
+        let is_deadlock = reaches(&present, awaited, ours.pid) && reaches(&present, ours, shot.pid);
+        return (is_certain && !is_deadlock).then_some("the session waited itself");
+    }
+    if answered - ours.sent < GRACE {
+        return Some("the prioritized session had not waited for the grace period");
+    }
+    if !was_held_since(&of_victim, answered - GRACE, shot.decided) {
+        return Some("the session had not blocked for the grace period");
+    }
+    if !reaches(&present, ours, shot.pid) {
+        return Some("the session was not on a path from the prioritized session");
+    }
+    None
+}
+
+/// Returns whether requests or locks of the session cover the time, but for gaps.
+fn was_held_since(requests: &[&Request], from: Instant, to: Instant) -> bool {
+    let mut covered = from;
+    for request in requests {
+        let end = request.ended.unwrap_or(to);
+        if request.sent <= covered + GAP && end > covered {
+            covered = end;
+        }
+    }
+    covered + GAP >= to
+}
+
+/// Returns whether a chain of sessions that share objects leads to the session of `pid`.
+fn reaches(present: &[&Request], ours: &Request, pid: i32) -> bool {
+    let (mut objects, mut known) = (BTreeSet::from([ours.object]), 0);
+    while objects.len() > known {
+        known = objects.len();
+        let sharing = present.iter().filter(|it| objects.contains(&it.object));
+        let pids: BTreeSet<i32> = sharing.map(|it| it.pid).collect();
+        if pids.contains(&pid) {
+            return true;
+        }
+        let theirs = present.iter().filter(|it| pids.contains(&it.pid));
+        objects.extend(theirs.map(|it| it.object));
+    }
+    false
+}
+
+#[test]
+fn no_signal_is_refuted_in_a_world_at_random() {
+    let from_env = |name: &str| std::env::var(name).ok().and_then(|it| it.parse().ok());
+    let rounds = from_env("PGLOCK_WORLD_ROUNDS").unwrap_or(200);
+    let seed = from_env("PGLOCK_SEED").unwrap_or(20_261_125);
+    let server = Sandbox::builder().setting("max_prepared_transactions", "20");
+    let server = server.start().unwrap();
+    let db = Database::on(&server);
+    db.running(
+        "CREATE TABLE world_1 (); CREATE TABLE world_2 (); CREATE TABLE world_3 ();
+         CREATE TABLE cells (id int, n int); INSERT INTO cells VALUES (1, 0), (2, 0), (3, 0)",
+    );
+    let world = Arc::new(World {
+        requests: Mutex::default(),
+        shots: Mutex::default(),
+        commits: Mutex::default(),
+        terminated: Mutex::default(),
+        told: AtomicI32::new(0),
+        is_over: AtomicBool::new(false),
+        prepared: AtomicUsize::new(0),
+    });
+    thread::scope(|scope| {
+        for session in 0..SESSIONS {
+            let (world, db) = (&world, &db);
+            scope.spawn(move || live(world, db, session, u64::try_from(seed).unwrap()));
+        }
+        let blockers = prioritized(&world, &db, rounds, u64::try_from(seed).unwrap());
+        world.is_over.store(true, Ordering::SeqCst);
+        assert!(blockers > 0);
+    });
+    judge(&world, rounds, seed);
+}
+
+fn judge(world: &World, rounds: usize, seed: usize) {
+    let requests = world.requests.lock().unwrap();
+    let shots = world.shots.lock().unwrap();
+    let sent: Vec<_> = shots.iter().filter(|it| it.was_sent).collect();
+    let refuted: Vec<_> = sent
+        .iter()
+        .filter_map(|shot| refute(&requests, shot).map(|why| (shot.pid, why)))
+        .collect();
+    let is_in_window = |at: &&Instant| {
+        shots
+            .iter()
+            .any(|it| it.decided <= **at && it.answered.is_some_and(|end| **at <= end))
+    };
+    let commits = world.commits.lock().unwrap();
+    let in_windows = commits.iter().filter(is_in_window).count();
+    let terminated = world.terminated.lock().unwrap();
+    let without_signal: Vec<_> = terminated
+        .iter()
+        .filter(|(pid, _)| !shots.iter().any(|it| it.pid == *pid))
+        .collect();
+    let _ = writeln!(
+        std::io::stderr(),
+        "world, seed {seed}: {rounds} rounds, {} requests, {} decisions, {} signals, {in_windows} commits \
+         between a decision and its answer, {} refuted",
+        requests.len(),
+        shots.len(),
+        sent.len(),
+        refuted.len(),
+    );
+    assert!(refuted.is_empty(), "{refuted:?}");
+    assert!(without_signal.is_empty(), "{without_signal:?}");
+    assert!(sent.len() * 20 >= rounds, "there were signals");
+}
