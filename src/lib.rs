@@ -107,8 +107,8 @@ pub use error::Error;
 pub use error::Result;
 #[cfg(feature = "migrations")]
 pub use migrate::{
-    Backoff, HarnessReport, InstanceWait, MIGRATIONS, MigrationEvent, MigrationReport,
-    PrioritizedHarness, TakenLock,
+    Backoff, HarnessReport, InstanceWait, MIGRATIONS, MigrationEvent, MigrationOptions,
+    MigrationReport, PrioritizedHarness, TakenLock,
 };
 pub use prioritize::{
     Blocker, Cancel, CancelThenTerminate, Decision, DeleteOldSignals, Observe, Policy, Prioritizer,

@@ -3,7 +3,9 @@
 mod audit;
 mod history;
 mod instances;
+mod locks_first;
 mod migration_lock;
+mod options;
 mod retry;
 mod run;
 mod session;

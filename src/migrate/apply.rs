@@ -10,6 +10,7 @@ use diesel::pg::Pg;
 use super::history::HistoryPlace;
 use super::history_statement::RecordMigration;
 use super::lock_recorder::{LockRecorder, RecordedLocks};
+use super::locks_first::{Round, RoundError};
 use super::report::MigrationReport;
 use crate::advisory::AdvisoryTarget;
 use crate::session::{Driver, run_ready, uncached};
@@ -67,17 +68,24 @@ impl DirectedMigration<'_> {
     pub(crate) fn apply<C>(
         self,
         conn: &mut C,
+        round: Round<'_>,
         lock: AdvisoryTarget,
         history: Option<&HistoryPlace>,
-    ) -> Result<RecordedLocks>
+    ) -> std::result::Result<RecordedLocks, RoundError>
     where
         C: Connection<Backend = Pg> + LoadConnection + 'static,
     {
-        if self.runs_in_transaction() {
-            conn.transaction(|conn| self.apply_statements(conn, lock, history))
-        } else {
-            self.apply_statements(conn, lock, history)
+        let apply = |conn: &mut C| {
+            let applied = self.apply_statements(conn, lock, history);
+            applied.map_err(RoundError::Failed)
+        };
+        if !self.runs_in_transaction() {
+            return apply(conn);
         }
+        conn.transaction(|conn| {
+            round.take(conn)?;
+            apply(conn)
+        })
     }
 
     fn apply_statements<C>(

@@ -12,12 +12,18 @@ use diesel_migrations::MigrationHarness;
 use super::apply::DirectedMigration;
 use super::attempt_extent::Extent;
 use super::event::MigrationEvent;
+use super::limits::MigrationLimits;
+use super::lock_timeout::with_statement_timeout;
 use super::lock_timeout_cap::cap_lock_timeout;
+use super::locks_first::LocksFirst;
 use super::migration_lock::{REACQUIRED, is_lost_lock};
 use super::report::MigrationReport;
+use super::retry::LockFailure;
 use super::run::MigrationRun;
 use super::watched::Part;
 use crate::fmt::with_sources;
+use crate::prioritize::Blocker;
+use crate::session::{BackendPid, Driver, run_ready, uncached};
 use crate::source::WatcherSource;
 
 impl<C, S> MigrationRun<'_, C, S>
@@ -43,22 +49,27 @@ where
         migration: DirectedMigration<'_>,
         report: &mut MigrationReport,
     ) -> Result<()> {
-        let attempts = self.max_attempts(migration);
+        let mut limits = self.settings.limits_of(migration, self.prioritizer)?;
         loop {
             report.attempts += 1;
-            if report.attempts >= attempts {
-                return self.try_once(migration, None, report);
+            if report.attempts >= limits.attempts {
+                return self.try_once(migration, &limits, None, report);
             }
             self.lock_failures.before_attempt(self.conn);
             let (started, mut extent) = (Instant::now(), Extent::Nothing);
-            let tried = self.try_once(migration, Some(&mut extent), report);
+            let blockers = report.blockers.len();
+            let tried = self.try_once(migration, &limits, Some(&mut extent), report);
             let Err(error) = tried else { return Ok(()) };
-            if is_lost_lock(&error) || !self.is_retryable(error.as_ref(), started.elapsed()) {
+            let failure = self.lock_failure(error.as_ref(), started.elapsed());
+            if is_lost_lock(&error) || failure.is_none() {
                 return Err(error);
             }
             report.not_retried = extent.refusal();
             if report.not_retried.is_some() {
                 return Err(error);
+            }
+            if failure == Some(LockFailure::Deadlock) && migration.runs_in_transaction() {
+                self.lock_first_next_time(&mut limits.locks, &report.blockers[blockers..]);
             }
             self.pause(&report.name, report.attempts, error.as_ref());
             self.keep_migration_lock()?;
@@ -68,29 +79,19 @@ where
         }
     }
 
-    /// Returns 1 for a migration outside a transaction, which leaves something behind if it fails.
-    fn max_attempts(&self, migration: DirectedMigration<'_>) -> u32 {
-        if migration.runs_in_transaction() {
-            self.settings.attempts
-        } else {
-            1
-        }
-    }
-
-    /// Returns the lock timeout of the migration.
-    fn lock_timeout(&self, migration: DirectedMigration<'_>) -> Option<Duration> {
-        if migration.runs_in_transaction() {
-            self.settings.lock_timeout(self.prioritizer)
-        } else {
-            // Not even the session's own: a cancelled index stays behind, invalid.
-            None
-        }
+    /// Adds the tables for which the migration waited: after a deadlock it locks them first.
+    fn lock_first_next_time(&mut self, locks: &mut LocksFirst, blockers: &[Blocker]) {
+        // A session that cannot answer fails in the next attempt too.
+        let pid = run_ready(uncached(self.conn).ask(BackendPid)).ok();
+        let own = blockers.iter().filter(|it| it.lock.pid == pid);
+        locks.add(own.map(|blocker| &blocker.lock));
     }
 
     fn try_once(
         &mut self,
         migration: DirectedMigration<'_>,
-        extent: Option<&mut Extent>,
+        limits: &MigrationLimits,
+        mut extent: Option<&mut Extent>,
         report: &mut MigrationReport,
     ) -> Result<()> {
         self.settings.emit(&MigrationEvent::Running {
@@ -98,44 +99,49 @@ where
             attempt: report.attempts,
         });
         let (lock, history) = (self.lock, self.history.clone());
-        let apply = |conn: &mut C| migration.apply(conn, lock, history.as_ref());
+        let mut apply = |conn: &mut C| {
+            limits.locks.rounds(|round| {
+                let apply = |conn: &mut C| migration.apply(conn, round, lock, history.as_ref());
+                match extent.as_deref_mut() {
+                    Some(extent) => extent.measure(conn, apply),
+                    None => apply(conn),
+                }
+            })
+        };
         let part = Part {
             work: Some(&report.name),
             is_retry: report.attempts > 1,
         };
-        let timeout = self.lock_timeout(migration);
-        let watched = self.watched(timeout, part, |conn| {
-            if timeout.is_some() {
-                cap_lock_timeout(conn);
-            }
-            match extent {
-                Some(extent) => extent.measure(conn, apply),
-                None => apply(conn),
-            }
+        let watched = self.watched(limits.lock_timeout, part, |conn| {
+            with_statement_timeout(conn, limits.statement_timeout, |conn| {
+                if limits.lock_timeout.is_some() {
+                    cap_lock_timeout(conn);
+                }
+                apply(conn)
+            })
         });
         report.add_watched(watched.report);
-        let recorded = watched.result?;
+        let (recorded, warning) = watched.result?;
         report.locks = recorded.locks;
         if recorded.was_unlocked {
             self.was_unlocked = true;
             self.report.warn(self.settings, REACQUIRED.to_owned());
         }
-        if let Some(failure) = recorded.failure {
+        for failure in recorded.failure.into_iter().chain(warning) {
             let warning = format!("{}: {failure}", report.name);
             self.report.warn(self.settings, warning);
         }
         Ok(())
     }
 
-    /// Returns true if the attempt, which took this long, failed because of a lock.
-    pub(crate) fn is_retryable(
+    /// Returns the lock failure of an attempt that took this long; `None` if it failed otherwise.
+    pub(crate) fn lock_failure(
         &mut self,
         error: &(dyn std::error::Error + 'static),
         took: Duration,
-    ) -> bool {
+    ) -> Option<LockFailure> {
         let source = &**self.prioritizer.source();
-        self.lock_failures
-            .is_retryable(error, took, self.conn, source)
+        self.lock_failures.recognise(error, took, self.conn, source)
     }
 
     /// Pauses before the next attempt.

@@ -1,16 +1,18 @@
 //! The prioritized harness and its options.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::event::MigrationEvent;
 use super::history::HistoryPlace;
+use super::options::MigrationOptions;
 use super::report::HarnessReport;
 use super::settings::{Settings, WAIT_FOR_INSTANCES};
 use crate::prioritize::Prioritizer;
-use crate::types::AdvisoryKey;
+use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 
 /// A [`MigrationHarness`](diesel_migrations::MigrationHarness) that prioritizes migrations, and runs them in one instance at a time.
 ///
@@ -98,13 +100,72 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
     ///
     /// [`lock_timeout`]: https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT
     pub fn lock_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.settings.lock_timeout = Some(timeout.into());
+        self.settings.options = self.settings.options.lock_timeout(timeout);
         self
     }
 
     /// Limits the attempts at a migration that fails because of a lock; default: 3, at least 1.
     pub fn attempts(mut self, attempts: u32) -> Self {
-        self.settings.attempts = attempts;
+        self.settings.options = self.settings.options.attempts(attempts);
+        self
+    }
+
+    /// Limits the duration of each statement of a migration; `None`: no limit.
+    ///
+    /// Range: 1 ms to `i32::MAX` ms. Default: the session's own. Migrations outside a transaction
+    /// keep the session's own. A statement that took too long is not tried again. See PostgreSQL's
+    /// [`statement_timeout`].
+    ///
+    /// [`statement_timeout`]: https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-STATEMENT-TIMEOUT
+    pub fn statement_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.options = self.settings.options.statement_timeout(timeout);
+        self
+    }
+
+    /// Locks a table before the own statements of each migration in a transaction.
+    ///
+    /// Several tables are locked together or not at all. The migration waits for one of them while
+    /// it holds no other, so it does not deadlock with sessions that take them in another order.
+    /// If another one is locked, it releases the first, and waits for that. The
+    /// [lock timeout](Self::lock_timeout) limits each wait, and the rounds together.
+    ///
+    /// After a deadlock the next attempts lock first, by themselves, the tables that the migration
+    /// was found waiting for.
+    pub fn lock_first<T: LockableTable>(mut self, mode: TableLockMode) -> Self {
+        self.settings.options = self.settings.options.lock_first::<T>(mode);
+        self
+    }
+
+    /// Locks tables before the own statements of each migration in a transaction.
+    ///
+    /// Names are read as in SQL: `table` or `schema.table`, in lower case unless quoted. See
+    /// [`lock_first`](Self::lock_first).
+    pub fn lock_first_named<N: AsRef<str>>(
+        mut self,
+        tables: impl IntoIterator<Item = N>,
+        mode: TableLockMode,
+    ) -> Self {
+        self.settings.options = self.settings.options.lock_first_named(tables, mode);
+        self
+    }
+
+    /// Sets options for the migration with this version, beside those of the harness.
+    ///
+    /// `version` is the version, with or without dashes, or the name of the migration. A version
+    /// that no migration has is reported in a warning.
+    pub fn for_migration(
+        mut self,
+        version: &str,
+        options: impl FnOnce(MigrationOptions) -> MigrationOptions,
+    ) -> Self {
+        // As Diesel reads the name of a migration.
+        let version = version
+            .split('_')
+            .next()
+            .unwrap_or_default()
+            .replace('-', "");
+        let exception = self.settings.exceptions.entry(version).or_default();
+        *exception = options(mem::take(exception));
         self
     }
 

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::fmt::with_sources;
 use crate::session::{run_or_undo, run_ready, uncached};
 use crate::timeout::TimeoutSetting;
-use crate::timeout::scoped_timeout as lock_timeout;
+use crate::timeout::scoped_timeout;
 
 /// Runs `f` under the timeout; `None`: no limit.
 ///
@@ -29,28 +29,55 @@ pub(crate) fn with_lock_timeout<C, T>(
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let previous = run_ready(lock_timeout::set(
+    let previous = run_ready(scoped_timeout::set(
         &mut uncached(conn),
         TimeoutSetting::Lock,
         timeout,
     ))?;
     let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
-        let _ = run_ready(lock_timeout::restore(&mut uncached(conn), previous));
+        let _ = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
     });
-    let restored = run_ready(lock_timeout::restore(&mut uncached(conn), previous));
+    let restored = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
     match (result, restored) {
         (Ok(_), Err(error @ Error::SessionChanged { .. })) => Err(error.into()),
         (result, Err(error)) => {
-            report.warn(settings, not_restored(&error));
+            report.warn(settings, not_restored(TimeoutSetting::Lock, &error));
             result
         }
         (result, Ok(_)) => result,
     }
 }
 
-fn not_restored(error: &Error) -> String {
+/// Runs `f` under a statement timeout; `None`: the session's own.
+///
+/// The second value is a warning about a previous timeout that could not be restored.
+pub(crate) fn with_statement_timeout<C, T>(
+    conn: &mut C,
+    timeout: Option<Option<Duration>>,
+    f: impl FnOnce(&mut C) -> Result<T>,
+) -> Result<(T, Option<String>)>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    let Some(timeout) = timeout else {
+        return Ok((f(conn)?, None));
+    };
+    let setting = TimeoutSetting::Statement;
+    let previous = run_ready(scoped_timeout::set(&mut uncached(conn), setting, timeout))?;
+    let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
+        let _ = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
+    });
+    let restored = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
+    Ok((
+        result?,
+        restored.err().map(|error| not_restored(setting, &error)),
+    ))
+}
+
+fn not_restored(setting: TimeoutSetting, error: &Error) -> String {
     format!(
-        "`lock_timeout` could not be restored, and the session was ended: {}",
+        "`{}` could not be restored, and the session was ended: {}",
+        setting.name(),
         with_sources(error)
     )
 }

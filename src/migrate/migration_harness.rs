@@ -111,7 +111,7 @@ where
     ) -> Result<Vec<MigrationVersion<'_>>> {
         let mut source = DistinctMigrations::of(&source)?;
         self.with_migration_lock(&source.names(), |run| {
-            run.skip(&mut source);
+            run.begin_source(&mut source);
             owned(run.run_pending_migrations(source)?)
         })
     }
@@ -130,7 +130,7 @@ where
     ) -> Result<MigrationVersion<'_>> {
         let mut source = DistinctMigrations::of(&source)?;
         self.with_migration_lock(&source.names(), |run| {
-            run.skip(&mut source);
+            run.begin_source(&mut source);
             Ok(run.run_next_migration(source)?.as_owned())
         })
     }
@@ -142,7 +142,7 @@ where
     ) -> Result<Vec<MigrationVersion<'_>>> {
         let mut source = DistinctMigrations::of(&source)?;
         self.with_migration_lock(&[], |run| {
-            run.skip(&mut source);
+            run.begin_source(&mut source);
             run.exclude_own_migrations(&source)?;
             owned(run.revert_all_migrations(source)?)
         })
@@ -154,7 +154,7 @@ where
     ) -> Result<MigrationVersion<'static>> {
         let mut source = DistinctMigrations::of(&source)?;
         self.with_migration_lock(&[], |run| {
-            run.skip(&mut source);
+            run.begin_source(&mut source);
             run.exclude_own_migrations(&source)?;
             run.revert_last_migration(source)
         })

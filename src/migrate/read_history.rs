@@ -48,8 +48,9 @@ where
                 Ok(read) => return Ok(read),
                 Err(error) => error,
             };
-            let is_last = attempt >= self.settings.attempts;
-            if is_last || !self.is_retryable(error.as_ref(), started.elapsed()) {
+            let is_last = attempt >= self.settings.attempts();
+            let failure = self.lock_failure(error.as_ref(), started.elapsed());
+            if is_last || failure.is_none() {
                 return Err(self.unreadable_history(error));
             }
             self.pause(HISTORY, attempt, error.as_ref());

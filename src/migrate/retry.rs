@@ -12,9 +12,17 @@ use diesel::pg::Pg;
 
 use super::deadlock_count::{deadlock_count, deadlock_timeout, reported_deadlock_count};
 use super::lock_timeout_text::LockTimeoutText;
+use super::locks_first::LocksBusy;
 use crate::error::Result;
 use crate::fmt::with_sources;
 use crate::source::WatcherSource;
+
+/// A failure because of a lock: only such an attempt is repeated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LockFailure {
+    Timeout,
+    Deadlock,
+}
 
 /// Recognises the lock failures of one run.
 #[derive(Debug, Default)]
@@ -34,24 +42,31 @@ impl LockFailures {
         self.deadlocks = deadlock_count(conn).ok();
     }
 
-    /// Returns true if the attempt, which took this long, failed by a lock timeout or a deadlock.
+    /// Returns the lock failure of an attempt that took this long; `None` if it failed otherwise.
     ///
     /// A deadlock of another session in the same database meanwhile counts too: then an attempt
     /// is repeated that need not have been, which does no harm.
-    pub(crate) fn is_retryable<C>(
+    pub(crate) fn recognise<C>(
         &mut self,
         error: &(dyn std::error::Error + 'static),
         took: Duration,
         conn: &mut C,
         source: &impl WatcherSource,
-    ) -> bool
+    ) -> Option<LockFailure>
     where
         C: Connection<Backend = Pg> + LoadConnection,
     {
+        if error.is::<LocksBusy>() {
+            return Some(LockFailure::Timeout);
+        }
         let error = with_sources(error);
         let is_lock_timeout = LockTimeoutText::of_session(&mut self.lock_timeout, conn, source)
             .is_ok_and(|text| !text.is_empty() && error.contains(text));
-        is_lock_timeout || self.may_be_deadlock(took, conn).unwrap_or(false)
+        if is_lock_timeout {
+            return Some(LockFailure::Timeout);
+        }
+        let may_be_deadlock = self.may_be_deadlock(took, conn).unwrap_or(false);
+        may_be_deadlock.then_some(LockFailure::Deadlock)
     }
 
     fn may_be_deadlock<C>(&self, took: Duration, conn: &mut C) -> Result<bool>

@@ -115,9 +115,18 @@ where
         Ok(run)
     }
 
-    /// Notes which migrations of the source are never run.
-    pub(crate) fn skip(&mut self, source: &mut DistinctMigrations) {
+    /// Notes which migrations of the source are never run, and warns of exceptions for none.
+    pub(crate) fn begin_source(&mut self, source: &mut DistinctMigrations) {
         self.skipped = mem::take(&mut source.skipped);
+        let versions = source.versions();
+        let mut unknown: Vec<_> = self.settings.exceptions.keys().collect();
+        unknown.retain(|version| !versions.contains(&version.as_str().into()));
+        unknown.sort_unstable();
+        for version in unknown {
+            let warning =
+                format!("there are options for version `{version}`, which no migration has");
+            self.report.warn(self.settings, warning);
+        }
     }
 
     /// Excludes the crate's own migrations, unless the source has them.

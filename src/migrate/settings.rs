@@ -1,14 +1,22 @@
 //! The settings of a harness that apply to each migration.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::migration::Migration;
+use diesel::pg::Pg;
+
 use super::backoff::Backoff;
 use super::event::MigrationEvent;
+use super::options::MigrationOptions;
 use crate::prioritize::Prioritizer;
 
 /// The lock timeout of a migration, if neither the harness nor the prioritizer has one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The attempts at a migration, if the harness has no number.
+const ATTEMPTS: u32 = 3;
 
 /// The lock timeout of the first, unprioritized, attempt to read the history.
 ///
@@ -21,24 +29,13 @@ pub(crate) const WAIT_FOR_INSTANCES: Duration = Duration::from_secs(600);
 type OnEvent = Arc<dyn Fn(&MigrationEvent) + Send + Sync>;
 
 /// The settings of a harness that apply to each migration.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Settings {
-    /// `None`: the prioritizer's, or else 5 s; `Some(None)`: no limit.
-    pub(crate) lock_timeout: Option<Option<Duration>>,
-    pub(crate) attempts: u32,
+    pub(crate) options: MigrationOptions,
+    /// The options of single migrations, by version.
+    pub(crate) exceptions: HashMap<String, MigrationOptions>,
     pub(crate) backoff: Backoff,
     pub(crate) on_event: Option<OnEvent>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            lock_timeout: None,
-            attempts: 3,
-            backoff: Backoff::default(),
-            on_event: None,
-        }
-    }
 }
 
 impl Settings {
@@ -46,7 +43,18 @@ impl Settings {
     pub(crate) fn lock_timeout<S>(&self, prioritizer: &Prioritizer<S>) -> Option<Duration> {
         let of_prioritizer = prioritizer.settings().lock_timeout;
         let default = of_prioritizer.or(Some(LOCK_TIMEOUT));
-        self.lock_timeout.unwrap_or(default)
+        self.options.lock_timeout.unwrap_or(default)
+    }
+
+    /// Returns the attempts at the reading of the history, and at a migration without an exception.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.options.attempts.unwrap_or(ATTEMPTS)
+    }
+
+    /// Returns the options that were set for this migration alone.
+    pub(crate) fn exception(&self, migration: &dyn Migration<Pg>) -> MigrationOptions {
+        let version = migration.name().version().to_string();
+        self.exceptions.get(&version).cloned().unwrap_or_default()
     }
 
     /// Passes an event to `tracing` and to the caller's listener.

@@ -29,7 +29,7 @@ pub(crate) enum TimeoutSetting {
 
 impl TimeoutSetting {
     /// Returns the name of the setting.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Lock => "lock_timeout",
             Self::Statement => "statement_timeout",

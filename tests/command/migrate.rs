@@ -261,6 +261,36 @@ fn behind_a_pooler_migrations_are_listed_and_not_run() {
 }
 
 #[test]
+fn the_metadata_of_a_migration_sets_its_limits() {
+    let database = Database::new();
+    let metadata = "migrations/2026-01-01-000000_age/metadata.toml";
+    let table = "run_in_transaction = true\n[pglock]\nlock_timeout = \"50ms\"\n";
+    let limited = folder().with(
+        metadata,
+        &format!("{table}attempts = 1\nlock_first = [\"users\", \"posts:share\"]\n"),
+    );
+    let mut holder = database.running("BEGIN; LOCK TABLE users");
+    let args = ["--observe", "--lock-timeout", "none"];
+    let run = migrate(&limited, &database, &args);
+    assert_eq!(run.code, 5, "{run:?}");
+    assert!(!run.out.contains("attempt 2"), "{}", run.out);
+    holder.batch_execute("COMMIT").unwrap();
+    let run = migrate(&limited, &database, &["--lock-first", "posts"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let locked = "2026-01-01-000000_age locked public.posts in ACCESS EXCLUSIVE mode";
+    assert!(run.out.contains(locked), "{}", run.out);
+
+    let misspelt = folder().with(metadata, &format!("{table}atempts = 1\n"));
+    let run = migrate(&misspelt, &database, &[]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(
+        run.err.contains("metadata.toml:4: ") && run.err.contains("`atempts`"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
 fn a_second_instance_waits_for_the_first() {
     let (folder, database) = (folder(), Database::new());
     let mut holder = database.connect();

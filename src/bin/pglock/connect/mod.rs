@@ -10,3 +10,4 @@ pub use config::ConfigArgs;
 pub use connection::{ConnectionArgs, Database, Environment};
 pub use redact::redact_arguments;
 pub use settings::{ActiveConfig, Settings};
+pub use settings_file::error_at;

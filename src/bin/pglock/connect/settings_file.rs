@@ -109,7 +109,8 @@ fn mistake<T>(at: &Spanned<String>, result: Result<T, impl ToString>) -> Option<
     })
 }
 
-fn error_at(path: &Path, text: &str, position: usize, error: &str) -> Failure {
+/// Returns an error at a position of a file, with its line and key.
+pub fn error_at(path: &Path, text: &str, position: usize, error: &str) -> Failure {
     let before = &text[..position.min(text.len())];
     let line = before.matches('\n').count() + 1;
     let key = key_at(text, line).map(|key| format!("`{key}`: "));

@@ -11,6 +11,7 @@ use diesel_pglock::prelude::*;
 use diesel_pglock::{HarnessReport, MigrationEvent, PrioritizedHarness};
 
 use super::interrupt::Interrupt;
+use super::metadata::exceptions;
 use super::pooler::refuse_pooler;
 use super::priority::PriorityArgs;
 use super::progress::Progress;
@@ -89,10 +90,14 @@ impl MigrateArgs {
         database: &Database,
         source: FileBasedMigrations,
     ) -> Result<Outcome, Failure> {
+        let exceptions = exceptions(&source)?;
         refuse_pooler(conn, database)?;
         let interrupt = Interrupt::catch(conn.backend_pid()?, database)?;
         let progress = (!self.json).then(|| Progress::start(&Screen::of_stdout()));
         let mut harness = self.harness(conn, database, &interrupt, progress.as_ref());
+        for exception in exceptions {
+            harness = harness.for_migration(&exception.name, |it| exception.apply(it));
+        }
         let result = self.run_harness(&mut harness, source);
         let report = harness.report();
         drop(progress);

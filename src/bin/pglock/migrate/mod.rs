@@ -2,8 +2,10 @@
 
 mod command;
 mod event_line;
+mod first_lock;
 mod interrupt;
 mod list;
+mod metadata;
 mod pooler;
 mod priority;
 mod progress;

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use diesel::PgConnection;
 use diesel_pglock::{Policy, PrioritizedHarness, Prioritizer, Victims};
 
+use super::first_lock::FirstLock;
 use crate::duration::parse_duration;
 
 /// The options of the prioritizer and the harness.
@@ -35,8 +36,15 @@ pub struct PriorityArgs {
     #[arg(long, value_name = "NUMBER")]
     max_victims: Option<usize>,
     /// Limits how long a statement may wait for a lock, or `none`; then the migration is tried again
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = LockTimeout::parse)]
-    lock_timeout: LockTimeout,
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = Limit::parse_timeout)]
+    lock_timeout: Limit,
+    /// Limits the duration of each statement, or `none`; default: the session's own limit
+    #[arg(long, value_name = "DURATION", value_parser = Limit::parse_timeout)]
+    statement_timeout: Option<Limit>,
+    /// Locks a table before the statements of each migration; several tables together or not at
+    /// all; default mode: ACCESS EXCLUSIVE
+    #[arg(long, value_name = "TABLE[:MODE]")]
+    lock_first: Vec<FirstLock>,
     /// Limits the attempts at a migration that fails because of a lock
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
@@ -56,9 +64,9 @@ enum VictimSelection {
     All,
 }
 
-/// A limit of a wait; `None`: no limit.
+/// A limit; `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Limit(Option<Duration>);
+pub struct Limit(pub Option<Duration>);
 
 impl Limit {
     fn parse(text: &str) -> Result<Self, String> {
@@ -67,23 +75,17 @@ impl Limit {
             text => Ok(Self(Some(parse_duration(text)?))),
         }
     }
-}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LockTimeout(Option<Duration>);
-
-impl LockTimeout {
-    fn parse(text: &str) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(Self(None));
-        }
-        let timeout = parse_duration(text)?;
+    /// Parses a limit in the range of the server's timeouts.
+    pub fn parse_timeout(text: &str) -> Result<Self, String> {
+        let limit = Self::parse(text)?;
         let most = Duration::from_millis(i32::MAX as u64);
-        if (Duration::from_millis(1)..=most).contains(&timeout) {
-            Ok(Self(Some(timeout)))
+        let range = Duration::from_millis(1)..=most;
+        if limit.0.is_none_or(|timeout| range.contains(&timeout)) {
+            Ok(limit)
         } else {
             Err(format!(
-                "a lock timeout is between 1ms and {}ms, or `none`",
+                "a timeout is between 1ms and {}ms, or `none`",
                 i32::MAX
             ))
         }
@@ -159,10 +161,17 @@ impl PriorityArgs {
         &self,
         harness: PrioritizedHarness<'c, PgConnection, String>,
     ) -> PrioritizedHarness<'c, PgConnection, String> {
-        harness
+        let mut harness = harness
             .lock_timeout(self.lock_timeout.0)
             .attempts(self.attempts)
-            .wait_for_instances(self.wait_for_instances.0)
+            .wait_for_instances(self.wait_for_instances.0);
+        if let Some(timeout) = self.statement_timeout {
+            harness = harness.statement_timeout(timeout.0);
+        }
+        for lock in &self.lock_first {
+            harness = harness.lock_first_named([lock.table()], lock.mode());
+        }
+        harness
     }
 }
 
@@ -189,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_timeout_is_in_the_range_of_the_server() {
-        assert_eq!(LockTimeout::parse("none"), Ok(LockTimeout(None)));
-        assert!(LockTimeout::parse("0s").is_err());
-        assert!(LockTimeout::parse("30d").is_err());
-        assert!(LockTimeout::parse("2s").is_ok());
+    fn a_timeout_is_in_the_range_of_the_server() {
+        assert_eq!(Limit::parse_timeout("none"), Ok(Limit(None)));
+        assert!(Limit::parse_timeout("0s").is_err());
+        assert!(Limit::parse_timeout("30d").is_err());
+        assert!(Limit::parse_timeout("2s").is_ok());
     }
 }
