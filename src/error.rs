@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fmt::single_line;
+use crate::fmt::{backquoted, single_line};
 use crate::types::AdvisoryKey;
 use crate::views::HeldBy;
 use crate::views::PgLock;
@@ -118,6 +118,22 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
+    /// A migration outside a transaction failed, and left indexes that are invalid.
+    ///
+    /// Queries do not use them, but writes maintain them. `DROP INDEX CONCURRENTLY` removes one, and
+    /// `REINDEX INDEX CONCURRENTLY` builds it anew.
+    #[error(
+        "{}; it left the invalid index {}: drop it, or rebuild it with `REINDEX INDEX CONCURRENTLY`",
+        cause(.source.as_ref()), backquoted_list(.indexes)
+    )]
+    #[non_exhaustive]
+    InvalidIndexes {
+        /// The names of the indexes, with their schemas.
+        indexes: Vec<String>,
+        /// The error of the migration.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// A migration failed, or could not be read.
     ///
     /// Harnesses return boxed errors; `?` turns one into this, or into the [`Error`] in it.
@@ -128,6 +144,11 @@ pub enum Error {
 /// Returns the text of a source in one line.
 fn cause(source: &dyn std::error::Error) -> String {
     single_line(&source.to_string(), usize::MAX)
+}
+
+fn backquoted_list(names: &[String]) -> String {
+    let names = names.iter().map(|name| backquoted(name, 130));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn waiting(waited: &Duration) -> String {

@@ -107,8 +107,8 @@ pub use error::Error;
 pub use error::Result;
 #[cfg(feature = "migrations")]
 pub use migrate::{
-    Backoff, HarnessReport, InstanceWait, MIGRATIONS, MigrationEvent, MigrationOptions,
-    MigrationReport, PrioritizedHarness, TakenLock,
+    Backoff, HarnessReport, IndexRepair, InstanceWait, InvalidIndex, MIGRATIONS, MigrationEvent,
+    MigrationOptions, MigrationProgress, MigrationReport, PrioritizedHarness, TakenLock,
 };
 pub use prioritize::{
     Blocker, Cancel, CancelThenTerminate, Decision, DeleteOldSignals, Observe, Policy, Prioritizer,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod history;
+mod indexes;
 mod instances;
 mod locks_first;
 mod migration_lock;

@@ -53,6 +53,7 @@ impl DirectedMigration<'_> {
             waited: Duration::ZERO,
             blockers: Vec::new(),
             locks: Vec::new(),
+            invalid_indexes: Vec::new(),
             not_retried: None,
             watcher_errors: Vec::new(),
             duration: Duration::ZERO,

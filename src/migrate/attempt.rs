@@ -91,6 +91,20 @@ where
         &mut self,
         migration: DirectedMigration<'_>,
         limits: &MigrationLimits,
+        extent: Option<&mut Extent>,
+        report: &mut MigrationReport,
+    ) -> Result<()> {
+        if migration.runs_in_transaction() {
+            self.apply_once(migration, limits, extent, report)
+        } else {
+            self.try_outside_transaction(migration, limits, extent, report)
+        }
+    }
+
+    pub(crate) fn apply_once(
+        &mut self,
+        migration: DirectedMigration<'_>,
+        limits: &MigrationLimits,
         mut extent: Option<&mut Extent>,
         report: &mut MigrationReport,
     ) -> Result<()> {

@@ -44,6 +44,8 @@ pub(crate) enum Extent {
     Nothing,
     OneTransaction,
     Several,
+    /// It left nothing but invalid indexes, which were repaired.
+    Repaired,
     Unknown(String),
 }
 
@@ -94,7 +96,7 @@ impl Extent {
     /// Returns the reason why the attempt must not be repeated; `None` if it may be.
     pub(crate) fn refusal(&self) -> Option<String> {
         match self {
-            Self::Nothing | Self::OneTransaction => None,
+            Self::Nothing | Self::OneTransaction | Self::Repaired => None,
             Self::Several => Some(
                 "it was more than one transaction, and a part of it may be committed".to_owned(),
             ),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::index_progress::MigrationProgress;
 use super::instance_wait::InstanceWait;
 use super::report::MigrationReport;
 use crate::prioritize::PrioritizerEvent;
@@ -34,6 +35,8 @@ pub enum MigrationEvent {
     },
     /// A session blocks the migration or was signalled, or the watcher failed.
     Prioritizer(PrioritizerEvent),
+    /// A migration outside a transaction has made progress; once a second at most.
+    Progress(MigrationProgress),
     /// A migration, or the reading of the history, failed because of a lock, and is tried again.
     #[non_exhaustive]
     Retrying {
@@ -66,6 +69,9 @@ impl MigrationEvent {
                 tracing::info!(%name, attempt, "running a migration");
             }
             Self::Prioritizer(_) => {}
+            Self::Progress(progress) => {
+                tracing::info!(name = %progress.name, %progress, "a migration makes progress");
+            }
             Self::Retrying { name, after, error } => {
                 tracing::warn!(%name, ?after, %error, "a migration failed because of a lock; trying it again");
             }

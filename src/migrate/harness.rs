@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::event::MigrationEvent;
 use super::history::HistoryPlace;
+use super::invalid_index::IndexRepair;
 use super::options::MigrationOptions;
 use super::report::HarnessReport;
 use super::settings::{Settings, WAIT_FOR_INSTANCES};
@@ -146,6 +147,19 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
         mode: TableLockMode,
     ) -> Self {
         self.settings.options = self.settings.options.lock_first_named(tables, mode);
+        self
+    }
+
+    /// Repairs the invalid indexes that a migration outside a transaction leaves when it fails.
+    ///
+    /// After a lock failure the migration is then tried again, as often as [`attempts`](Self::attempts)
+    /// says. It should be a single `CREATE INDEX CONCURRENTLY` or `REINDEX CONCURRENTLY`: what
+    /// else it did is done again. The repair is prioritized; a drop has the
+    /// [lock timeout](Self::lock_timeout), a rebuild has none.
+    ///
+    /// Default: the indexes stay, and the report and [`Error::InvalidIndexes`](crate::Error) name them.
+    pub fn repair_indexes(mut self, repair: IndexRepair) -> Self {
+        self.settings.index_repair = Some(repair);
         self
     }
 

@@ -48,11 +48,15 @@ impl Settings {
         if !exception.locks_first.is_empty() {
             return Err(Error::NotInTransaction.into());
         }
+        let attempts = match self.index_repair {
+            Some(_) => self.attempts(),
+            None => 1,
+        };
         // A limit, even the session's own, would leave something behind, such as an invalid index.
         Ok(MigrationLimits {
             lock_timeout: exception.lock_timeout.unwrap_or(None),
             statement_timeout: exception.statement_timeout,
-            attempts: exception.attempts.unwrap_or(1),
+            attempts: exception.attempts.unwrap_or(attempts),
             locks: LocksFirst::default(),
         })
     }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use std::{error, thread};
 
 use diesel::Connection;
-use diesel::pg::{Pg, PgQueryBuilder};
-use diesel::query_builder::QueryBuilder;
+use diesel::pg::Pg;
 use diesel::result::{Error as DieselError, QueryResult};
 
 use super::applied_migrations::BoxedError;
 use super::backoff::fraction;
+use super::identifier::render;
 use crate::types::{RelationKind, TableLockMode};
 use crate::views::PgLock;
 
@@ -58,17 +58,6 @@ impl FirstLock {
         let table = table.map_err(|error| DieselError::QueryBuilderError(error.clone().into()))?;
         Ok(format!("LOCK TABLE {table} IN {} MODE{nowait}", self.mode))
     }
-}
-
-fn render<'n>(parts: impl Iterator<Item = &'n str>) -> QueryResult<String> {
-    let mut sql = PgQueryBuilder::new();
-    for (i, part) in parts.enumerate() {
-        if i > 0 {
-            sql.push_sql(".");
-        }
-        sql.push_identifier(part)?;
-    }
-    Ok(sql.finish())
 }
 
 /// Splits a name into its parts: one or two.

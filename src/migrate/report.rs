@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::event::MigrationEvent;
+use super::invalid_index::InvalidIndex;
 use super::settings::Settings;
 use crate::prioritize::{Blocker, PrioritizerReport};
 use crate::types::TableLockMode;
@@ -65,6 +66,8 @@ pub struct MigrationReport {
     /// The strongest lock on each table when its SQL had run; empty for a migration outside a
     /// transaction.
     pub locks: Vec<TakenLock>,
+    /// The indexes that it left invalid when it failed, outside a transaction.
+    pub invalid_indexes: Vec<InvalidIndex>,
     /// The reason why it was not tried again after a lock failure. Only an attempt that was exactly
     /// one transaction leaves nothing behind when it fails.
     pub not_retried: Option<String>,

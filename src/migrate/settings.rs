@@ -9,6 +9,7 @@ use diesel::pg::Pg;
 
 use super::backoff::Backoff;
 use super::event::MigrationEvent;
+use super::invalid_index::IndexRepair;
 use super::options::MigrationOptions;
 use crate::prioritize::Prioritizer;
 
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     /// The options of single migrations, by version.
     pub(crate) exceptions: HashMap<String, MigrationOptions>,
     pub(crate) backoff: Backoff,
+    /// `None`: invalid indexes are reported only.
+    pub(crate) index_repair: Option<IndexRepair>,
     pub(crate) on_event: Option<OnEvent>,
 }
 

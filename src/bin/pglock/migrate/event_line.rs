@@ -14,6 +14,7 @@ pub fn line(event: &MigrationEvent) -> Option<String> {
                 "failed: {error}; trying again in {after} ms"
             )))
         }
+        MigrationEvent::Progress(progress) => Some(indented(&progress.to_string())),
         MigrationEvent::Warning(warning) => Some(indented(&format!("warning: {warning}"))),
         event => Some(clean(&step_line(event)?)),
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use diesel::PgConnection;
-use diesel_pglock::{Policy, PrioritizedHarness, Prioritizer, Victims};
+use diesel_pglock::{IndexRepair, Policy, PrioritizedHarness, Prioritizer, Victims};
 
 use super::first_lock::FirstLock;
 use crate::duration::parse_duration;
@@ -41,6 +41,10 @@ pub struct PriorityArgs {
     /// Limits the duration of each statement, or `none`; default: the session's own limit
     #[arg(long, value_name = "DURATION", value_parser = Limit::parse_timeout)]
     statement_timeout: Option<Limit>,
+    /// Repairs the invalid indexes that a migration outside a transaction leaves when it fails,
+    /// and tries it again after a lock failure
+    #[arg(long, value_enum, value_name = "REPAIR")]
+    repair_indexes: Option<Repair>,
     /// Locks a table before the statements of each migration; several tables together or not at
     /// all; default mode: ACCESS EXCLUSIVE
     #[arg(long, value_name = "TABLE[:MODE]")]
@@ -121,6 +125,23 @@ fn parse_policy(text: &str) -> Result<Policy, String> {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Repair {
+    /// Drops the index
+    Drop,
+    /// Rebuilds the index, for migrations with IF NOT EXISTS
+    Reindex,
+}
+
+impl From<Repair> for IndexRepair {
+    fn from(repair: Repair) -> Self {
+        match repair {
+            Repair::Drop => Self::Drop,
+            Repair::Reindex => Self::Reindex,
+        }
+    }
+}
+
 impl From<VictimSelection> for Victims {
     fn from(selection: VictimSelection) -> Self {
         match selection {
@@ -167,6 +188,9 @@ impl PriorityArgs {
             .wait_for_instances(self.wait_for_instances.0);
         if let Some(timeout) = self.statement_timeout {
             harness = harness.statement_timeout(timeout.0);
+        }
+        if let Some(repair) = self.repair_indexes {
+            harness = harness.repair_indexes(repair.into());
         }
         for lock in &self.lock_first {
             harness = harness.lock_first_named([lock.table()], lock.mode());

@@ -41,12 +41,15 @@ pub struct EventWriter {
 struct Step {
     name: String,
     started: Instant,
+    /// The server's report of it, if there is one.
+    progress: String,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let elapsed = TimeDelta::from_std(self.started.elapsed()).unwrap_or_default();
-        write!(f, "… {} {}", self.name, format_duration(elapsed))
+        let elapsed = format_duration(elapsed);
+        write!(f, "… {} {elapsed}{}", self.name, self.progress)
     }
 }
 
@@ -103,6 +106,10 @@ impl EventWriter {
             MigrationEvent::ReadingHistory { .. } => self.begin_step("the history of migrations"),
             MigrationEvent::Running { name, .. } => self.begin_step(&clean(name)),
             MigrationEvent::Finished(_) => self.set_step(None),
+            MigrationEvent::Progress(progress) if self.width.is_some() => {
+                self.note(&clean(&progress.to_string()));
+                return self.write("");
+            }
             _ => {}
         }
         if let Some(line) = line(event) {
@@ -114,7 +121,16 @@ impl EventWriter {
         self.set_step(Some(Step {
             name: name.to_owned(),
             started: Instant::now(),
+            progress: String::new(),
         }));
+    }
+
+    /// Notes the progress of the step, which the redrawn line shows.
+    fn note(&self, progress: &str) {
+        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(step) = step.as_mut() {
+            step.progress = format!(" ({progress})");
+        }
     }
 
     fn set_step(&self, step: Option<Step>) {
