@@ -10,6 +10,7 @@ mod options;
 mod retry;
 mod run;
 mod session;
+mod within_transaction;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};

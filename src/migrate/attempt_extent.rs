@@ -59,33 +59,37 @@ impl Extent {
     where
         C: Connection<Backend = Pg> + LoadConnection,
     {
+        let depth = uncached(conn).depth().unwrap_or_default();
         // Nothing else may be sent in between.
         let noted = conn.batch_execute(NOTE_BEFORE);
         let result = attempt(conn);
         if result.is_err() {
-            let extent = noted.map_err(Into::into).and_then(|()| Self::read(conn));
+            // The transactions of the notes and of the attempt follow each other, or are one.
+            let expected = if depth > 0 { 0 } else { 2 };
+            let extent = noted.map_err(Into::into);
+            let extent = extent.and_then(|()| Self::read(conn, expected));
             *self = extent.unwrap_or_else(|error| Self::Unknown(with_sources(&error)));
         }
         result
     }
 
-    fn read<C>(conn: &mut C) -> Result<Self>
+    fn read<C>(conn: &mut C, expected: u32) -> Result<Self>
     where
         C: Connection<Backend = Pg> + LoadConnection,
     {
         conn.batch_execute(NOTE_AFTER)?;
         let noted = run_ready(uncached(conn).ask(NotedTransactions))?;
-        Ok(Self::between(&noted.unwrap_or_default()))
+        Ok(Self::between(&noted.unwrap_or_default(), expected))
     }
 
-    /// Compares the ids of two transactions, such as ` 3/17 3/19`.
-    fn between(noted: &str) -> Self {
+    /// Compares the ids of two transactions, such as ` 3/17 3/19`, by their expected distance.
+    fn between(noted: &str, expected: u32) -> Self {
         let ids: Option<Vec<_>> = noted.split_whitespace().map(parse).collect();
         match ids.as_deref() {
             Some([before, after]) if before.0 != after.0 => {
                 Self::Unknown("another session answered".to_owned())
             }
-            Some([before, after]) if after.1.checked_sub(before.1) == Some(2) => {
+            Some([before, after]) if after.1.checked_sub(before.1) == Some(expected) => {
                 Self::OneTransaction
             }
             Some([_, _]) => Self::Several,
@@ -132,11 +136,13 @@ mod tests {
 
     #[test]
     fn one_transaction_in_one_session_may_be_repeated() {
-        assert_eq!(Extent::between(" 3/17 3/19"), Extent::OneTransaction);
-        assert_eq!(Extent::between(" 3/17 3/20"), Extent::Several);
-        assert_eq!(Extent::between(" 3/17 3/18"), Extent::Several);
+        assert_eq!(Extent::between(" 3/17 3/19", 2), Extent::OneTransaction);
+        assert_eq!(Extent::between(" 3/17 3/20", 2), Extent::Several);
+        assert_eq!(Extent::between(" 3/17 3/18", 2), Extent::Several);
+        assert_eq!(Extent::between(" 3/17 3/17", 0), Extent::OneTransaction);
+        assert_eq!(Extent::between(" 3/17 3/18", 0), Extent::Several);
         for unknown in ["", " 3/17", " 3/17 4/19", " 3/x 3/19", " 3/1 3/2 3/3"] {
-            assert!(matches!(Extent::between(unknown), Extent::Unknown(_)));
+            assert!(matches!(Extent::between(unknown, 2), Extent::Unknown(_)));
         }
     }
 }

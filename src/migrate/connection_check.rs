@@ -9,6 +9,7 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::Text;
 use diesel::{Connection, QueryResult};
 
+use super::settings::Settings;
 use crate::session::{Driver, query, run_ready, uncached};
 
 /// The check in a session that had none.
@@ -21,12 +22,13 @@ pub(crate) struct ConnectionCheck {
 impl ConnectionCheck {
     /// Lets the server check once a second, unless the session has an interval of its own.
     ///
-    /// PostgreSQL 13 and some platforms have no such check, and refuse it.
-    pub(crate) fn begin<C>(conn: &mut C) -> Self
+    /// PostgreSQL 13 and some platforms have no such check, and refuse it: that would abort a
+    /// transaction of the caller, which is left as it is.
+    pub(crate) fn begin<C>(conn: &mut C, settings: &Settings) -> Self
     where
         C: Connection<Backend = Pg> + LoadConnection,
     {
-        let is_ours = swap(conn, "0", "1s");
+        let is_ours = !settings.within_transaction && swap(conn, "0", "1s");
         Self { is_ours }
     }
 

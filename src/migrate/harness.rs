@@ -150,6 +150,45 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
         self
     }
 
+    /// Runs migrations inside the caller's transaction, which must be open.
+    ///
+    /// Each migration is a savepoint in it, and its locks and the migration lock last until the
+    /// transaction ends. An application can so migrate several schemas together, or undo a
+    /// migration after a check. After an error the transaction is usable; it has the migrations
+    /// before the one that failed.
+    ///
+    /// A migration must not end the transaction: the lock timeout and the migration lock end with it.
+    /// It is tried again after a lock timeout, but not after a deadlock: the locks of the
+    /// transaction would meet it again. Migrations with `run_in_transaction = false` run in the
+    /// transaction too; a `CONCURRENTLY` fails there.
+    ///
+    /// Default: migrations open transactions of their own, and an open one is an
+    /// [`Error::InTransaction`](crate::Error::InTransaction).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../../tests/support/doctest.rs");
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let mut conn = connection();
+    /// use diesel::Connection;
+    /// use diesel_migrations::MigrationHarness;
+    /// use diesel_pglock::{MIGRATIONS, PrioritizedHarness, Prioritizer};
+    ///
+    /// let migrated = conn.transaction(|conn| -> diesel::migration::Result<usize> {
+    ///     let prioritizer = Prioritizer::new(database_url());
+    ///     let mut harness = PrioritizedHarness::new(conn, prioritizer).within_transaction();
+    ///     Ok(harness.run_pending_migrations(MIGRATIONS)?.len())
+    /// })?;
+    /// assert_eq!(migrated, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn within_transaction(mut self) -> Self {
+        self.settings.within_transaction = true;
+        self
+    }
+
     /// Repairs the invalid indexes that a migration outside a transaction leaves when it fails.
     ///
     /// After a lock failure the migration is then tried again, as often as [`attempts`](Self::attempts)

@@ -68,13 +68,17 @@ where
         self.conn.batch_execute(BEGIN)?;
         let recorded = self.read_in_savepoint();
         self.conn.batch_execute(END)?;
+        if self.lock.xact && recorded.as_ref().is_ok_and(|it| it.was_unlocked) {
+            // In the savepoint it would have ended with that.
+            acquire_again(self.conn, self.lock)?;
+        }
         recorded
     }
 
     fn read_in_savepoint(&mut self) -> Result<RecordedLocks> {
         let locks = self.own_locks()?;
         let was_unlocked = !locks.iter().any(|lock| self.is_migration_lock(lock));
-        if was_unlocked {
+        if was_unlocked && !self.lock.xact {
             // A session's lock outlives the savepoint.
             acquire_again(self.conn, self.lock)?;
         }

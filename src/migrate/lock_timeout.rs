@@ -34,6 +34,15 @@ where
         TimeoutSetting::Lock,
         timeout,
     ))?;
+    // A failure inside the caller's transaction leaves it usable.
+    let is_local = previous.is_local();
+    let f = |conn: &mut C| {
+        if is_local {
+            conn.transaction(f)
+        } else {
+            f(conn)
+        }
+    };
     let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
         let _ = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
     });

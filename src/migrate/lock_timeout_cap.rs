@@ -6,6 +6,7 @@
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::Bool;
 use diesel::{Connection, QueryResult};
 
 use crate::session::{Driver, command, run_ready, uncached};
@@ -18,12 +19,18 @@ pub(crate) fn cap_lock_timeout<C>(conn: &mut C)
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let _ = run_ready(uncached(conn).execute(CapLockTimeout));
+    let mut driver = uncached(conn);
+    let Ok(depth) = driver.depth() else { return };
+    let local = depth > 0;
+    let _ = run_ready(driver.execute(CapLockTimeout { local }));
 }
 
 /// Shortens the lock timeout.
 #[derive(Debug)]
-struct CapLockTimeout;
+struct CapLockTimeout {
+    /// Until the transaction ends, rather than the session.
+    local: bool,
+}
 
 command!(CapLockTimeout);
 
@@ -31,8 +38,11 @@ impl QueryFragment<Pg> for CapLockTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "SELECT pg_catalog.set_config('lock_timeout', \
-               greatest(t.statement OPERATOR(pg_catalog.*) 9 OPERATOR(pg_catalog./) 10, 1)::pg_catalog.text, false) \
-             FROM (SELECT s.millis AS statement, l.millis AS lock FROM \
+               greatest(t.statement OPERATOR(pg_catalog.*) 9 OPERATOR(pg_catalog./) 10, 1)::pg_catalog.text, ",
+        );
+        out.push_bind_param::<Bool, _>(&self.local)?;
+        out.push_sql(
+            ") FROM (SELECT s.millis AS statement, l.millis AS lock FROM \
                (SELECT (extract(epoch FROM pg_catalog.current_setting('statement_timeout')\
                  ::pg_catalog.interval) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 AS millis) AS s, \
                (SELECT (extract(epoch FROM pg_catalog.current_setting('lock_timeout')\

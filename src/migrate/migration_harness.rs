@@ -15,11 +15,11 @@ use super::event::MigrationEvent;
 use super::harness::PrioritizedHarness;
 use super::history::HistoryPlace;
 use super::lock_timeout::with_lock_timeout;
-use super::migration_lock::{LockWait, release_migration_lock};
+use super::migration_lock::LockWait;
 use super::run::MigrationRun;
 use super::settings::AT_ONCE;
 use crate::advisory::AdvisoryTarget;
-use crate::session::{Driver, SyncDriver, run_or_undo, run_ready, uncached};
+use crate::session::{Driver, SyncDriver, run_or_undo};
 use crate::source::WatcherSource;
 use crate::types::AdvisoryKey;
 
@@ -34,8 +34,16 @@ where
         names: &[NamedVersion],
         f: impl FnOnce(&mut MigrationRun<'_, C, S>) -> Result<T>,
     ) -> Result<T> {
-        SyncDriver(self.conn).refuse_transaction()?;
-        let lock = AdvisoryTarget::new(self.key()?);
+        let within_transaction = self.settings.within_transaction;
+        if within_transaction {
+            SyncDriver(self.conn).require_transaction()?;
+        } else {
+            SyncDriver(self.conn).refuse_transaction()?;
+        }
+        let lock = AdvisoryTarget {
+            xact: within_transaction,
+            ..AdvisoryTarget::new(self.key()?)
+        };
         let wait = LockWait {
             lock,
             limit: self.wait_limit,
@@ -45,7 +53,7 @@ where
             report: &mut self.report,
         };
         let hold = wait.acquire(self.conn)?;
-        let check = ConnectionCheck::begin(self.conn);
+        let check = ConnectionCheck::begin(self.conn, &self.settings);
         let begin_and_run = |conn: &mut C| {
             let (report, history) = (&mut self.report, &mut self.history);
             let (prioritizer, settings) = (&self.prioritizer, &self.settings);
@@ -58,10 +66,10 @@ where
         };
         let (result, hold) = run_or_undo(self.conn, hold, begin_and_run, |conn, hold| {
             check.end(conn);
-            let _ = run_ready(hold.leave(&mut uncached(conn), false));
+            hold.leave(conn);
         });
         check.end(self.conn);
-        let released = release_migration_lock(self.conn, hold, &mut self.report, &self.settings);
+        let released = hold.release(self.conn, &mut self.report, &self.settings);
         result.and_then(|value| Ok(released.map(|()| value)?))
     }
 
@@ -76,8 +84,7 @@ where
     fn ask_history<T>(&mut self, ask: AskHistory<C, T>) -> Result<T> {
         let timeout = self.settings.lock_timeout(&self.prioritizer);
         let is_short = timeout.is_some_and(|timeout| timeout <= AT_ONCE);
-        // A failed attempt would abort an open transaction, so there is only one attempt in it.
-        if !is_short && SyncDriver(&mut *self.conn).depth()? == 0 {
+        if !is_short {
             if let Ok(answer) = self.ask_within(Some(AT_ONCE), ask) {
                 return Ok(answer);
             }

@@ -22,7 +22,7 @@ use crate::advisory::{AdvisoryHold, AdvisoryTarget, might_hold};
 use crate::error::Error;
 use crate::fmt::{backquoted, with_sources};
 use crate::session::{run_ready, uncached};
-use crate::timeout::WaitOption;
+use crate::timeout::{WaitOption, lock_request};
 
 /// The warning about a migration that released the lock, as `DISCARD ALL` does.
 pub(crate) const REACQUIRED: &str =
@@ -48,7 +48,7 @@ pub(crate) struct LockWait<'w> {
 
 /// The result of a poll.
 enum Poll {
-    Acquired(AdvisoryHold),
+    Acquired(MigrationHold),
     Busy(InstanceWait),
 }
 
@@ -57,7 +57,7 @@ impl LockWait<'_> {
     ///
     /// A session that waits inside `pg_advisory_lock` holds a snapshot. A `CREATE INDEX
     /// CONCURRENTLY` of the instance with the lock would wait for that snapshot: a deadlock.
-    pub(crate) fn acquire<C>(mut self, conn: &mut C) -> Result<AdvisoryHold>
+    pub(crate) fn acquire<C>(mut self, conn: &mut C) -> Result<MigrationHold>
     where
         C: Connection<Backend = Pg> + LoadConnection,
     {
@@ -67,16 +67,14 @@ impl LockWait<'_> {
         acquired
     }
 
-    fn poll<C>(&mut self, conn: &mut C, started: Instant) -> Result<AdvisoryHold>
+    fn poll<C>(&mut self, conn: &mut C, started: Instant) -> Result<MigrationHold>
     where
         C: Connection<Backend = Pg> + LoadConnection,
     {
         let mut last_event = None::<Instant>;
         loop {
             let is_last = self.limit.is_some_and(|limit| started.elapsed() >= limit);
-            let mut driver = uncached(conn);
-            let polled = flow::try_acquire(&mut driver, self.lock, WaitOption::NoWait);
-            if let Some(hold) = run_ready(polled)? {
+            if let Some(hold) = try_acquire(conn, self.lock)? {
                 return Ok(hold);
             }
             let is_due = last_event.is_none_or(|event| event.elapsed() >= EVENT_PAUSE);
@@ -142,37 +140,80 @@ impl LockWait<'_> {
     }
 }
 
-fn acquire_at_once<C>(conn: &mut C, lock: AdvisoryTarget) -> crate::error::Result<AdvisoryHold>
+fn try_acquire<C>(conn: &mut C, lock: AdvisoryTarget) -> crate::error::Result<Option<MigrationHold>>
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let mut driver = uncached(conn);
-    run_ready(flow::acquire(&mut driver, lock, WaitOption::NoWait))
+    let (mut driver, wait) = (uncached(conn), WaitOption::NoWait);
+    if lock.xact {
+        let lock = flow::XactLock(lock);
+        let acquired = run_ready(lock_request::try_acquire(&mut driver, &lock, wait))?;
+        return Ok(acquired.map(|()| MigrationHold::Transaction));
+    }
+    let acquired = run_ready(flow::try_acquire(&mut driver, lock, wait))?;
+    Ok(acquired.map(MigrationHold::Session))
 }
 
-/// Releases the migration lock.
-///
-/// A lock that is gone, or ends with its session, undoes no migration: it becomes a warning.
-pub(crate) fn release_migration_lock<C>(
-    conn: &mut C,
-    hold: AdvisoryHold,
-    report: &mut HarnessReport,
-    settings: &Settings,
-) -> crate::error::Result<()>
+/// Acquires the lock, or fails with an error that names its holders.
+fn acquire_at_once<C>(conn: &mut C, lock: AdvisoryTarget) -> crate::error::Result<MigrationHold>
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let released = run_ready(hold.release(&mut uncached(conn)));
-    let warning = match released {
-        Ok(()) | Err(Error::SessionChanged { .. }) => return released,
-        Err(Error::NotHeld(_)) => "a migration released the migration lock".to_owned(),
-        Err(error) => format!(
-            "the migration lock could not be released, and the session was ended: {}",
-            with_sources(&error)
-        ),
-    };
-    report.warn(settings, warning);
-    Ok(())
+    let (mut driver, wait) = (uncached(conn), WaitOption::NoWait);
+    if lock.xact {
+        let lock = flow::XactLock(lock);
+        run_ready(lock_request::acquire(&mut driver, &lock, wait))?;
+        return Ok(MigrationHold::Transaction);
+    }
+    let acquired = run_ready(flow::acquire(&mut driver, lock, wait))?;
+    Ok(MigrationHold::Session(acquired))
+}
+
+/// The migration lock, while this session holds it.
+pub(crate) enum MigrationHold {
+    Session(AdvisoryHold),
+    /// Until the caller's transaction ends.
+    Transaction,
+}
+
+impl MigrationHold {
+    /// Releases the lock after a panic, and rolls back what is open.
+    pub(crate) fn leave<C>(self, conn: &mut C)
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        if let Self::Session(hold) = self {
+            let _ = run_ready(hold.leave(&mut uncached(conn), false));
+        }
+    }
+
+    /// Releases the lock, unless it ends with the transaction.
+    ///
+    /// A lock that is gone, or ends with its session, undoes no migration: it becomes a warning.
+    pub(crate) fn release<C>(
+        self,
+        conn: &mut C,
+        report: &mut HarnessReport,
+        settings: &Settings,
+    ) -> crate::error::Result<()>
+    where
+        C: Connection<Backend = Pg> + LoadConnection,
+    {
+        let Self::Session(hold) = self else {
+            return Ok(());
+        };
+        let released = run_ready(hold.release(&mut uncached(conn)));
+        let warning = match released {
+            Ok(()) | Err(Error::SessionChanged { .. }) => return released,
+            Err(Error::NotHeld(_)) => "a migration released the migration lock".to_owned(),
+            Err(error) => format!(
+                "the migration lock could not be released, and the session was ended: {}",
+                with_sources(&error)
+            ),
+        };
+        report.warn(settings, warning);
+        Ok(())
+    }
 }
 
 /// Acquires the migration lock again if a migration has released it, as `DISCARD ALL` and

@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     /// The options of single migrations, by version.
     pub(crate) exceptions: HashMap<String, MigrationOptions>,
     pub(crate) backoff: Backoff,
+    /// Inside the caller's transaction.
+    pub(crate) within_transaction: bool,
     /// `None`: invalid indexes are reported only.
     pub(crate) index_repair: Option<IndexRepair>,
     pub(crate) on_event: Option<OnEvent>,
