@@ -62,7 +62,7 @@ use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 ///
 /// let mut harness = PrioritizedHarness::new(&mut conn, Prioritizer::new(database_url()));
 /// harness.run_pending_migrations(MIGRATIONS)?;
-/// assert_eq!(harness.report().migrations.len(), 1);
+/// assert!(harness.report().migrations.iter().all(|it| it.succeeded));
 /// # Ok(())
 /// # }
 /// ```
@@ -180,7 +180,7 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
     ///     let mut harness = PrioritizedHarness::new(conn, prioritizer).within_transaction();
     ///     Ok(harness.run_pending_migrations(MIGRATIONS)?.len())
     /// })?;
-    /// assert_eq!(migrated, 1);
+    /// assert!(migrated > 0);
     /// # Ok(())
     /// # }
     /// ```

@@ -50,14 +50,15 @@ fn a_directory_is_run_and_reverted() {
     let run = migrate(&folder, &database, &[]);
     assert_eq!((run.code, &*run.err), (0, ""), "{run:?}");
     let lines: Vec<&str> = run.out.lines().collect();
-    assert_eq!(lines[0], "running 2026-01-01-000000_age");
+    assert!(lines[0].starts_with("migrating as pid "), "{}", lines[0]);
+    assert_eq!(lines[1], "running 2026-01-01-000000_age");
     assert!(
-        lines[1].starts_with("2026-01-01-000000_age: run in "),
+        lines[2].starts_with("2026-01-01-000000_age: run in "),
         "{}",
         run.out
     );
     assert_eq!(
-        lines[4],
+        lines[5],
         "2026-01-01-000000_age locked public.users in ACCESS EXCLUSIVE mode"
     );
     assert_eq!(lines.last(), Some(&"2 run"));
@@ -204,6 +205,108 @@ fn the_report_is_shown_as_json_on_request() {
 }
 
 #[test]
+fn a_report_as_json_has_the_session_and_the_error() {
+    let (folder, database) = (folder(), Database::new());
+    let json = |args: &[&str]| {
+        let ran = migrate(&folder, &database, args);
+        let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+        (report, ran.err)
+    };
+    let (report, _) = json(&["--json"]);
+    assert!(
+        report["pid"].is_i64() && report["error"].is_null(),
+        "{report}"
+    );
+    database.running("ALTER TABLE posts DROP COLUMN body");
+    let (report, err) = json(&["revert", "--json"]);
+    let error = report["error"].as_str().unwrap();
+    assert!(error.contains("body"), "{report}");
+    assert_eq!(err.trim_end(), format!("pglock: {error}"));
+    assert_eq!(report["migrations"][0]["succeeded"], false);
+}
+
+#[test]
+fn migrations_are_listed_and_redone_as_by_diesels_own_command() {
+    let (folder, database) = (folder(), Database::new());
+    let list = || migrate(&folder, &database, &["list"]).out;
+    migrate(&folder, &database, &["run"]);
+    migrate(&folder, &database, &["revert"]);
+    assert_eq!(
+        list(),
+        "Migrations:\n  [X] 2026-01-01-000000_age\n  [ ] 2026-01-02-000000_body\n"
+    );
+    // Only what was reverted is run again.
+    let redone = migrate(&folder, &database, &["redo"]);
+    assert!(redone.out.ends_with("\n1 reverted, 1 run\n"), "{redone:?}");
+    assert!(list().contains("[ ] 2026-01-02"), "{}", list());
+    migrate(&folder, &database, &["run"]);
+    let redone = migrate(&folder, &database, &["redo", "-n", "2"]);
+    assert!(redone.out.ends_with("\n2 reverted, 2 run\n"), "{redone:?}");
+    let reverted = migrate(&folder, &database, &["revert", "-n", "5"]);
+    assert!(reverted.out.ends_with("\n2 reverted\n"), "{reverted:?}");
+    let redone = migrate(&folder, &database, &["redo", "--all"]);
+    assert_eq!(
+        (redone.code, &*redone.out),
+        (0, "nothing to revert\n"),
+        "as with Diesel"
+    );
+    let redone = migrate(&folder, &database, &["redo"]);
+    assert_eq!((redone.code, &*redone.out), (1, "nothing to revert\n"));
+}
+
+#[test]
+fn the_directory_is_found_where_diesel_finds_it() {
+    let database = Database::new();
+    let step = |folder: &str| {
+        (
+            format!("{folder}/2026-01-01-000000_step/up.sql"),
+            "SELECT 1",
+        )
+    };
+    let folder = ["migrations", "a/named", "b", "c"]
+        .iter()
+        .fold(Folder::new(), |made, name| {
+            let (path, text) = step(name);
+            let path = path.replace("_step", &format!("_{}", name.replace('/', "_")));
+            made.with(&path, text)
+        });
+    let folder = folder.with("a/work/empty", "");
+    let pending = |folder: &Folder, at: &str, variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = folder.command(&["migrate", "pending"]);
+        command.args(args).env("DATABASE_URL", &database.url);
+        command.current_dir(folder.0.join(at));
+        let ran = ran(command.envs(variables.iter().copied()));
+        ran.out.trim().replace("2026-01-01-000000_", "") + &ran.err
+    };
+    assert_eq!(pending(&folder, "a/work", &[], &[]), "migrations");
+    let folder = folder.with("a/diesel.toml", "[migrations_directory]\ndir = \"named\"\n");
+    assert_eq!(pending(&folder, "a/work", &[], &[]), "a_named");
+    let variable = [("MIGRATION_DIRECTORY", "../../b")];
+    assert_eq!(pending(&folder, "a/work", &variable, &[]), "b");
+    for option in ["--migration-dir", "--migrations"] {
+        assert_eq!(
+            pending(&folder, "a/work", &variable, &[option, "../../c"]),
+            "c"
+        );
+    }
+    let folder = folder.with("other.toml", "[migrations_directory]\ndir = 1\n");
+    let error = pending(&folder, "", &[("DIESEL_CONFIG_FILE", "other.toml")], &[]);
+    assert!(error.contains("other.toml:2: "), "{error}");
+}
+
+#[test]
+fn the_signal_log_is_installed_without_a_directory() {
+    let (folder, database) = (Folder::new(), Database::new());
+    let installed = migrate(&folder, &database, &["install"]);
+    assert_eq!(installed.code, 0, "{installed:?}");
+    assert!(installed.out.ends_with(" run\n"), "{}", installed.out);
+    let log = "SELECT count(*) FROM pglock.signal_log";
+    assert_eq!(count(&mut database.connect(), log), 0);
+    let again = migrate(&folder, &database, &["install"]);
+    assert_eq!((again.code, &*again.out), (0, "nothing to run\n"));
+}
+
+#[test]
 fn a_failure_is_exit_code_5_and_a_wrong_option_2() {
     let database = Database::new();
     let broken = Folder::new().with(
@@ -219,6 +322,9 @@ fn a_failure_is_exit_code_5_and_a_wrong_option_2() {
         &["--policy", "kill"],
         &["--attempts", "0"],
         &["run", "--all"],
+        &["run", "-n", "1"],
+        &["revert", "--all", "-n", "1"],
+        &["redo", "-n", "0"],
         &["--observe", "--policy", "cancel"],
     ] {
         let run = migrate(&broken, &database, args);
@@ -313,7 +419,7 @@ fn a_second_instance_waits_for_the_first() {
         backend(&mut observer)
     );
     assert!(
-        second.out.starts_with("waiting for another instance; "),
+        second.out.contains("\nwaiting for another instance; "),
         "{}",
         second.out
     );
@@ -488,6 +594,44 @@ fn a_termination_leaves_no_session_waiting_for_the_history() {
 }
 
 #[test]
+fn a_termination_ends_a_concurrent_index_and_locks_that_come_first() {
+    let concurrent = "CREATE INDEX CONCURRENTLY users_name ON users (name);";
+    for (up, in_transaction, args) in [
+        (concurrent, false, &["--repair-indexes", "drop"][..]),
+        (
+            "SELECT 1;",
+            true,
+            &["--lock-first", "posts", "--lock-first", "users"],
+        ),
+    ] {
+        let database = Database::new();
+        let path = "migrations/2026-01-01-000000_step";
+        let toml = format!("run_in_transaction = {in_transaction}");
+        let folder = Folder::new()
+            .with(&format!("{path}/up.sql"), up)
+            .with(&format!("{path}/metadata.toml"), &toml);
+        let mut holder = database.running("BEGIN; INSERT INTO users (name) VALUES ('held')");
+        let mut observer = database.connect();
+        let mut command = folder.command(&["migrate", "--observe", "--lock-timeout", "none"]);
+        command.args(args).env("DATABASE_URL", &database.url);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                     AND wait_event_type = 'Lock'";
+        wait_until("it waits", || count(&mut observer, waits) == 1);
+        terminate(&child);
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{up}");
+        wait_until("nothing is left on the server", || {
+            count(&mut observer, waits) + advisory_locks(&mut observer) == 0
+        });
+        holder.batch_execute("COMMIT").unwrap();
+    }
+}
+
+#[test]
 fn a_termination_ends_the_wait_for_another_instance() {
     let (folder, database) = (folder(), Database::new());
     let mut other = database.connect();
@@ -498,12 +642,11 @@ fn a_termination_ends_the_wait_for_another_instance() {
         .env("DATABASE_URL", &database.url)
         .stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let mut first_line = String::new();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    out.read_line(&mut first_line).unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let second_line = out.lines().nth(1).unwrap().unwrap();
     assert!(
-        first_line.starts_with("waiting for another instance; "),
-        "{first_line}"
+        second_line.starts_with("waiting for another instance; "),
+        "{second_line}"
     );
     terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));

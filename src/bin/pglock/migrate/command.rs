@@ -1,28 +1,30 @@
 //! The options of `pglock migrate`, and its runs.
 
 use std::error::Error;
-use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use diesel::PgConnection;
-use diesel_migrations::{FileBasedMigrations, MigrationError, MigrationHarness};
+use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use diesel_pglock::internal::with_sources;
 use diesel_pglock::prelude::*;
-use diesel_pglock::{HarnessReport, MigrationEvent, PrioritizedHarness};
+use diesel_pglock::{HarnessReport, MIGRATIONS, MigrationEvent, PrioritizedHarness};
+use serde::Serialize;
 
+use super::directory::DirectoryArgs;
 use super::interrupt::Interrupt;
 use super::metadata::exceptions;
 use super::pooler::refuse_pooler;
 use super::priority::PriorityArgs;
 use super::progress::Progress;
+use super::redo::{Number, is_nothing_to_revert, redo, revert};
 use super::summary::summary;
 use crate::connect::{ConnectionArgs, Database, Environment, Settings};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Screen, show, show_json};
 
-type Harness<'c> = PrioritizedHarness<'c, PgConnection, String>;
+pub type Harness<'c> = PrioritizedHarness<'c, PgConnection, String>;
 
-type BoxedError = Box<dyn Error + Send + Sync>;
+pub type BoxedError = Box<dyn Error + Send + Sync>;
 
 /// The options of `pglock migrate`.
 #[derive(Args, Clone, Debug)]
@@ -30,12 +32,14 @@ pub struct MigrateArgs {
     /// Runs, reverts or lists migrations
     #[arg(value_enum, default_value_t = Action::Run)]
     pub(super) action: Action,
-    /// The directory; default: the nearest `migrations`, from the working directory upward
-    #[arg(long, value_name = "DIR")]
-    migrations: Option<PathBuf>,
-    /// Reverts all migrations, not only the last
-    #[arg(long)]
+    #[command(flatten)]
+    directory: DirectoryArgs,
+    /// Reverts, or redoes, all migrations, not only the last
+    #[arg(short, long, conflicts_with = "number")]
     all: bool,
+    /// Reverts, or redoes, this number of migrations
+    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    number: Option<u32>,
     #[command(flatten)]
     pub(super) priority: PriorityArgs,
     /// Shows the report or the list as JSON, without progress
@@ -49,10 +53,16 @@ pub enum Action {
     Run,
     /// Reverts the last migration
     Revert,
+    /// Reverts the last migration, and runs it again
+    Redo,
     /// Lists the pending migrations
     Pending,
     /// Lists all migrations, and which are applied
     Status,
+    /// Lists all migrations as `diesel migration list` does
+    List,
+    /// Makes the table `pglock.signal_log`, for `--audit`
+    Install,
 }
 
 /// Runs `pglock migrate`.
@@ -61,26 +71,45 @@ pub fn run(
     connect: &ConnectionArgs,
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
-    if args.all && args.action != Action::Revert {
-        return Err(Failure::Usage("`--all` needs `revert`".to_owned()));
+    let is_counted = args.all || args.number.is_some();
+    if is_counted && !matches!(args.action, Action::Revert | Action::Redo) {
+        let text = "`--all` and `--number` need `revert` or `redo`";
+        return Err(Failure::Usage(text.to_owned()));
     }
-    let source = args.source()?;
+    let work = args.work()?;
     let settings = Settings::find()?;
     let database = connect.database(&settings, environment)?;
     let mut conn = database.connect()?;
-    match args.action {
-        Action::Pending | Action::Status => args.list(&mut conn, &database, &source),
-        Action::Run | Action::Revert => args.migrate(&mut conn, &database, source),
+    match work {
+        Work::List(source) => args.list(&mut conn, &database, &source),
+        Work::Migrate(source) => args.migrate(&mut conn, &database, source.as_ref()),
     }
 }
 
+/// What a command does with the migrations of a directory.
+enum Work {
+    List(FileBasedMigrations),
+    /// Without a directory it runs the crate's own.
+    Migrate(Option<FileBasedMigrations>),
+}
+
 impl MigrateArgs {
-    fn source(&self) -> Result<FileBasedMigrations, Failure> {
-        let found = match &self.migrations {
-            Some(path) => FileBasedMigrations::from_path(path),
-            None => FileBasedMigrations::find_migrations_directory(),
-        };
-        found.map_err(|error| Failure::Usage(format!("the migrations: {error}")))
+    fn work(&self) -> Result<Work, Failure> {
+        Ok(match self.action {
+            Action::Pending | Action::Status | Action::List => Work::List(self.directory.source()?),
+            Action::Run | Action::Revert | Action::Redo => {
+                Work::Migrate(Some(self.directory.source()?))
+            }
+            Action::Install => Work::Migrate(None),
+        })
+    }
+
+    fn number(&self) -> Number {
+        if self.all {
+            Number::All
+        } else {
+            Number::Last(self.number.unwrap_or(1))
+        }
     }
 
     /// Runs or reverts migrations, with progress and a summary.
@@ -88,12 +117,13 @@ impl MigrateArgs {
         &self,
         conn: &mut PgConnection,
         database: &Database,
-        source: FileBasedMigrations,
+        source: Option<&FileBasedMigrations>,
     ) -> Result<Outcome, Failure> {
-        let exceptions = exceptions(&source)?;
+        let exceptions = source.map(exceptions).transpose()?.unwrap_or_default();
         refuse_pooler(conn, database)?;
-        let interrupt = Interrupt::catch(conn.backend_pid()?, database)?;
-        let progress = (!self.json).then(|| Progress::start(&Screen::of_stdout()));
+        let pid = conn.backend_pid()?;
+        let interrupt = Interrupt::catch(pid, database)?;
+        let progress = (!self.json).then(|| Progress::start(&Screen::of_stdout(), pid));
         let mut harness = self.harness(conn, database, &interrupt, progress.as_ref());
         for exception in exceptions {
             harness = harness.for_migration(&exception.name, |it| exception.apply(it));
@@ -101,13 +131,16 @@ impl MigrateArgs {
         let result = self.run_harness(&mut harness, source);
         let report = harness.report();
         drop(progress);
-        let shown = self.show_report(&report, &result);
-        match result {
+        let had_lock = result.as_ref().err().is_none_or(is_nothing_to_revert);
+        let outcome = match result {
             Err(_) if interrupt.happened() => Err(Failure::Interrupted),
             Err(error) if is_nothing_to_revert(&error) => Ok(Outcome::Nothing),
             Err(error) => Err(failure(error)),
-            Ok(()) => shown.map(|()| Outcome::Done),
-        }
+            Ok(()) => Ok(Outcome::Done),
+        };
+        let error = outcome.as_ref().err();
+        let shown = self.show_report(&report, pid, error, had_lock);
+        outcome.and_then(|outcome| shown.map(|()| outcome))
     }
 
     fn harness<'c>(
@@ -132,34 +165,44 @@ impl MigrateArgs {
     fn run_harness(
         &self,
         harness: &mut Harness<'_>,
-        source: FileBasedMigrations,
+        source: Option<&FileBasedMigrations>,
     ) -> Result<(), BoxedError> {
-        match (self.action, self.all) {
-            (Action::Revert, true) => harness.revert_all_migrations(source).map(drop),
-            (Action::Revert, false) => harness.revert_last_migration(source).map(drop),
-            _ => harness.run_pending_migrations(source).map(drop),
+        let Some(source) = source else {
+            return harness.run_pending_migrations(MIGRATIONS).map(drop);
+        };
+        match self.action {
+            Action::Revert => revert(harness, source, self.number()).map(drop),
+            Action::Redo => redo(harness, source, self.number()),
+            _ => harness.run_pending_migrations(source.clone()).map(drop),
         }
     }
 
     fn show_report(
         &self,
         report: &HarnessReport,
-        result: &Result<(), BoxedError>,
+        pid: i32,
+        error: Option<&Failure>,
+        had_lock: bool,
     ) -> Result<(), Failure> {
         if self.json {
-            return show_json(report);
+            let error = error.map(ToString::to_string);
+            return show_json(&JsonReport { pid, error, report });
         }
         // Without the migration lock it is unknown whether there was something to do.
-        let had_lock = result.as_ref().err().is_none_or(is_nothing_to_revert);
         if had_lock || !report.migrations.is_empty() {
-            show(&summary(report, self.action == Action::Revert))?;
+            show(&summary(report, self.action))?;
         }
         Ok(())
     }
 }
 
-fn is_nothing_to_revert(error: &BoxedError) -> bool {
-    matches!(error.downcast_ref(), Some(MigrationError::NoMigrationRun))
+/// The report of a run, with its session and its error.
+#[derive(Serialize)]
+struct JsonReport<'r> {
+    pid: i32,
+    error: Option<String>,
+    #[serde(flatten)]
+    report: &'r HarnessReport,
 }
 
 /// Returns the failure of the command for an error of the harness.

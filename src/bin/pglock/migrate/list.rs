@@ -1,4 +1,4 @@
-//! `pglock migrate pending` and `status`: migrations, and which are applied.
+//! `pglock migrate pending`, `status` and `list`: migrations, and which are applied.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +51,17 @@ impl State {
     }
 }
 
+impl Listed {
+    /// Returns the line of `diesel migration list`, with the state where that list has none.
+    fn line_of_diesel(&self, name: &str) -> String {
+        let mark = if self.applied { 'X' } else { ' ' };
+        match self.state {
+            State::Applied | State::Pending => format!("  [{mark}] {name}\n"),
+            state => format!("  [{mark}] {name} ({})\n", state.text()),
+        }
+    }
+}
+
 impl MigrateArgs {
     /// Lists the pending migrations, or all.
     pub fn list(
@@ -61,7 +72,7 @@ impl MigrateArgs {
     ) -> Result<Outcome, Failure> {
         let applied = self.applied(conn, database)?;
         let mut listed = listed(source, applied)?;
-        listed.retain(|it| self.action == Action::Status || it.state == State::Pending);
+        listed.retain(|it| self.action != Action::Pending || it.state == State::Pending);
         if self.json {
             show_json(&listed)?;
         } else {
@@ -98,9 +109,14 @@ impl MigrateArgs {
         let width = width.unwrap_or_default();
         let line = |it: &Listed| match (self.action, clean(&it.name)) {
             (Action::Status, name) => format!("{:<width$}  {name}\n", it.state.text()),
+            (Action::List, name) => it.line_of_diesel(&name),
             (_, name) => format!("{name}\n"),
         };
-        listed.iter().map(line).collect()
+        let header = match self.action {
+            Action::List => "Migrations:\n",
+            _ => "",
+        };
+        header.to_owned() + &listed.iter().map(line).collect::<String>()
     }
 }
 

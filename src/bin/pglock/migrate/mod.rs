@@ -1,6 +1,7 @@
 //! Runs a directory of migrations, prioritized.
 
 mod command;
+mod directory;
 mod event_line;
 mod first_lock;
 mod interrupt;
@@ -9,6 +10,7 @@ mod metadata;
 mod pooler;
 mod priority;
 mod progress;
+mod redo;
 mod summary;
 
 pub use command::{MigrateArgs, run};

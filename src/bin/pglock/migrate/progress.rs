@@ -34,6 +34,8 @@ pub struct EventWriter {
     /// The terminal's width; `None` if the output cannot be redrawn.
     width: Option<usize>,
     step: Arc<Mutex<Option<Step>>>,
+    /// The line before the first event, until it is written.
+    header: Arc<Mutex<Option<String>>>,
 }
 
 /// The current step of the run.
@@ -55,12 +57,13 @@ impl fmt::Display for Step {
 
 impl Progress {
     /// Starts a display, which is redrawn if the output is a terminal.
-    pub fn start(screen: &Screen) -> Self {
+    pub fn start(screen: &Screen, pid: i32) -> Self {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let width = screen.width.filter(|_| !is_dumb);
         let writer = EventWriter {
             width,
             step: Arc::default(),
+            header: Arc::new(Mutex::new(Some(format!("migrating as pid {pid}\n")))),
         };
         let ended = Arc::new(AtomicBool::new(false));
         let ticker = width.map(|_| redraw(writer.clone(), Arc::clone(&ended)));
@@ -101,6 +104,11 @@ impl Drop for Progress {
 impl EventWriter {
     /// Writes the line of an event, and notes the step that begins with it.
     pub fn emit(&self, event: &MigrationEvent) {
+        let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(header) = header.take() {
+            self.write(&header);
+        }
+        drop(header);
         match event {
             MigrationEvent::WaitingForInstance(_) => self.begin_step("another instance"),
             MigrationEvent::ReadingHistory { .. } => self.begin_step("the history of migrations"),

@@ -7,12 +7,13 @@ use chrono::TimeDelta;
 use diesel_pglock::internal::format_duration;
 use diesel_pglock::{HarnessReport, MigrationReport};
 
+use super::command::Action;
 use crate::output::clean;
 
 /// Returns the locks of each migration, and the totals of the run.
-pub fn summary(report: &HarnessReport, reverted: bool) -> String {
+pub fn summary(report: &HarnessReport, action: Action) -> String {
     let mut text: String = report.migrations.iter().map(lock_lines).collect();
-    text += &counts(&report.migrations, reverted);
+    text += &counts(&report.migrations, action);
     match victims(report) {
         0 => {}
         1 => text += ", 1 blocker signalled",
@@ -38,18 +39,26 @@ fn lock_lines(migration: &MigrationReport) -> String {
     lines.collect()
 }
 
-fn counts(migrations: &[MigrationReport], reverted: bool) -> String {
-    let done = migrations.iter().filter(|it| it.succeeded).count();
-    let failed = migrations.len() - done;
-    let (past, infinitive) = if reverted {
-        ("reverted", "revert")
-    } else {
-        ("run", "run")
+fn counts(migrations: &[MigrationReport], action: Action) -> String {
+    let done = |reverted| {
+        let done = migrations.iter().filter(|it| it.succeeded);
+        done.filter(|it| it.reverted == reverted).count()
     };
-    match (done, failed) {
-        (0, 0) => format!("nothing to {infinitive}"),
-        (_, 0) => format!("{done} {past}"),
-        _ => format!("{done} {past}, {failed} failed"),
+    let (reverted, run) = (done(true), done(false));
+    if migrations.is_empty() {
+        return match action {
+            Action::Revert | Action::Redo => "nothing to revert".to_owned(),
+            _ => "nothing to run".to_owned(),
+        };
+    }
+    let counted = match action {
+        Action::Revert => format!("{reverted} reverted"),
+        Action::Redo => format!("{reverted} reverted, {run} run"),
+        _ => format!("{run} run"),
+    };
+    match migrations.len() - reverted - run {
+        0 => counted,
+        failed => format!("{counted}, {failed} failed"),
     }
 }
 
