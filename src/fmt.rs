@@ -86,6 +86,21 @@ fn dollar_quoted_length(text: &str) -> usize {
     body.find(tag).map_or(text.len(), |end| 2 * tag.len() + end)
 }
 
+/// Quotes a text as a literal of SQL, on one line and safe for a terminal.
+pub fn quote_literal(text: &str) -> String {
+    let is_unsafe = |c: char| c.is_control() || is_bidi_control(c);
+    let quoted = text.replace('\'', "''");
+    if !text.contains(is_unsafe) {
+        return format!("'{quoted}'");
+    }
+    let escape = |c: char| match c {
+        '\\' => r"\\".to_owned(),
+        c if is_unsafe(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("E'{}'", quoted.chars().map(escape).collect::<String>())
+}
+
 /// Returns true for characters that change the direction of writing.
 pub fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -195,6 +210,12 @@ mod tests {
     #[test]
     fn a_back_quote_does_not_end_a_quotation() {
         assert_eq!(backquoted("a`; b", 80), "`a'; b`");
+    }
+
+    #[test]
+    fn a_literal_is_one_line_without_control_characters() {
+        assert_eq!(quote_literal(r"it's \n"), r"'it''s \n'");
+        assert_eq!(quote_literal("a\n\\'\u{1b}"), r"E'a\u000a\\''\u001b'");
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub use views::{
     PreparedTransaction, PreparedTransactionQuery,
 };
 pub use views::{blocking_table as blocking, expression};
-pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode};
+pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode, WaitTree};
 
 /// The helpers that the command shares with the library; not for other programs.
 #[cfg(feature = "cli")]

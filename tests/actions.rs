@@ -293,3 +293,26 @@ async fn an_async_connection_acts_as_a_sync_one_does() {
     assert_eq!(signals[0].outcome, SignalOutcome::Sent);
     waiting.finish().unwrap();
 }
+
+#[test]
+fn a_signal_to_the_roots_spares_the_queue() {
+    let db = Database::new();
+    let mut root = db.running("BEGIN; LOCK TABLE users IN SHARE MODE");
+    let queued = Waiting::on(&db, "BEGIN; LOCK TABLE users; COMMIT");
+    let last = Waiting::on(&db, "BEGIN; INSERT INTO users (name) VALUES ('x'); COMMIT");
+    let mut conn = db.connect();
+    let all = BlockedPgLock::query().current_database();
+    let blockers: Vec<BlockedPgLock> = all.load(&mut conn).unwrap();
+    assert!(blockers.iter().any(|it| it.blocking_pid == queued.pid));
+    let signals = BlockedPgLock::query()
+        .current_database()
+        .roots()
+        .terminate_blocking_activity(&mut conn)
+        .unwrap();
+    let pids: Vec<i32> = signals.iter().map(|it| it.pid).collect();
+    let root_pid = blockers.iter().find(|it| it.lock.pid == Some(queued.pid));
+    assert_eq!(pids, [root_pid.unwrap().blocking_pid]);
+    queued.finish().unwrap();
+    last.finish().unwrap();
+    assert!(root.batch_execute("COMMIT").is_err());
+}

@@ -134,7 +134,7 @@ fn the_command_names_the_reader_and_terminates_it() {
     let tree = pglock(db, &["tree"]);
     assert_eq!(tree.code, 0, "{tree:?}");
     let reader = format!("{} idle in transaction", held_up.reader_pid);
-    assert!(tree.out.starts_with(&reader), "{tree:?}");
+    assert!(tree.out.contains(&format!("\n{reader}")), "{tree:?}");
     assert!(tree.out.contains("startup waits"), "{tree:?}");
     let list = pglock(db, &["--blocking", "-a", "activity.application"]);
     assert_eq!(list.out.lines().nth(1), Some("startup"), "{list:?}");

@@ -196,9 +196,20 @@ fn a_prepared_transaction_is_a_root_with_a_name() {
     assert_eq!(graph.depth(waiting.pid), Some(1));
     let text = graph.to_string();
     assert!(
-        text.contains(&format!("prepared transaction {gid}\n")),
+        text.contains(&format!(
+            "prepared transaction '{gid}' of postgres in database {}, prepared ",
+            db.name
+        )),
         "{text}"
     );
+    let statement = root.prepared.as_ref().unwrap().rollback_statement();
+    assert_eq!(statement, format!("ROLLBACK PREPARED '{gid}'"));
+    assert!(
+        text.contains(&format!("; to end it: {statement}\n")),
+        "{text}"
+    );
+    let behind: Vec<_> = graph.waiters_behind(root).map(|it| it.pid).collect();
+    assert_eq!(behind, [Some(waiting.pid)]);
     conn.batch_execute(&format!("ROLLBACK PREPARED '{gid}'"))
         .unwrap();
     waiting.finish().unwrap();

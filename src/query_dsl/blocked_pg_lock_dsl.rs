@@ -7,11 +7,12 @@ use diesel::dsl::{Eq, Gt};
 use diesel::prelude::*;
 use diesel::query_dsl::methods::{FilterDsl, SelectDsl};
 
-use super::helper_types::{BlockedBy, WaitingLongerThan};
+use super::helper_types::{BlockedBy, Roots, WaitingLongerThan};
 use super::pg_lock_dsl::interval;
 use crate::session::Session;
 use crate::signal::{BlockingColumns, SessionQuery, to_blocking};
 use crate::signal::{Signal, SignalKind};
+use crate::views::IsRoot;
 use crate::views::LockQuery;
 use crate::views::WaitDuration;
 use crate::views::blocking_table as blocking;
@@ -40,14 +41,39 @@ pub trait BlockedPgLockDsl: Sized {
         self.filter(WaitDuration.gt(interval(limit)))
     }
 
+    /// Keeps the blockers that do not wait themselves: the roots.
+    ///
+    /// A session in a queue blocks the sessions behind it, but ending it ends no wait. The
+    /// root of a waiter that waits for another waiter is in the row of the latter.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::prelude::*;
+    /// use diesel_pglock::BlockedPgLock;
+    ///
+    /// # fn main() -> diesel_pglock::Result<()> {
+    /// # let conn = &mut connection();
+    /// let signals = BlockedPgLock::query().roots().terminate_blocking_activity(conn)?;
+    /// assert!(signals.is_empty(), "no session waits");
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn roots(self) -> Roots<Self>
+    where
+        Self: FilterDsl<IsRoot>,
+    {
+        self.filter(IsRoot)
+    }
+
     /// Cancels the queries of the blockers, and returns the outcome of each signal.
     ///
     /// The query finds blockers in all databases of the server, except those that
     /// [`current_database`](crate::PgLockDsl::current_database) or another filter excludes.
     ///
-    /// Blockers that wait themselves are signalled too. To exclude them, filter on
-    /// `blocking_activity.field(pg_stat_activity::wait_event_type)`, or signal the roots of a
-    /// [`WaitGraph`](crate::WaitGraph).
+    /// Blockers that wait themselves are signalled too; [`roots`](Self::roots) excludes them.
     ///
     /// A session that no longer blocks when its turn comes is not signalled, and is reported
     /// as [`Gone`](crate::SignalOutcome::Gone). Prepared transactions have no session, and no

@@ -18,7 +18,7 @@ use crate::tables::{pg_locks, pg_stat_activity};
 use crate::types::{LockMode, LockType};
 use crate::views::blocking_table as blocking;
 use crate::views::{InCurrentDatabase, WaitDuration};
-use crate::views::{IsAdvisory, IsOn};
+use crate::views::{IsAdvisory, IsOn, IsRoot};
 
 /// The type of `query.on::<T>()` and `query.on_relation(name)`.
 pub type On<Q> = Filter<Q, IsOn>;
@@ -42,5 +42,7 @@ pub type WaitingLongerThan<Q> = Filter<Q, Gt<WaitDuration, TimeDelta>>;
 pub type Application<Q> = Filter<Q, Eq<pg_stat_activity::application_name, String>>;
 /// The type of `query.current_database()`.
 pub type CurrentDatabase<Q> = Filter<Q, InCurrentDatabase>;
+/// The type of `query.roots()`.
+pub type Roots<Q> = Filter<Q, IsRoot>;
 /// The type of `query.blocked_by(pid)`.
 pub type BlockedBy<Q> = Filter<Q, Eq<blocking::pid, i32>>;

@@ -29,7 +29,7 @@ pub(crate) use lock_query::LockQuery;
 pub use lock_target::LockTarget;
 pub use pg_activity::{PgActivity, PgActivityQuery};
 pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
-pub(crate) use predicate::{IsAdvisory, IsOn, own_pid};
+pub(crate) use predicate::{IsAdvisory, IsOn, IsRoot, own_pid};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 pub(crate) use sql_macro::{BLOCKERS_OF_REPLAY, CURRENT_DATABASE_OID, optional};

@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
 
+use super::blocking_table as blocking;
 use super::regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 use super::sql_macro::CURRENT_DATABASE_OID;
 use crate::tables::pg_locks;
@@ -86,6 +87,39 @@ impl QueryFragment<Pg> for IsAdvisory {
         out.push_sql(")");
         Ok(())
     }
+}
+
+/// The condition that a blocker does not wait itself.
+///
+/// The waiters are read once, from one copy of the locks. A process of a parallel query waits
+/// for its leader.
+#[derive(Debug, Clone, Copy, QueryId)]
+pub struct IsRoot;
+
+impl QueryFragment<Pg> for IsRoot {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "(blocking.pid OPERATOR(pg_catalog.<>) ALL (ARRAY(\
+             SELECT COALESCE(process.leader_pid, waiter.pid) \
+             FROM pg_catalog.pg_locks AS waiter LEFT JOIN pg_catalog.pg_stat_activity AS process \
+             ON process.pid OPERATOR(pg_catalog.=) waiter.pid \
+             AND process.backend_type OPERATOR(pg_catalog.=) 'parallel worker' \
+             WHERE NOT waiter.granted AND waiter.pid IS NOT NULL)))",
+        );
+        Ok(())
+    }
+}
+
+impl Expression for IsRoot {
+    type SqlType = Bool;
+}
+
+impl<QS> AppearsOnTable<QS> for IsRoot where blocking::pid: AppearsOnTable<QS> {}
+
+impl<QS> SelectableExpression<QS> for IsRoot where blocking::pid: SelectableExpression<QS> {}
+
+impl ValidGrouping<()> for IsRoot {
+    type IsAggregate = is_aggregate::No;
 }
 
 macro_rules! condition_on_pg_locks {

@@ -6,6 +6,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 
 use super::expression::PreparedDuration;
+use crate::fmt::quote_literal;
 use crate::tables::pg_prepared_xacts;
 use crate::types::LossyText;
 
@@ -48,6 +49,32 @@ pub type PreparedTransactionQuery =
     Select<pg_prepared_xacts::table, AsSelect<PreparedTransaction, Pg>>;
 
 impl PreparedTransaction {
+    /// Returns the statement that rolls it back, to type in its [`database`](Self::database).
+    ///
+    /// It contains no control characters, whatever the name contains.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../../tests/support/doctest.rs");
+    /// use diesel::prelude::*;
+    /// use diesel_pglock::PreparedTransaction;
+    ///
+    /// # fn main() -> QueryResult<()> {
+    /// # use diesel::connection::SimpleConnection;
+    /// # let conn = &mut connection();
+    /// conn.batch_execute("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'it''s left'")?;
+    /// let left: PreparedTransaction = PreparedTransaction::query().first(conn)?;
+    /// assert_eq!(left.rollback_statement(), "ROLLBACK PREPARED 'it''s left'");
+    /// conn.batch_execute(&left.rollback_statement())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "ROLLBACK PREPARED")]
+    pub fn rollback_statement(&self) -> String {
+        format!("ROLLBACK PREPARED {}", quote_literal(&self.gid))
+    }
+
     /// Reads `pg_prepared_xacts`: the prepared transactions of all databases.
     ///
     /// # Examples

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::WaitGraph;
-use super::node::{BlockKind, WaitId};
+use super::node::{BlockKind, WaitId, WaitNode};
 
 impl WaitGraph {
     /// Returns the deadlocks: cycles in which each session waits for the next.
@@ -19,6 +19,15 @@ impl WaitGraph {
             left.retain(|id| !path.visited.contains(id));
         }
         cycles
+    }
+
+    /// Returns the number of waiters whose waits end once the roots have ended.
+    ///
+    /// Members of a cycle and their waiters do not count, nor waiters whose blockers the
+    /// server does not show.
+    pub fn count_behind_roots(&self) -> usize {
+        let left = self.left_without(self.roots());
+        self.nodes.len() - self.roots().count() - left.len()
     }
 
     /// Breaks the cycles that an earlier graph does not contain, where the order of a queue
@@ -74,6 +83,14 @@ impl WaitGraph {
     ///
     /// Removes the sessions without blockers, then the waiters whose blockers are all removed, and so on.
     fn unresolvable(&self) -> BTreeSet<&WaitId> {
+        self.left_without(self.nodes().filter(|node| node.blockers().is_empty()))
+    }
+
+    /// Removes some nodes, then the waiters whose blockers are all removed, and so on.
+    fn left_without<'g>(
+        &'g self,
+        removed: impl Iterator<Item = &'g WaitNode>,
+    ) -> BTreeSet<&'g WaitId> {
         let mut blockers_left: BTreeMap<&WaitId, usize> = BTreeMap::new();
         let mut waiters: BTreeMap<&WaitId, Vec<&WaitId>> = BTreeMap::new();
         for node in self.nodes() {
@@ -82,8 +99,7 @@ impl WaitGraph {
                 waiters.entry(&blocker.id).or_default().push(&node.id);
             }
         }
-        let ends = self.nodes().filter(|node| node.blockers().is_empty());
-        let mut resolved: Vec<&WaitId> = ends.map(|node| &node.id).collect();
+        let mut resolved: Vec<&WaitId> = removed.map(|node| &node.id).collect();
         while let Some(id) = resolved.pop() {
             blockers_left.remove(id);
             for waiter in waiters.get(id).into_iter().flatten() {
@@ -121,6 +137,7 @@ mod tests {
         assert_eq!(graph.depth(3), None);
         assert_eq!(graph.blocked_count(1), 2);
         assert_eq!(graph.roots().count(), 0);
+        assert_eq!(graph.count_behind_roots(), 0);
     }
 
     /// Returns a graph in which sessions 2 and 3 are behind each other in a queue.

@@ -1,6 +1,6 @@
 //! The graph itself: how it is loaded, and the questions that it answers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 
 use super::edges::blockers;
 use super::lock_tag::locks_by_tag;
@@ -143,36 +143,6 @@ impl WaitGraph {
             }
         }
         None
-    }
-
-    /// Returns the number of sessions that a session blocks, directly or through other waiters.
-    ///
-    /// 0 as `pid` means the prepared transactions.
-    pub fn blocked_count(&self, pid: i32) -> usize {
-        let waiters = self.pids_of_waiters();
-        let mut blocked = BTreeSet::new();
-        let mut next = VecDeque::from([Some(pid).filter(|pid| *pid != 0)]);
-        while let Some(pid) = next.pop_front() {
-            for waiter in waiters.get(&pid).into_iter().flatten() {
-                if blocked.insert(*waiter) {
-                    next.push_back(Some(*waiter));
-                }
-            }
-        }
-        // In a cycle a session blocks itself.
-        blocked.remove(&pid);
-        blocked.len()
-    }
-
-    /// Returns the direct waiters of each blocker; `None` is the prepared transactions.
-    fn pids_of_waiters(&self) -> BTreeMap<Option<i32>, Vec<i32>> {
-        let mut waiters = BTreeMap::<_, Vec<i32>>::new();
-        for node in self.nodes() {
-            for blocker in node.blockers() {
-                waiters.entry(blocker.pid).or_default().extend(node.pid);
-            }
-        }
-        waiters
     }
 }
 

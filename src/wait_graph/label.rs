@@ -2,8 +2,8 @@
 
 use super::node::{BlockKind, Wait, WaitBlocker, WaitNode};
 use crate::fmt::format_duration;
-use crate::fmt::single_line;
-use crate::views::PgActivity;
+use crate::fmt::{quote_literal, single_line};
+use crate::views::{PgActivity, PreparedTransaction};
 
 /// The greatest length of a query, in characters.
 const MAX_QUERY: usize = 60;
@@ -14,21 +14,29 @@ const MAX_NAME: usize = 30;
 /// The greatest length of the name of a locked object, in characters.
 const MAX_TARGET: usize = 2 * MAX_NAME;
 
+/// The greatest number of holders that are named beside the one above in the tree.
+const MAX_HOLDERS: usize = 4;
+
 /// Returns the name of a node: its pid, or the name of the prepared transaction.
 pub fn name(node: &WaitNode) -> String {
     match (&node.pid, &node.gid) {
         (Some(pid), _) => pid.to_string(),
-        (None, Some(gid)) => format!("prepared transaction {}", single_line(gid, MAX_NAME)),
+        (None, Some(gid)) => format!("prepared transaction {}", quote_literal(gid)),
         (None, None) => "prepared transaction".to_owned(),
     }
 }
 
-/// Returns the headline of a node, followed by its query.
-pub fn line(node: &WaitNode) -> String {
+/// Returns the headline of a node, the number of sessions that it blocks, and its query.
+pub fn line(node: &WaitNode, blocks: Option<usize>) -> String {
+    let blocks = blocks.map(|count| format!(", blocks {count}"));
+    let head = headline(node) + &blocks.unwrap_or_default();
+    if let Some(prepared) = &node.prepared {
+        return format!("{head}; to end it: {}", prepared.rollback_statement());
+    }
     let query = node.activity.as_ref().and_then(|it| it.query.as_deref());
     match query.map(|query| single_line(query, MAX_QUERY)) {
-        Some(query) if !query.is_empty() => format!("{}: {query}", headline(node)),
-        _ => headline(node),
+        Some(query) if !query.is_empty() => format!("{head}: {query}"),
+        _ => head,
     }
 }
 
@@ -44,8 +52,21 @@ pub fn headline(node: &WaitNode) -> String {
     match (&node.wait, activity) {
         (Some(wait), _) => line + &describe_wait(wait),
         (None, Some(activity)) => line + &describe_activity(activity),
-        (None, None) => line,
+        (None, None) => {
+            line + &node
+                .prepared
+                .as_ref()
+                .map(describe_prepared)
+                .unwrap_or_default()
+        }
     }
+}
+
+fn describe_prepared(prepared: &PreparedTransaction) -> String {
+    let name = |name: &str| single_line(name, MAX_NAME);
+    let (owner, database) = (name(&prepared.owner), name(&prepared.database));
+    let age = format_duration(prepared.duration);
+    format!(" of {owner} in database {database}, prepared {age} ago")
 }
 
 fn describe_wait(wait: &Wait) -> String {
@@ -67,10 +88,26 @@ fn describe_blockers(blockers: &[WaitBlocker]) -> String {
     if blockers.is_empty() {
         return ", its blockers are unknown".to_owned();
     }
-    match blockers.iter().skip(1).filter(is_hard).count() {
-        0 => queue.to_owned(),
-        more => format!("{queue}, held by {more} more"),
+    let others = blockers.iter().skip(1).filter(is_hard);
+    queue.to_owned() + &describe_holders(others)
+}
+
+/// Names the other holders of an awaited lock.
+fn describe_holders<'b>(others: impl Iterator<Item = &'b WaitBlocker> + Clone) -> String {
+    let named = others.clone().take(MAX_HOLDERS);
+    let name = |it: &WaitBlocker| match it.pid {
+        Some(pid) => pid.to_string(),
+        None => "a prepared transaction".to_owned(),
+    };
+    let names: Vec<String> = named.map(name).collect();
+    let more = match others.count().saturating_sub(MAX_HOLDERS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    if names.is_empty() {
+        return String::new();
     }
+    format!(", also held by {}{more}", names.join(", "))
 }
 
 fn describe_activity(activity: &PgActivity) -> String {

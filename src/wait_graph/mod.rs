@@ -8,9 +8,11 @@ mod label;
 mod lock_tag;
 mod node;
 mod query;
+mod reach;
 #[cfg(test)]
 mod test_rows;
 mod tree;
 
 pub use graph::WaitGraph;
 pub use node::{BlockKind, Wait, WaitBlocker, WaitNode};
+pub use tree::WaitTree;

@@ -1,8 +1,10 @@
 //! The nodes of the graph: sessions and prepared transactions, with their waits.
 
+use chrono::TimeDelta;
+
 use super::lock_tag::LockTag;
 use super::query::WaitGraphRow;
-use crate::views::{PgActivity, PgLock};
+use crate::views::{PgActivity, PgLock, PreparedTransaction};
 
 /// The identity of a session or of a prepared transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +25,8 @@ pub struct WaitNode {
     pub pid: Option<i32>,
     /// The name of the prepared transaction; `None` for a session.
     pub gid: Option<String>,
+    /// The prepared transaction, with its age, owner and database; `None` for a session.
+    pub prepared: Option<PreparedTransaction>,
     /// The activity of the session; `None` for a prepared transaction.
     pub activity: Option<PgActivity>,
     /// The wait of the session; `None` for a root.
@@ -106,6 +110,7 @@ impl WaitNode {
             pid: id.pid(),
             id,
             gid: None,
+            prepared: None,
             activity: None,
             wait: None,
         }
@@ -113,14 +118,24 @@ impl WaitNode {
 
     /// Adds the facts of a row: the activity, the name, and the wait if there is one.
     pub(crate) fn add(&mut self, row: WaitGraphRow, blockers: Vec<WaitBlocker>) {
-        let WaitGraphRow { mut lock, gid, .. } = row;
+        let WaitGraphRow {
+            mut lock, prepared, ..
+        } = row;
         let activity = lock.activity.take();
         self.activity = activity.or(self.activity.take());
-        self.gid = gid.or(self.gid.take());
+        self.prepared = prepared.or(self.prepared.take());
+        self.gid = self.prepared.as_ref().map(|it| it.gid.clone());
         // Of the processes of a parallel query several may wait.
         if !lock.granted && self.blockers().is_empty() {
             self.wait = Some(Wait { lock, blockers });
         }
+    }
+
+    /// Returns the age of its transaction, if it is visible.
+    pub(crate) fn transaction_age(&self) -> Option<TimeDelta> {
+        let prepared = self.prepared.as_ref().map(|it| it.duration);
+        let activity = self.activity.as_ref();
+        prepared.or_else(|| activity?.transaction_duration)
     }
 
     pub(crate) fn blockers(&self) -> &[WaitBlocker] {

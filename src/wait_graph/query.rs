@@ -5,12 +5,11 @@ use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryBuilder, QueryFragment};
 use diesel::result::Error::QueryBuilderError;
-use diesel::sql_types::{Array, Integer, Nullable, Text};
+use diesel::sql_types::{Array, Integer, Nullable};
 
 use crate::session::ColumnsOf;
 use crate::session::query;
-use crate::types::LossyText;
-use crate::views::{LockedRelationIsHere, PgLock};
+use crate::views::{LockedRelationIsHere, PgLock, PreparedTransaction};
 
 /// The views as Diesel writes them.
 const PG_LOCKS: &str = r#""pg_catalog"."pg_locks""#;
@@ -31,21 +30,23 @@ pub struct WaitGraphRow {
     pub lock: PgLock,
     /// The result of `pg_blocking_pids`; `None` for a held lock.
     pub blocking_pids: Option<Vec<i32>>,
-    /// The name of the prepared transaction that holds the lock.
-    #[diesel(deserialize_as = LossyText<Option<String>>)]
-    pub gid: Option<String>,
+    /// The prepared transaction that holds the lock.
+    pub prepared: Option<PreparedTransaction>,
 }
 
 /// The SQL types of a [`WaitGraphRow`].
-pub type Columns = (ColumnsOf<PgLock>, Nullable<Array<Integer>>, Nullable<Text>);
+pub type Columns = (
+    ColumnsOf<PgLock>,
+    Nullable<Array<Integer>>,
+    Nullable<ColumnsOf<PreparedTransaction>>,
+);
 
 query!(WaitGraphRows => Columns, WaitGraphRow);
 
 /// Reads each view once, as `sessions`, `locks` and `prepared`.
 const SNAPSHOTS: &str = "WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks), \
     sessions AS MATERIALIZED (SELECT * FROM pg_catalog.pg_stat_activity), \
-    prepared AS MATERIALIZED (SELECT virtualtransaction, gid FROM locks \
-    JOIN pg_catalog.pg_prepared_xacts ON transaction = transactionid \
+    prepared AS MATERIALIZED (SELECT virtualtransaction, transactionid FROM locks \
     WHERE pid IS NULL AND locktype = 'transactionid' AND granted) ";
 
 /// Joins the locks with their databases and, on a condition to follow, their relations.
@@ -53,22 +54,23 @@ const FROM_LOCKS: &str = "FROM locks \
     LEFT JOIN pg_catalog.pg_database ON pg_database.oid = locks.database \
     LEFT JOIN pg_catalog.pg_class ON ";
 
-/// Joins the schemas, the sessions (of a parallel worker: its leader), and the names of
-/// prepared transactions.
+/// Joins the schemas, the sessions (of a parallel worker: its leader), and the prepared
+/// transactions.
 const JOINS: &str = " LEFT JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace \
     LEFT JOIN sessions AS process ON process.pid = locks.pid \
     LEFT JOIN sessions ON sessions.pid = CASE process.backend_type \
     WHEN 'parallel worker' THEN process.leader_pid ELSE locks.pid END \
-    LEFT JOIN prepared ON locks.pid IS NULL \
-    AND prepared.virtualtransaction = locks.virtualtransaction ";
+    LEFT JOIN (prepared JOIN pg_catalog.pg_prepared_xacts ON pg_prepared_xacts.transaction = prepared.transactionid) \
+    ON locks.pid IS NULL AND prepared.virtualtransaction = locks.virtualtransaction ";
 
 /// The columns that identify the locked object.
 ///
 /// A 0 or an empty text instead of NULL makes tags comparable. It cannot confuse two objects,
 /// since locks of one type use the same columns.
-const LOCK_TAG: &str = "locktype, COALESCE(database, 0), COALESCE(relation, 0), COALESCE(page, 0), \
-    COALESCE(tuple, 0), COALESCE(virtualxid, ''), COALESCE(transactionid::text, ''), \
-    COALESCE(classid, 0), COALESCE(objid, 0), COALESCE(objsubid, 0)";
+const LOCK_TAG: &str = "locks.locktype, COALESCE(locks.database, 0), COALESCE(locks.relation, 0), \
+    COALESCE(locks.page, 0), COALESCE(locks.tuple, 0), COALESCE(locks.virtualxid, ''), \
+    COALESCE(locks.transactionid::pg_catalog.text, ''), COALESCE(locks.classid, 0), \
+    COALESCE(locks.objid, 0), COALESCE(locks.objsubid, 0)";
 
 impl QueryFragment<Pg> for WaitGraphRows {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -76,9 +78,12 @@ impl QueryFragment<Pg> for WaitGraphRows {
         out.push_sql("SELECT ");
         out.push_sql(&lock_columns()?);
         out.push_sql(
-            ", CASE WHEN NOT locks.granted THEN pg_catalog.pg_blocking_pids(locks.pid) END, \
-             prepared.gid ",
+            ", CASE WHEN NOT locks.granted THEN pg_catalog.pg_blocking_pids(locks.pid) END, ",
         );
+        out.push_sql(&render(
+            &<PreparedTransaction as Selectable<Pg>>::construct_selection(),
+        )?);
+        out.push_sql(" ");
         out.push_sql(FROM_LOCKS);
         out.push_sql(&read_from(
             "locks",

@@ -40,7 +40,7 @@ pub fn row(pid: i32, key: i64, mode: LockMode, blockers: &[i32]) -> WaitGraphRow
     WaitGraphRow {
         lock,
         blocking_pids: Some(blockers.to_vec()).filter(|pids| !pids.is_empty()),
-        gid: None,
+        prepared: None,
     }
 }
 

@@ -8,26 +8,56 @@ use super::label::{line, name};
 use super::node::{WaitId, WaitNode};
 use crate::views::PgActivity;
 
-/// The greatest number of waiters that are drawn below one session; the rest is counted.
+/// The number of waiters that `Display` draws below one session, at most.
 const MAX_CHILDREN: usize = 20;
 
 /// The greatest indent, in characters. Each level takes three, so this is twenty levels.
 const MAX_INDENT: usize = 20 * 3;
 
-/// Draws a tree for a terminal: the roots, and below each node its waiters.
+/// Draws a tree for a terminal: the roots, the most harmful first, and below each node its waiters.
 ///
 /// Each waiter is drawn once: below its first hard blocker, or else below its first soft
-/// blocker. Below one session, and from one level to the next, 20 nodes are drawn; the rest
+/// blocker. Its other holders are named. Below one session, and from one level to the next, 20 nodes are drawn; the rest
 /// is counted. Queries are cut to 60 characters on one line, without control characters.
 impl fmt::Display for WaitGraph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_tree(MAX_CHILDREN, f)
+    }
+}
+
+/// The tree of a graph, as `Display`: the result of [`WaitGraph::tree`].
+#[derive(Clone, Copy, Debug)]
+pub struct WaitTree<'g> {
+    graph: &'g WaitGraph,
+    max_children: usize,
+}
+
+impl fmt::Display for WaitTree<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.graph.write_tree(self.max_children, f)
+    }
+}
+
+impl WaitGraph {
+    /// Draws the tree of `Display`, with at most `max_children` waiters below one session.
+    ///
+    /// The rest is counted. With few waiters, all roots fit a small screen.
+    pub fn tree(&self, max_children: usize) -> WaitTree<'_> {
+        WaitTree {
+            graph: self,
+            max_children,
+        }
+    }
+
+    fn write_tree(&self, max_children: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return writeln!(f, "no session waits for a lock");
         }
-        let tree = Tree::of(self);
+        let tree = Tree::of(self, max_children);
         let mut drawn = BTreeSet::new();
-        let is_top = |node: &&WaitNode| node.blockers().is_empty();
-        for root in self.nodes().filter(is_top) {
+        let is_unknown = |node: &&WaitNode| node.wait.is_some() && node.blockers().is_empty();
+        let roots = self.worst_roots().into_iter().map(|(root, _)| root);
+        for root in roots.chain(self.nodes().filter(is_unknown)) {
             tree.draw(root, &mut drawn, f)?;
         }
         for cycle in self.cycles() {
@@ -54,6 +84,9 @@ fn write_hint(graph: &WaitGraph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 struct Tree<'g> {
     children: BTreeMap<&'g WaitId, Vec<&'g WaitNode>>,
+    max_children: usize,
+    /// The number of sessions that each root blocks.
+    counts: BTreeMap<&'g WaitId, usize>,
 }
 
 /// A line that is still to be drawn.
@@ -74,14 +107,20 @@ enum Item<'g> {
 }
 
 impl<'g> Tree<'g> {
-    fn of(graph: &'g WaitGraph) -> Self {
+    fn of(graph: &'g WaitGraph, max_children: usize) -> Self {
         let mut children = BTreeMap::<_, Vec<&WaitNode>>::new();
         for node in graph.nodes() {
             if let Some(parent) = node.parent() {
                 children.entry(parent).or_default().push(node);
             }
         }
-        let mut tree = Self { children };
+        let counts = graph.worst_roots().into_iter();
+        let counts = counts.map(|(root, count)| (&root.id, count)).collect();
+        let mut tree = Self {
+            children,
+            max_children,
+            counts,
+        };
         tree.sort();
         tree
     }
@@ -117,7 +156,7 @@ impl<'g> Tree<'g> {
                 // A cycle leads back to a node that was drawn.
                 Item::Node(node) if !drawn.insert(&node.id) => writeln!(f, "{} again", name(node))?,
                 Item::Node(node) => {
-                    writeln!(f, "{}", line(node))?;
+                    writeln!(f, "{}", line(node, self.counts.get(&node.id).copied()))?;
                     stack.extend(self.children_of(node, entry.indent + entry.trunk));
                 }
             }
@@ -144,7 +183,7 @@ impl<'g> Tree<'g> {
     fn items_below(&self, node: &WaitNode, indent: &str) -> Vec<Item<'g>> {
         let waiters = self.children.get(&node.id).map_or(&[][..], Vec::as_slice);
         let is_deep = indent.chars().count() >= MAX_INDENT;
-        let room = if is_deep { 0 } else { MAX_CHILDREN };
+        let room = if is_deep { 0 } else { self.max_children };
         let drawn = waiters.iter().take(room).map(|node| Item::Node(node));
         let more = waiters.len().saturating_sub(room);
         drawn
@@ -155,7 +194,7 @@ impl<'g> Tree<'g> {
 
 #[cfg(test)]
 mod tests {
-    use crate::types::LockMode::Exclusive;
+    use crate::types::LockMode::{Exclusive, Share};
     use crate::wait_graph::graph::WaitGraph;
     use crate::wait_graph::test_rows::{queue, row};
 
@@ -176,7 +215,9 @@ mod tests {
     fn a_queue_of_500_fits_on_a_screen() {
         let text = queue(500).to_string();
         assert_eq!(text.lines().count(), 22, "{text}");
-        assert!(text.starts_with("1\n├─ 2 waits for ExclusiveLock on advisory lock 7\n"));
+        assert!(
+            text.starts_with("1, blocks 500\n├─ 2 waits for ExclusiveLock on advisory lock 7\n")
+        );
         assert!(text.ends_with("└─ … and 480 more\n"), "{text}");
     }
 
@@ -191,5 +232,25 @@ mod tests {
         assert_eq!(graph.depth(10_001), Some(10_000));
         assert_eq!(graph.cycles().len(), 0);
         assert_eq!(graph.to_string().lines().count(), 22);
+    }
+
+    #[test]
+    fn every_root_of_a_waiter_is_named_and_the_worst_comes_first() {
+        let readers = (1..=6).map(|pid| row(pid, 7, Share, &[]));
+        let rows = readers.chain([
+            row(9, 8, Exclusive, &[]),
+            row(10, 7, Exclusive, &[1, 2, 3, 4, 5, 6]),
+            row(11, 8, Exclusive, &[9]),
+            row(12, 8, Exclusive, &[9, 11]),
+        ]);
+        let text = WaitGraph::from_rows(rows.collect()).to_string();
+        let tops: Vec<&str> = text.lines().filter(|it| !it.contains('─')).collect();
+        assert_eq!(tops[0], "9, blocks 2");
+        for (line, pid) in tops[1..].iter().zip(1..=6) {
+            assert_eq!(*line, format!("{pid}, blocks 1"));
+        }
+        let holders =
+            "10 waits for ExclusiveLock on advisory lock 7, also held by 2, 3, 4, 5 and 1 more";
+        assert!(text.contains(holders), "{text}");
     }
 }

@@ -196,9 +196,9 @@ fn a_table_with_hostile_texts_fits_the_terminal() {
         assert_eq!(terminal.end(), 0, "{}", terminal.screen());
         let screen = terminal.screen();
         // A line that is too wide would wrap into the next.
-        assert_eq!(
-            screen.lines().filter(|line| !line.is_empty()).count(),
-            2,
+        let lines: Vec<&str> = screen.lines().filter(|line| !line.is_empty()).collect();
+        assert!(
+            lines.len() == 2 || lines.len() == 3 && lines[2].starts_with("columns that do"),
             "{screen}"
         );
         assert!(screen.starts_with("PID"), "{screen}");

@@ -13,7 +13,8 @@ use crate::top::TopArgs;
 
 /// Lists the locks of a PostgreSQL database, and cancels or terminates the sessions that block others.
 ///
-/// Without a command, `pglock` lists locks like `pglock ls`.
+/// Without arguments, `pglock` shows how many sessions wait, and the roots: the sessions that block
+/// them and do not wait themselves. With options it lists locks, as `pglock ls` does.
 #[derive(Debug, Parser)]
 #[command(name = "pglock", version, after_help = EXIT_CODES)]
 pub struct Arguments {
@@ -31,7 +32,7 @@ Exit codes: 0 done, 1 nothing matched or declined, 2 usage, 3 no connection, \
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Lists locks, the longest waits first
+    /// Lists locks and waits, the longest waits first
     Ls(ListArgs),
     /// Draws waiting sessions below their blockers
     Tree(TreeArgs),

@@ -22,8 +22,9 @@ const ATTRIBUTES: [&str; 9] = [
     "activity.query",
 ];
 
-const BLOCKING_ATTRIBUTES: [&str; 9] = [
+const BLOCKING_ATTRIBUTES: [&str; 10] = [
     "blocking.pid",
+    "blocking.blocks",
     "blocking.application",
     "blocking.state",
     "blocking.transaction_duration",

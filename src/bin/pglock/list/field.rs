@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use diesel_pglock::PgActivity;
+use chrono::TimeDelta;
+use diesel_pglock::{LockMode, PgActivity, PreparedTransaction};
 
 use super::row::Row;
 use super::value::Value;
-use crate::output::clean;
+use crate::output::{Column, clean};
 
 /// A property of a [`Row`].
 pub struct Field {
@@ -53,6 +54,25 @@ const STATES: &[&str] = &[
     "disabled",
 ];
 
+/// The fields whose columns are left out last, the most important first.
+const IMPORTANT: [&str; 15] = [
+    "blocking.pid",
+    "pid",
+    "blocking.blocks",
+    "target",
+    "wait_duration",
+    "blocking.application",
+    "activity.application",
+    "blocking.query",
+    "activity.query",
+    "mode",
+    "blocking.transaction_duration",
+    "activity.transaction_duration",
+    "blocking.state",
+    "activity.state",
+    "granted",
+];
+
 macro_rules! fields {
     ($($name:literal, $kind:expr => |$row:ident| $get:expr,)*) => {
         [$(Field { name: $name, kind: $kind, get: |$row| $get.into() },)*]
@@ -73,25 +93,25 @@ macro_rules! fields_of {
 macro_rules! activity {
     ($prefix:literal, $find:path) => {
         fields_of! { $prefix, $find:
-            "application", Kind::Text => |it| it.application_name.clone(),
-            "user", Kind::Text => |it| it.user.clone(),
-            "database", Kind::Text => |it| it.database.clone(),
-            "client", Kind::Text => |it| Some(it.client_addr?.to_string()),
-            "backend_type", Kind::Text => |it| it.backend_type.clone(),
-            "state", Kind::Word(STATES) => |it| Some(it.state.as_ref()?.to_string()),
-            "wait_event", Kind::Text => |it| it.wait_event.clone(),
-            "start", Kind::Timestamp => |it| it.backend_start,
-            "duration", Kind::Duration => |it| it.duration,
-            "transaction_duration", Kind::Duration => |it| it.transaction_duration,
-            "context", Kind::Text => |it| Some(it.context()?.to_string()),
-            "query", Kind::Text => |it| it.query.clone(),
+            "application", Kind::Text => |it| it.activity?.application_name.clone(),
+            "user", Kind::Text => |it| it.user(),
+            "database", Kind::Text => |it| it.database(),
+            "client", Kind::Text => |it| Some(it.activity?.client_addr?.to_string()),
+            "backend_type", Kind::Text => |it| it.activity?.backend_type.clone(),
+            "state", Kind::Word(STATES) => |it| Some(it.activity?.state.as_ref()?.to_string()),
+            "wait_event", Kind::Text => |it| it.activity?.wait_event.clone(),
+            "start", Kind::Timestamp => |it| it.activity?.backend_start,
+            "duration", Kind::Duration => |it| it.activity?.duration,
+            "transaction_duration", Kind::Duration => |it| it.transaction_duration(),
+            "context", Kind::Text => |it| Some(it.activity?.context()?.to_string()),
+            "query", Kind::Text => |it| it.activity?.query.clone(),
         }
     };
 }
 
 static LOCK: [Field; 18] = fields! {
     "pid", Kind::Integer => |row| row.lock.pid,
-    "prepared", Kind::Text => |row| row.prepared.clone(),
+    "prepared", Kind::Text => |row| row.prepared.as_ref().map(|it| it.gid.clone()),
     "type", Kind::Word(TYPES) => |row| row.lock.lock_type.as_str(),
     "mode", Kind::Mode => |row| row.lock.mode.clone(),
     "granted", Kind::Bool => |row| row.lock.granted,
@@ -112,19 +132,55 @@ static LOCK: [Field; 18] = fields! {
 
 static ACTIVITY: [Field; 12] = activity!("activity", waiting);
 
-static BLOCKING_PID: [Field; 2] = fields! {
+static BLOCKING_PID: [Field; 3] = fields! {
     "blocking.pid", Kind::Integer => |row| row.blocker.as_ref().map(|it| it.pid),
-    "blocking.prepared", Kind::Text => |row| row.blocker.as_ref().and_then(|it| it.prepared.clone()),
+    "blocking.prepared", Kind::Text => |row| {
+        row.blocker.as_ref().and_then(|it| Some(it.prepared.as_ref()?.gid.clone()))
+    },
+    "blocking.blocks", Kind::Integer => |row| {
+        row.blocker.as_ref().and_then(|it| i64::try_from(it.blocks).ok())
+    },
 };
 
 static BLOCKING: [Field; 12] = activity!("blocking", blocking);
 
-fn waiting(row: &Row) -> Option<&PgActivity> {
-    row.lock.activity.as_ref()
+/// A session, or the prepared transaction in its place.
+#[derive(Clone, Copy)]
+struct Session<'r> {
+    activity: Option<&'r PgActivity>,
+    prepared: Option<&'r PreparedTransaction>,
 }
 
-fn blocking(row: &Row) -> Option<&PgActivity> {
-    row.blocker.as_ref()?.activity.as_ref()
+impl Session<'_> {
+    fn user(&self) -> Option<String> {
+        let owner = self.prepared.map(|it| it.owner.clone());
+        owner.or_else(|| self.activity?.user.clone())
+    }
+
+    fn database(&self) -> Option<String> {
+        let database = self.prepared.map(|it| it.database.clone());
+        database.or_else(|| self.activity?.database.clone())
+    }
+
+    fn transaction_duration(&self) -> Option<TimeDelta> {
+        let age = self.prepared.map(|it| it.duration);
+        age.or_else(|| self.activity?.transaction_duration)
+    }
+}
+
+fn waiting(row: &Row) -> Option<Session<'_>> {
+    Some(Session {
+        activity: row.lock.activity.as_ref(),
+        prepared: row.prepared.as_ref(),
+    })
+}
+
+fn blocking(row: &Row) -> Option<Session<'_>> {
+    let blocker = row.blocker.as_ref()?;
+    Some(Session {
+        activity: blocker.activity.as_ref(),
+        prepared: blocker.prepared.as_ref(),
+    })
 }
 
 /// Returns all fields in the order of the documentation.
@@ -141,18 +197,25 @@ impl Field {
         found.ok_or_else(|| UnknownField(name.to_owned()))
     }
 
-    /// Returns the text of a cell: a prepared transaction in the place of its pid, and the
-    /// type of a server process in the place of its client's name.
+    /// Returns the text of a cell: a prepared transaction in the place of its pid, its name
+    /// in the place of its client's, and the type of a server process in the same place.
     pub fn cell(&self, row: &Row) -> String {
-        let process = |activity: Option<&PgActivity>| activity?.server_process().map(clean);
+        let name = |session: Option<Session<'_>>| match session {
+            Some(Session {
+                prepared: Some(prepared),
+                ..
+            }) => clean(&prepared.gid),
+            Some(Session {
+                activity: Some(activity),
+                ..
+            }) => activity.server_process().map(clean).unwrap_or_default(),
+            _ => String::new(),
+        };
         match (self.name, (self.get)(row)) {
+            ("pid", Value::None) if row.lock.mode == LockMode::SiReadLock => "ended".to_owned(),
             ("pid", Value::None) | ("blocking.pid", Value::Integer(0)) => "prepared".to_owned(),
-            ("activity.application", value) if value.is_none() => {
-                process(waiting(row)).unwrap_or_default()
-            }
-            ("blocking.application", value) if value.is_none() => {
-                process(blocking(row)).unwrap_or_default()
-            }
+            ("activity.application", value) if value.is_none() => name(waiting(row)),
+            ("blocking.application", value) if value.is_none() => name(blocking(row)),
             (_, value) => value.cell(),
         }
     }
@@ -162,10 +225,26 @@ impl Field {
         self.name.starts_with("blocking.")
     }
 
-    /// Returns the title of its column, such as `BLOCKING TRANSACTION`.
+    /// Returns its column: what identifies, what is awaited and since when matter most.
+    pub fn column(&self) -> Column {
+        let rank = IMPORTANT.iter().position(|name| *name == self.name);
+        Column {
+            title: self.title(),
+            rank: rank.unwrap_or(IMPORTANT.len()),
+            is_text: self.kind == Kind::Text,
+        }
+    }
+
+    /// Returns the title of its column, such as `BLOCKER` and `ITS TRANSACTION`.
     pub fn title(&self) -> String {
         let name = self.name.strip_prefix("activity.").unwrap_or(self.name);
-        let name = name.strip_suffix("_duration").unwrap_or(name);
+        let name = match name.split_once('.') {
+            Some(("blocking", "pid")) => "blocker".to_owned(),
+            Some(("blocking", "blocks")) => "blocks".to_owned(),
+            Some(("blocking", name)) => format!("its {name}"),
+            _ => name.to_owned(),
+        };
+        let name = name.strip_suffix("_duration").unwrap_or(&name);
         name.replace(['.', '_'], " ").to_uppercase()
     }
 }

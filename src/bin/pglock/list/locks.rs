@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::field::{Field, fields};
 use super::filter::{Filter, FilterError};
 use super::row::Row;
-use super::selection::Selection;
+use super::selection::{Blockers, Selection};
 use crate::connect::{ActiveConfig, Settings};
 use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
@@ -34,8 +34,11 @@ pub struct ListArgs {
     /// Only locks that sessions wait for, each with its blockers
     #[arg(short, long)]
     blocking: bool,
+    /// Only locks that sessions wait for, each with its roots: blockers that do not wait
+    #[arg(short, long)]
+    roots: bool,
     /// The maximum number of rows; default: 25
-    #[arg(short, long, value_name = "NUMBER")]
+    #[arg(short, long, value_name = "NUMBER", conflicts_with = "action")]
     pub limit: Option<usize>,
     /// Shows one line for each field, with texts in full
     #[arg(short, long)]
@@ -67,17 +70,17 @@ pub fn run(
     let settings = Settings::find()?;
     let config = settings.config(args.config.as_deref())?;
     let selection = args.selection(config)?;
-    let fields = settings.attributes(&args.attribute, config, selection.blocking)?;
+    let fields = settings.attributes(&args.attribute, config, selection.is_blocking())?;
     check(&fields.value, &selection)?;
     let limit = settings.limit(args.limit, config).value;
 
     let mut conn = connect.database(&settings, environment)?.connect()?;
+    if let Some(kind) = args.action.kind() {
+        let selection = selection.for_signals(args.action.hits_queue());
+        return args.action.run(kind, &selection, &mut conn, args.json);
+    }
     let mut list = List::load(&mut conn, &selection, fields.value)?;
     list.rows.truncate(limit);
-    if let Some(kind) = args.action.kind() {
-        let action = args.action;
-        return action.run(kind, &list.rows, &selection, &mut conn, args.json);
-    }
     if args.json {
         list.show_json(&args, &selection)?;
     } else {
@@ -103,7 +106,11 @@ impl ListArgs {
             pids: self.pids.clone(),
             on: on.clone(),
             filters,
-            blocking: self.blocking || config.is_some_and(|config| config.blocking),
+            blockers: match self.blocking || config.is_some_and(|config| config.blocking) {
+                _ if self.roots => Blockers::Roots,
+                true => Blockers::Direct,
+                false => Blockers::None,
+            },
         })
     }
 }
@@ -113,8 +120,8 @@ fn check(attributes: &[&'static Field], selection: &Selection) -> Result<(), Fai
     let filtered = selection.filters.iter().map(|filter| filter.field);
     let mut fields = attributes.iter().copied().chain(filtered);
     match fields.find(|field| field.is_blocking()) {
-        Some(field) if !selection.blocking => Err(Failure::Usage(format!(
-            "field `{}` needs --blocking",
+        Some(field) if !selection.is_blocking() => Err(Failure::Usage(format!(
+            "field `{}` needs --blocking or --roots",
             field.name
         ))),
         _ => Ok(()),
@@ -127,7 +134,7 @@ impl List {
         selection: &Selection,
         fields: Vec<&'static Field>,
     ) -> Result<Self, Failure> {
-        let rows = selection.load(conn)?;
+        let rows = selection.load(conn)?.rows;
         let found = rows.len();
         Ok(Self {
             rows,
@@ -138,7 +145,7 @@ impl List {
 
     /// Shows the chosen fields, or all.
     fn show_json(&self, args: &ListArgs, selection: &Selection) -> Result<(), Failure> {
-        let all = fields().filter(|field| selection.blocking || !field.is_blocking());
+        let all = fields().filter(|field| selection.is_blocking() || !field.is_blocking());
         let fields = if args.attribute.is_empty() {
             all.collect()
         } else {
@@ -155,7 +162,7 @@ impl List {
         if is_expanded {
             show(&expanded(&self.rows, &self.fields))?;
         } else {
-            show(&table(&self.rows, &self.fields).render(&Screen::of_stdout()))?;
+            show_table(&table(&self.rows, &self.fields))?;
         }
         self.note_hidden()
     }
@@ -174,8 +181,8 @@ fn table(rows: &[Row], fields: &[&'static Field]) -> Table {
         colour: colour(row),
         cells: fields.iter().map(|field| field.cell(row)).collect(),
     };
-    let titles = fields.iter().map(|field| field.title());
-    Table::new(titles, rows.iter().map(line).collect())
+    let columns = fields.iter().map(|field| field.column());
+    Table::of_columns(columns.collect(), rows.iter().map(line).collect())
 }
 
 fn colour(row: &Row) -> Colour {
@@ -184,6 +191,19 @@ fn colour(row: &Row) -> Colour {
     } else {
         Colour::Yellow
     }
+}
+
+/// Shows a table, and names the columns that do not fit.
+pub fn show_table(table: &Table) -> Result<(), Failure> {
+    let screen = Screen::of_stdout();
+    show(&table.render(&screen))?;
+    let left_out = table.left_out(&screen);
+    if left_out.is_empty() {
+        return Ok(());
+    }
+    let names = left_out.join(", ");
+    let text = format!("columns that do not fit: {names}; --expanded shows them\n");
+    note(&screen.fit(&text))
 }
 
 /// Writes a line for each field of each lock.

@@ -3,6 +3,7 @@
 mod field;
 mod filter;
 pub mod locks;
+pub mod overview;
 mod prepared;
 mod relation;
 mod row;
@@ -14,7 +15,7 @@ pub mod who;
 pub use field::Field;
 pub use filter::Filter;
 pub use locks::ListArgs;
-pub use row::Row;
-pub use selection::Selection;
+pub use row::{Blocker, Row};
+pub use selection::{Listing, Selection};
 pub use tree::TreeArgs;
 pub use who::WhoArgs;

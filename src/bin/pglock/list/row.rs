@@ -1,24 +1,32 @@
 //! A row of a list.
 
-use diesel_pglock::{BlockedPgLock, PgActivity, PgLock};
+use std::rc::Rc;
+
+use diesel_pglock::{PgActivity, PgLock, PreparedTransaction, WaitNode};
 
 /// A lock of the list; with `--blocking` a lock and one of its blockers.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub lock: PgLock,
-    /// The name of the prepared transaction that holds the lock.
-    pub prepared: Option<String>,
-    pub blocker: Option<Blocker>,
+    /// The prepared transaction that holds the lock.
+    pub prepared: Option<PreparedTransaction>,
+    /// Shared, since a queue of n sessions has up to n × (n - 1) / 2 rows.
+    pub blocker: Option<Rc<Blocker>>,
 }
 
-/// A session that blocks a lock, or prepared transactions that do.
+/// A session or a prepared transaction that blocks a lock.
 #[derive(Clone, Debug)]
 pub struct Blocker {
-    /// 0 for prepared transactions.
+    /// 0 for a prepared transaction.
     pub pid: i32,
-    /// The names of the prepared transactions.
-    pub prepared: Option<String>,
+    pub prepared: Option<PreparedTransaction>,
     pub activity: Option<PgActivity>,
+    /// True if it does not wait itself.
+    pub is_root: bool,
+    /// The number of sessions that it blocks, directly or through other waiters.
+    pub blocks: usize,
+    /// The processes that wait for it directly.
+    pub waiters: Vec<i32>,
 }
 
 impl From<PgLock> for Row {
@@ -31,16 +39,24 @@ impl From<PgLock> for Row {
     }
 }
 
-impl From<BlockedPgLock> for Row {
-    fn from(blocked: BlockedPgLock) -> Self {
-        let blocker = Blocker {
-            pid: blocked.blocking_pid,
-            prepared: None,
-            activity: blocked.blocking_activity,
-        };
+impl Row {
+    /// Returns the awaited lock of a waiter, with its session; `None` for a root.
+    pub fn awaited(waiter: &WaitNode) -> Option<Self> {
+        let mut lock = waiter.wait.as_ref()?.lock.clone();
+        lock.activity.clone_from(&waiter.activity);
+        Some(Self::from(lock))
+    }
+}
+
+impl Blocker {
+    pub fn new(node: &WaitNode, blocks: usize, waiters: Vec<i32>) -> Self {
         Self {
-            blocker: Some(blocker),
-            ..Self::from(blocked.lock)
+            pid: node.pid.unwrap_or_default(),
+            prepared: node.prepared.clone(),
+            activity: node.activity.clone(),
+            is_root: node.wait.is_none(),
+            blocks,
+            waiters,
         }
     }
 }

@@ -1,17 +1,19 @@
 //! The locks that a list selects.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use diesel::PgConnection;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{pg_class, pg_locks};
-use diesel_pglock::{BlockedPgLock, PgLock};
+use diesel_pglock::{PgLock, WaitGraph, WaitNode};
 
 use super::filter::Filter;
 use super::prepared;
 use super::relation;
-use super::row::Row;
+use super::row::{Blocker, Row};
 use crate::failure::Failure;
 
 /// The locks to list.
@@ -20,28 +22,59 @@ pub struct Selection {
     pub pids: Vec<i32>,
     pub on: Vec<String>,
     pub filters: Vec<Filter>,
-    /// Selects only locks that sessions wait for, each with its blockers.
-    pub blocking: bool,
+    pub blockers: Blockers,
+}
+
+/// The blockers that are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blockers {
+    /// Locks are listed, and no blockers.
+    #[default]
+    None,
+    /// Each awaited lock is listed with its direct blockers, which may wait themselves.
+    Direct,
+    /// Each awaited lock is listed with its roots, behind all waiters between them.
+    Roots,
+}
+
+/// The rows of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    pub rows: Vec<Row>,
+    /// The deadlocks, which have no root.
+    pub cycles: Vec<Vec<i32>>,
 }
 
 impl Selection {
+    pub fn is_blocking(&self) -> bool {
+        self.blockers != Blockers::None
+    }
+
+    /// Returns the same selection, with the blockers that signals go to.
+    pub fn for_signals(&self, hits_queue: bool) -> Self {
+        let mut selection = self.clone();
+        if self.is_blocking() && !hits_queue {
+            selection.blockers = Blockers::Roots;
+        }
+        selection
+    }
+
     /// Loads the rows: the longest waits first, held locks last.
-    pub fn load(&self, conn: &mut PgConnection) -> Result<Vec<Row>, Failure> {
+    pub fn load(&self, conn: &mut PgConnection) -> Result<Listing, Failure> {
         let on = self.on.iter().map(|name| relation::find(conn, name));
         let on = on.collect::<Result<Vec<u32>, Failure>>()?;
-        let mut rows = if self.blocking {
-            self.blocked(conn, on)?
-        } else {
-            self.locks(conn, on)?
+        let mut listing = match self.blockers {
+            Blockers::None => self.locks(conn, on)?,
+            Blockers::Direct | Blockers::Roots => self.waits(conn, &on)?,
         };
-        prepared::add_names(conn, &mut rows)?;
-        rows.retain(|row| self.filters.iter().all(|filter| filter.matches(row)));
-        sort(&mut rows);
-        Ok(rows)
+        let is_match = |row: &Row| self.filters.iter().all(|filter| filter.matches(row));
+        listing.rows.retain(is_match);
+        sort(&mut listing.rows);
+        Ok(listing)
     }
 
     /// Leaves out the locks of the own session, which only this query takes.
-    fn locks(&self, conn: &mut PgConnection, on: Vec<u32>) -> Result<Vec<Row>, Failure> {
+    fn locks(&self, conn: &mut PgConnection, on: Vec<u32>) -> Result<Listing, Failure> {
         let own = conn.backend_pid()?;
         let mut query = PgLock::query()
             .filter(pg_locks::pid.is_distinct_from(own))
@@ -53,27 +86,103 @@ impl Selection {
             query = query.filter(pg_class::oid.eq_any(on));
         }
         let locks: Vec<PgLock> = query.load(conn)?;
-        Ok(locks.into_iter().map(Row::from).collect())
+        let mut rows: Vec<Row> = locks.into_iter().map(Row::from).collect();
+        prepared::add(conn, &mut rows)?;
+        let cycles = Vec::new();
+        Ok(Listing { rows, cycles })
     }
 
-    fn blocked(&self, conn: &mut PgConnection, on: Vec<u32>) -> Result<Vec<Row>, Failure> {
-        let mut query = BlockedPgLock::query().into_boxed();
-        if !self.pids.is_empty() {
-            query = query.filter(pg_locks::pid.eq_any(&self.pids));
+    fn waits(&self, conn: &mut PgConnection, on: &[u32]) -> Result<Listing, Failure> {
+        let graph = WaitGraph::load(conn)?;
+        let is_of_pids = |node: &&WaitNode| {
+            self.pids.is_empty() || node.pid.is_some_and(|pid| self.pids.contains(&pid))
+        };
+        let blockers = BlockerRows::of(&graph);
+        let mut rows = Vec::new();
+        for waiter in graph.nodes().filter(is_of_pids) {
+            let Some(row) = Row::awaited(waiter).filter(|row| is_on(row, on)) else {
+                continue;
+            };
+            rows.extend(blockers.of_waiter(&row, waiter, self.blockers));
         }
-        if !on.is_empty() {
-            query = query.filter(pg_class::oid.eq_any(on));
-        }
-        let blocked: Vec<BlockedPgLock> = query.load(conn)?;
-        Ok(blocked.into_iter().map(Row::from).collect())
+        let cycles = graph.cycles();
+        Ok(Listing { rows, cycles })
     }
+}
+
+fn is_on(row: &Row, on: &[u32]) -> bool {
+    let relation = row.lock.relation.as_ref().map(|it| it.oid);
+    on.is_empty() || relation.is_some_and(|oid| on.contains(&oid))
+}
+
+/// The blockers of a graph, each made once.
+struct BlockerRows<'g> {
+    graph: &'g WaitGraph,
+    blockers: HashMap<Name<'g>, Rc<Blocker>>,
+}
+
+/// The pid of a session, or the name of a prepared transaction.
+type Name<'g> = (Option<i32>, Option<&'g str>);
+
+fn name(node: &WaitNode) -> Name<'_> {
+    (node.pid, node.gid.as_deref())
+}
+
+impl<'g> BlockerRows<'g> {
+    fn of(graph: &'g WaitGraph) -> Self {
+        let mut waiters = waiting_processes(graph);
+        let counts = graph.blocked_counts().filter(|(_, count)| *count > 0);
+        let blocker = |(node, count): (&'g WaitNode, usize)| {
+            let waiters = waiters.remove(&name(node)).unwrap_or_default();
+            (name(node), Rc::new(Blocker::new(node, count, waiters)))
+        };
+        Self {
+            graph,
+            blockers: counts.map(blocker).collect(),
+        }
+    }
+
+    /// Returns a row for each blocker of the waiter.
+    fn of_waiter(&self, row: &Row, waiter: &WaitNode, which: Blockers) -> Vec<Row> {
+        let pid = waiter.pid.unwrap_or_default();
+        let nodes: Vec<&WaitNode> = match which {
+            Blockers::Roots => self.graph.roots_of(pid).collect(),
+            _ => self.graph.blockers_of(pid).collect(),
+        };
+        let blockers = nodes.into_iter().map(name);
+        let blockers = blockers.filter_map(|name| self.blockers.get(&name));
+        let row = |blocker: &Rc<Blocker>| Row {
+            blocker: Some(Rc::clone(blocker)),
+            ..row.clone()
+        };
+        blockers.map(row).collect()
+    }
+}
+
+/// Returns the processes that wait directly for each blocker.
+fn waiting_processes(graph: &WaitGraph) -> HashMap<Name<'_>, Vec<i32>> {
+    let mut waiters = HashMap::<_, Vec<i32>>::new();
+    for waiter in graph.nodes() {
+        let process = waiter.wait.as_ref().and_then(|wait| wait.lock.pid);
+        for blocker in waiter.pid.iter().flat_map(|pid| graph.blockers_of(*pid)) {
+            waiters.entry(name(blocker)).or_default().extend(process);
+        }
+    }
+    waiters
 }
 
 fn sort(rows: &mut [Row]) {
     rows.sort_by_key(|row| {
-        let blocker = row.blocker.as_ref().map(|it| it.pid);
+        let blocker = row.blocker.as_ref();
+        let blocks = Reverse(blocker.map(|it| it.blocks));
         let age = Reverse(age(&row.lock));
-        (row.lock.granted, age, row.lock.pid, blocker)
+        (
+            row.lock.granted,
+            age,
+            row.lock.pid,
+            blocks,
+            blocker.map(|it| it.pid),
+        )
     });
 }
 

@@ -3,6 +3,8 @@
 use clap::Args;
 use diesel_pglock::WaitGraph;
 
+use super::overview::summary_line;
+
 use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::output::show_json;
@@ -10,17 +12,44 @@ use crate::output::{Screen, show};
 
 /// The format of the tree.
 #[derive(Args, Clone, Copy, Debug)]
-#[group(multiple = false)]
 pub struct TreeArgs {
     /// Draws it for Graphviz
-    #[arg(long)]
+    #[arg(long, group = "format")]
     dot: bool,
     /// Draws it for Mermaid
-    #[arg(long)]
+    #[arg(long, group = "format")]
     mermaid: bool,
     /// Shows JSON
-    #[arg(long)]
+    #[arg(long, group = "format")]
     json: bool,
+    /// The maximum number of waiters below one session; default: 20, on a terminal as many as fit
+    #[arg(short, long, value_name = "NUMBER", conflicts_with = "format")]
+    limit: Option<usize>,
+}
+
+const MAX_CHILDREN: usize = 20;
+
+/// The waiters below one session, at least, that are drawn without a limit of the user.
+const MIN_CHILDREN: usize = 2;
+
+/// Draws the summary and the tree, with so few waiters that the roots fit the screen.
+fn draw(graph: &WaitGraph, limit: Option<usize>) -> String {
+    let screen = Screen::of_stdout();
+    if graph.is_empty() {
+        return graph.to_string();
+    }
+    let summary = summary_line(graph, &graph.worst_roots());
+    let draw = |limit| screen.fit(&(summary.clone() + &graph.tree(limit).to_string()));
+    if let Some(limit) = limit {
+        return draw(limit);
+    }
+    let mut trees = (MIN_CHILDREN..=MAX_CHILDREN).rev().map(draw);
+    let fits = |text: &String| {
+        screen
+            .height
+            .is_none_or(|height| text.lines().count() < height)
+    };
+    trees.find(fits).unwrap_or_else(|| draw(MIN_CHILDREN))
 }
 
 pub fn run(
@@ -33,7 +62,7 @@ pub fn run(
         TreeArgs { dot: true, .. } => show(&graph.to_dot())?,
         TreeArgs { mermaid: true, .. } => show(&graph.to_mermaid())?,
         TreeArgs { json: true, .. } => show_json(&graph)?,
-        _ => show(&Screen::of_stdout().fit(&graph.to_string()))?,
+        _ => show(&draw(&graph, args.limit))?,
     }
     Ok(Outcome::of_found(graph.nodes().count()))
 }

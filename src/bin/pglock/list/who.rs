@@ -84,7 +84,7 @@ fn conflicts(conn: &mut PgConnection, args: &WhoArgs) -> Result<Vec<Row>, Failur
     relation::find(conn, &args.table)?;
     let locks = table_lock_conflicts(conn, &args.table, args.mode, args.only)?;
     let mut rows: Vec<Row> = locks.into_iter().map(Row::from).collect();
-    prepared::add_names(conn, &mut rows)?;
+    prepared::add(conn, &mut rows)?;
     Ok(rows)
 }
 
@@ -92,7 +92,7 @@ impl<'r> Conflict<'r> {
     fn new(row: &'r Row) -> Self {
         Self {
             lock: &row.lock,
-            prepared: row.prepared.as_deref(),
+            prepared: row.prepared.as_ref().map(|it| &*it.gid),
         }
     }
 }
@@ -114,7 +114,7 @@ fn cells(row: &Row) -> Vec<String> {
 fn holder(row: &Row) -> String {
     match (row.lock.pid, &row.prepared) {
         (Some(pid), _) => pid.to_string(),
-        (None, Some(gid)) => format!("prepared {}", clean(gid)),
+        (None, Some(prepared)) => format!("prepared {}", clean(&prepared.gid)),
         (None, None) => "prepared".to_owned(),
     }
 }

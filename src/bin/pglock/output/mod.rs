@@ -7,5 +7,5 @@ mod terminal_text;
 
 pub use json::show_json;
 pub use screen::{Colour, Screen, ask, note, print_error, show};
-pub use table::{Line, Table};
+pub use table::{Column, Line, Table};
 pub use terminal_text::{clean, cut};

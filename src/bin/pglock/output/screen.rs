@@ -13,6 +13,8 @@ pub const MAX_CELL: usize = 200;
 pub struct Screen {
     /// The columns of the terminal; `None` for a file or a pipe.
     pub width: Option<usize>,
+    /// The lines of the terminal; `None` for a file or a pipe.
+    pub height: Option<usize>,
     pub colour: bool,
 }
 
@@ -21,9 +23,11 @@ impl Screen {
         let is_terminal = io::stdout().is_terminal();
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let width = terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
+        let size = terminal_size::terminal_size();
+        let (width, height) = size.map_or((80, 24), |(width, height)| (width.0, height.0));
         Self {
-            width: is_terminal.then_some(width),
+            width: is_terminal.then_some(width.into()),
+            height: is_terminal.then_some(height.into()),
             colour: is_terminal && !is_set("NO_COLOR") && !is_dumb,
         }
     }

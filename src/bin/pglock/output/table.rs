@@ -3,16 +3,27 @@
 use super::screen::{Colour, MAX_CELL, Screen};
 use super::terminal_text::{cut, width};
 
-/// The width to which columns shrink, at least.
-const MIN_WIDTH: usize = 8;
+/// The width to which texts shrink, at least, before a column is left out.
+const MIN_WIDTH: usize = 14;
 
 const GAP: &str = "  ";
 
 /// Lines under titles, cut to the width of the terminal.
 #[derive(Debug)]
 pub struct Table {
+    columns: Vec<Column>,
     titles: Line,
     lines: Vec<Line>,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub title: String,
+    /// On a narrow terminal the columns with the highest numbers are left out first.
+    pub rank: usize,
+    /// True if long cells may be cut; other columns are shown in full or not at all.
+    pub is_text: bool,
 }
 
 /// A line of a table; its cells are clean texts.
@@ -23,12 +34,27 @@ pub struct Line {
 }
 
 impl Table {
+    /// Creates a table whose columns are left out from the right.
     pub fn new(titles: impl IntoIterator<Item = impl Into<String>>, lines: Vec<Line>) -> Self {
+        let titles = titles.into_iter().map(Into::into);
+        let columns = titles.enumerate().map(|(rank, title)| Column {
+            title,
+            rank,
+            is_text: true,
+        });
+        Self::of_columns(columns.collect(), lines)
+    }
+
+    pub fn of_columns(columns: Vec<Column>, lines: Vec<Line>) -> Self {
         let titles = Line {
             colour: Colour::Bold,
-            cells: titles.into_iter().map(Into::into).collect(),
+            cells: columns.iter().map(|column| column.title.clone()).collect(),
         };
-        Self { titles, lines }
+        Self {
+            columns,
+            titles,
+            lines,
+        }
     }
 
     pub fn render(&self, screen: &Screen) -> String {
@@ -37,22 +63,55 @@ impl Table {
         lines.collect()
     }
 
+    /// Returns the titles of the columns that do not fit the terminal.
+    pub fn left_out(&self, screen: &Screen) -> Vec<&str> {
+        let widths = self.widths(screen).into_iter().zip(&self.columns);
+        let left_out = widths.filter(|(width, _)| width.is_none());
+        left_out.map(|(_, column)| &*column.title).collect()
+    }
+
     fn lines(&self) -> impl Iterator<Item = &Line> {
         std::iter::once(&self.titles).chain(&self.lines)
     }
 
-    /// Returns the width of each column; the widest become narrower until all fit.
-    fn widths(&self, screen: &Screen) -> Vec<usize> {
-        let mut widths = self.natural_widths();
-        let gaps = GAP.len() * widths.len().saturating_sub(1);
-        if let Some(width) = screen.width {
-            shrink(&mut widths, width.saturating_sub(gaps));
+    /// Returns the width of each column; `None` for one that is left out.
+    fn widths(&self, screen: &Screen) -> Vec<Option<usize>> {
+        let mut widths: Vec<_> = self.natural_widths().into_iter().map(Some).collect();
+        let Some(room) = screen.width else {
+            return widths;
+        };
+        let least = self.least_widths(&widths);
+        while least_sum(&least, &widths) > room {
+            let shown = widths.iter().filter(|width| width.is_some()).count();
+            match self.least_important(&widths) {
+                Some(column) if shown > 1 => widths[column] = None,
+                _ => break,
+            }
         }
+        shrink(&mut widths, &least, room);
         widths
     }
 
+    fn least_important(&self, widths: &[Option<usize>]) -> Option<usize> {
+        let shown = (0..widths.len()).filter(|column| widths[*column].is_some());
+        shown.max_by_key(|column| self.columns[*column].rank)
+    }
+
+    fn least_widths(&self, natural: &[Option<usize>]) -> Vec<usize> {
+        let columns = natural.iter().zip(&self.columns);
+        let least = columns.map(|(natural, column)| {
+            let natural = natural.unwrap_or_default();
+            if column.is_text {
+                natural.min(MIN_WIDTH.max(width(&column.title)))
+            } else {
+                natural
+            }
+        });
+        least.collect()
+    }
+
     fn natural_widths(&self) -> Vec<usize> {
-        let mut widths = vec![0; self.titles.cells.len()];
+        let mut widths = vec![0; self.columns.len()];
         for line in self.lines() {
             for (column, cell) in widths.iter_mut().zip(&line.cells) {
                 *column = width(cell).min(MAX_CELL).max(*column);
@@ -62,17 +121,32 @@ impl Table {
     }
 }
 
-fn shrink(widths: &mut [usize], room: usize) {
+/// Returns the width of the shown columns with their gaps, each as narrow as it can be.
+fn least_sum(least: &[usize], widths: &[Option<usize>]) -> usize {
+    let shown = widths
+        .iter()
+        .zip(least)
+        .filter(|(width, _)| width.is_some());
+    let widths: Vec<usize> = shown.map(|(_, least)| *least).collect();
+    widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
+}
+
+/// Narrows the widest columns until all fit, each to its least width at most.
+fn shrink(widths: &mut [Option<usize>], least: &[usize], room: usize) {
+    let gaps = GAP.len() * widths.iter().flatten().count().saturating_sub(1);
+    let room = room.saturating_sub(gaps);
     loop {
-        let excess = widths.iter().sum::<usize>().saturating_sub(room);
-        let Some(widest) = widths.iter_mut().max() else {
+        let excess = widths.iter().flatten().sum::<usize>().saturating_sub(room);
+        let shown = widths.iter_mut().zip(least);
+        let shown = shown.filter_map(|(width, least)| Some((width.as_mut()?, *least)));
+        let widest = shown
+            .filter(|(width, least)| **width > *least)
+            .max_by_key(|(width, _)| **width);
+        let Some((widest, least)) = widest.filter(|_| excess > 0) else {
             return;
         };
-        if excess == 0 || *widest <= MIN_WIDTH {
-            return;
-        }
         // A quarter at a time, so that the widest columns shrink together.
-        *widest -= excess.min(*widest - MIN_WIDTH).min(widest.div_ceil(4));
+        *widest -= excess.min(*widest - least).min(widest.div_ceil(4));
     }
 }
 
@@ -82,9 +156,10 @@ impl Line {
         Self { colour, cells }
     }
 
-    fn render(&self, widths: &[usize], screen: &Screen) -> String {
+    fn render(&self, widths: &[Option<usize>], screen: &Screen) -> String {
         let mut text = String::new();
         for (cell, column) in self.cells.iter().zip(widths) {
+            let Some(column) = column else { continue };
             let cell = cut(cell, *column);
             let fill = " ".repeat(column - width(&cell));
             text += &format!("{cell}{fill}{GAP}");
@@ -108,6 +183,7 @@ mod tests {
     fn screen(width: Option<usize>) -> Screen {
         Screen {
             width,
+            height: None,
             colour: false,
         }
     }
@@ -137,5 +213,28 @@ mod tests {
     fn a_file_has_longer_cells_with_a_limit() {
         let text = table(&[&"x".repeat(70_000), "y"]).render(&screen(None));
         assert!(text.lines().all(|line| width(line) < 250), "{}", text.len());
+    }
+
+    #[test]
+    fn a_narrow_terminal_leaves_out_the_least_important_columns() {
+        let column = |title: &str, rank, is_text| Column {
+            title: title.to_owned(),
+            rank,
+            is_text,
+        };
+        let columns = vec![
+            column("PID", 0, false),
+            column("STATE", 2, false),
+            column("QUERY", 1, true),
+        ];
+        let cells = ["4711", "idle in transaction", &"x".repeat(90)];
+        let line = Line::plain(cells.map(str::to_owned).to_vec());
+        let table = Table::of_columns(columns, vec![line]);
+        let wide = table.render(&screen(Some(60)));
+        assert!(wide.contains("4711  idle in transaction  xxx"), "{wide}");
+        assert_eq!(table.left_out(&screen(Some(60))), [""; 0]);
+        let narrow = table.render(&screen(Some(30)));
+        assert!(narrow.contains("\n4711  xxx"), "{narrow}");
+        assert_eq!(table.left_out(&screen(Some(30))), ["STATE"]);
     }
 }

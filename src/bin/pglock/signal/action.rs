@@ -1,5 +1,7 @@
 //! The options that send signals.
 
+use std::collections::BTreeMap;
+
 use clap::{ArgGroup, Args};
 use diesel::PgConnection;
 use diesel_pglock::SignalKind;
@@ -7,8 +9,8 @@ use diesel_pglock::SignalKind;
 use super::request::{DECLINED, Delivery, SignalRequest, SignalResult};
 use super::victims::victims;
 use crate::failure::{Failure, Outcome};
-use crate::list::Row;
-use crate::list::Selection;
+use crate::list::{Listing, Selection};
+use crate::output::clean;
 use crate::output::show_json;
 use crate::output::{ask, note, show};
 
@@ -16,12 +18,15 @@ use crate::output::{ask, note, show};
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[command(group = ArgGroup::new("action").args(["cancel", "terminate"]))]
 pub struct ActionArgs {
-    /// Cancels the queries of the listed sessions; with --blocking, of their blockers
+    /// Cancels the queries of the selected sessions; with --blocking, of the roots of their waits
     #[arg(long)]
     cancel: bool,
-    /// Terminates the listed sessions; with --blocking, their blockers
+    /// Terminates the selected sessions; with --blocking, the roots of their waits
     #[arg(long)]
     terminate: bool,
+    /// With --blocking: signals the direct blockers, which may wait in a queue themselves
+    #[arg(long, requires = "action", requires = "blocking")]
+    queue: bool,
     /// Does not ask
     #[arg(short, long, requires = "action")]
     yes: bool,
@@ -36,16 +41,21 @@ impl ActionArgs {
         self.cancel.then_some(SignalKind::Cancel).or(terminate)
     }
 
-    /// Asks, and signals the sessions of the listed rows.
+    pub fn hits_queue(&self) -> bool {
+        self.queue
+    }
+
+    /// Asks, and signals the selected sessions.
     pub fn run(
         &self,
         kind: SignalKind,
-        listed: &[Row],
         selection: &Selection,
         conn: &mut PgConnection,
         json: bool,
     ) -> Result<Outcome, Failure> {
-        let targets = victims(listed);
+        let listing = selection.load(conn)?;
+        note(&beyond_signals(&listing, self.queue))?;
+        let targets = victims(&listing.rows);
         let request = SignalRequest { kind, targets };
         if request.targets.is_empty() {
             return report_nothing("no session to signal", json);
@@ -58,10 +68,31 @@ impl ActionArgs {
             return report_nothing(DECLINED, json);
         }
         // The list has aged at the prompt: only sessions that still match are signalled.
-        let current = victims(&selection.load(conn)?);
+        let current = victims(&selection.load(conn)?.rows);
         let results = request.send_to_current(conn, &current)?;
         report(&results, &lines(&results), json)
     }
+}
+
+/// Describes the blockers that no signal ends: prepared transactions, and deadlocks.
+fn beyond_signals(listing: &Listing, hits_queue: bool) -> String {
+    let blockers = listing.rows.iter().filter_map(|row| row.blocker.as_ref());
+    let prepared = blockers.filter_map(|it| it.prepared.as_ref());
+    let by_gid: BTreeMap<&str, _> = prepared.map(|it| (&*it.gid, it)).collect();
+    let commands = by_gid.values().map(|it| {
+        let (statement, database) = (it.rollback_statement(), clean(&it.database));
+        format!("no signal ends a prepared transaction; type in database {database}: {statement}\n")
+    });
+    let cycles = listing.cycles.iter().filter(|_| !hits_queue);
+    let cycles = cycles.map(|cycle| {
+        let pids: Vec<String> = cycle.iter().map(ToString::to_string).collect();
+        let pids = pids.join(" → ");
+        format!(
+            "deadlock {pids} → {}: the server ends one; --queue signals them\n",
+            cycle[0]
+        )
+    });
+    commands.chain(cycles).collect()
 }
 
 fn confirm(request: &SignalRequest) -> Result<bool, Failure> {

@@ -1,15 +1,20 @@
 //! The sessions that a signal is sent to.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
-use diesel_pglock::{BackendState, BlockedPgLock, PgActivity, Signal, SignalKind, SignalOutcome};
+use diesel_pglock::{
+    BackendState, BlockedPgLock, LockMode, PgActivity, Signal, SignalKind, SignalOutcome,
+};
 
 use super::request::SignalResult;
 use crate::failure::Failure;
-use crate::list::Row;
+use crate::list::{Blocker, Row};
 use crate::output::{clean, cut};
 use diesel_pglock::internal::format_duration;
 
@@ -21,19 +26,31 @@ const MAX_QUERY: usize = 60;
 pub struct Victim {
     pub pid: i32,
     activity: Option<Box<PgActivity>>,
-    /// With `--blocking`: the session is signalled only while it blocks one of these.
-    waiters: Option<Vec<i32>>,
+    /// With `--blocking`: the session is signalled only while it blocks.
+    block: Option<Block>,
+}
+
+/// The block of a session.
+#[derive(Clone, Debug)]
+struct Block {
+    /// The processes of which it must still block one.
+    waiters: Vec<i32>,
+    /// True if it must still be a session that does not wait.
+    is_root: bool,
+    /// The number of sessions behind it, directly or through other waiters.
+    blocks: usize,
 }
 
 /// Returns the sessions of the rows, each once: the blockers with `--blocking`.
 pub fn victims(rows: &[Row]) -> Vec<Victim> {
     let mut victims: Vec<Victim> = Vec::new();
+    let mut known = HashSet::new();
     for victim in rows.iter().filter_map(Victim::of_row) {
-        match victims.iter_mut().find(|it| it.pid == victim.pid) {
-            Some(known) => known.add_waiters(victim),
-            None => victims.push(victim),
+        if known.insert(victim.pid) {
+            victims.push(victim);
         }
     }
+    victims.sort_by_key(|victim| Reverse(victim.blocks()));
     victims
 }
 
@@ -43,25 +60,37 @@ impl Victim {
         Self {
             pid,
             activity: activity.map(Box::new),
-            waiters: None,
+            block: None,
         }
     }
 
-    /// Returns `None` for a prepared transaction, which has no session.
+    /// Returns `None` for a prepared transaction, which has no session, and for a mark of a
+    /// read, which is no lock.
     fn of_row(row: &Row) -> Option<Self> {
         let Some(blocker) = &row.blocker else {
-            return Some(Self::new(row.lock.pid?, row.lock.activity.clone()));
+            let is_lock = row.lock.mode != LockMode::SiReadLock;
+            let pid = row.lock.pid.filter(|_| is_lock)?;
+            return Some(Self::new(pid, row.lock.activity.clone()));
         };
-        (blocker.pid != 0).then(|| Self {
-            waiters: row.lock.pid.map(|waiter| vec![waiter]),
-            ..Self::new(blocker.pid, blocker.activity.clone())
-        })
+        (blocker.pid != 0).then(|| Self::of_blocker(blocker))
     }
 
-    fn add_waiters(&mut self, other: Self) {
-        if let Some(waiters) = &mut self.waiters {
-            waiters.extend(other.waiters.into_iter().flatten());
+    /// Creates a victim that is signalled only while it blocks.
+    pub fn of_blocker(blocker: &Blocker) -> Self {
+        let block = Block {
+            waiters: blocker.waiters.clone(),
+            is_root: blocker.is_root,
+            blocks: blocker.blocks,
+        };
+        Self {
+            block: Some(block),
+            ..Self::new(blocker.pid, blocker.activity.clone())
         }
+    }
+
+    /// Returns the number of sessions behind it; 0 if it was not selected for its blocks.
+    pub fn blocks(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.blocks)
     }
 
     fn backend_start(&self) -> Option<DateTime<Utc>> {
@@ -80,7 +109,14 @@ impl Victim {
         };
         let mut words = vec![self.pid.to_string()];
         words.extend(identity(activity));
-        words.join("  ") + &transaction(activity, kind) + &query(activity)
+        let blocks = self
+            .block
+            .as_ref()
+            .map(|it| format!(", blocks {}", it.blocks));
+        words.join("  ")
+            + &transaction(activity, kind)
+            + &blocks.unwrap_or_default()
+            + &query(activity)
     }
 
     /// Signals the session, unless it has ended or no longer blocks the waiters.
@@ -89,9 +125,9 @@ impl Victim {
         conn: &mut PgConnection,
         kind: SignalKind,
     ) -> Result<SignalResult, Failure> {
-        let signals = match &self.waiters {
+        let signals = match &self.block {
             None => self.signal_session(conn, kind),
-            Some(waiters) => self.signal_blocker(waiters, conn, kind),
+            Some(block) => self.signal_blocker(block, conn, kind),
         };
         let outcome = signals?.into_iter().next().map(|signal| signal.outcome);
         let outcome = outcome.unwrap_or(SignalOutcome::Gone);
@@ -115,18 +151,20 @@ impl Victim {
 
     fn signal_blocker(
         &self,
-        waiters: &[i32],
+        block: &Block,
         conn: &mut PgConnection,
         kind: SignalKind,
     ) -> diesel_pglock::Result<Vec<Signal>> {
         let start = blocking_activity.field(pg_stat_activity::backend_start);
         let query = BlockedPgLock::query()
-            .pids(waiters.iter().copied())
+            .pids(block.waiters.iter().copied())
             .blocked_by(self.pid)
             .filter(start.is_not_distinct_from(self.backend_start()));
-        match kind {
-            SignalKind::Cancel => query.cancel_blocking_activity(conn),
-            SignalKind::Terminate => query.terminate_blocking_activity(conn),
+        match (kind, block.is_root) {
+            (SignalKind::Cancel, true) => query.roots().cancel_blocking_activity(conn),
+            (SignalKind::Cancel, false) => query.cancel_blocking_activity(conn),
+            (SignalKind::Terminate, true) => query.roots().terminate_blocking_activity(conn),
+            (SignalKind::Terminate, false) => query.terminate_blocking_activity(conn),
         }
     }
 }

@@ -1,0 +1,83 @@
+//! The first screens of the command, on a server with many waits.
+
+use super::pglock;
+use super::scene::Scene;
+use super::terminal::Terminal;
+
+#[test]
+fn signals_to_blockers_end_exactly_the_roots() {
+    let scene = Scene::new();
+    let args = ["--blocking", "--terminate"];
+    let planned = pglock(&scene.database, &[&args[..], &["--dry-run"]].concat());
+    let planned_pids: Vec<i32> = planned
+        .out
+        .lines()
+        .skip(1)
+        .filter_map(first_number)
+        .collect();
+    assert_eq!(
+        planned_pids[0], scene.report,
+        "the most harmful first: {planned:?}"
+    );
+    let (mut planned_pids, mut roots) = (planned_pids, scene.roots());
+    planned_pids.sort_unstable();
+    roots.sort_unstable();
+    assert_eq!(planned_pids, roots, "{planned:?}");
+    assert!(planned.out.contains("blocks 31"), "{planned:?}");
+
+    let ended = pglock(&scene.database, &[&args[..], &["--yes"]].concat());
+    assert_eq!(ended.code, 0, "{ended:?}");
+    scene.await_the_rest();
+    assert!(scene.roots().iter().all(|pid| !scene.is_alive(*pid)));
+    assert!(scene.deadlock.iter().all(|pid| scene.is_alive(*pid)));
+    assert!(
+        ended.err.contains("ROLLBACK PREPARED 'order 7'"),
+        "{ended:?}"
+    );
+    let [a, b] = scene.deadlock;
+    let is_named = |pid: i32| ended.err.contains(&format!("{pid} → "));
+    assert!(is_named(a) && is_named(b), "{ended:?}");
+}
+
+#[test]
+fn the_queue_is_signalled_on_request() {
+    let scene = Scene::new();
+    let args = ["--blocking", "--on", "posts", "--terminate", "--dry-run"];
+    let roots = pglock(&scene.database, &args);
+    assert!(
+        !roots.out.contains(&format!("{} ", scene.deploy)),
+        "{roots:?}"
+    );
+    let queue = pglock(&scene.database, &[&args[..], &["--queue"]].concat());
+    assert!(
+        queue.out.contains(&format!("{}  deploy", scene.deploy)),
+        "{queue:?}"
+    );
+}
+
+#[test]
+fn the_first_screen_names_every_root() {
+    let scene = Scene::new();
+    for args in [&[][..], &["tree"]] {
+        let mut terminal = Terminal::start(&scene.database, args, (24, 80));
+        assert_eq!(terminal.end(), 0);
+        let screen = terminal.screen();
+        let first: Vec<&str> = screen.lines().take(24).collect();
+        let first = first.join("\n");
+        for root in scene.roots() {
+            assert!(first.contains(&root.to_string()), "{root}: {first}");
+        }
+        assert!(first.contains("order 7"), "{first}");
+    }
+    let ran = pglock(&scene.database, &[]);
+    let line = format!(
+        "38 sessions wait behind 5: {} report (31), {} console (3), ",
+        scene.report, scene.console
+    );
+    assert!(ran.out.starts_with(&line), "{}", ran.out);
+    assert!(ran.out.contains("\ndeadlock: "), "{}", ran.out);
+}
+
+fn first_number(line: &str) -> Option<i32> {
+    line.split_whitespace().next()?.parse().ok()
+}
