@@ -115,6 +115,12 @@ impl PgActivity {
         pg_stat_activity::table.select(Self::as_select())
     }
 
+    /// Returns the time since the last change of `state`, by the clock of the server.
+    pub fn state_duration(&self) -> Option<TimeDelta> {
+        let now = self.query_start? + self.duration?;
+        Some(now - self.state_change?)
+    }
+
     /// Returns the type of a process that serves no client, such as `startup` or
     /// `autovacuum worker`; `None` for a client's session.
     pub fn server_process(&self) -> Option<&str> {

@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection;
 use pty_process::Size;
 use pty_process::blocking::{Command, open};
 
+use super::scene::Scene;
 use super::terminal::{LIMIT, Terminal};
 use super::{Jam, pglock};
 use crate::support::{Database, count, wait_until};
@@ -34,8 +35,8 @@ fn top(jam: &Jam, name: &str, args: &[&str]) -> Terminal {
     terminal.type_("\r");
     let pids = [jam.holder_pid, jam.waiter_pid].map(|pid| pid.to_string());
     terminal.wait_for("the jam", |screen| {
-        screen.contains("pglock top: 1 waiting, by wait")
-            && pids.iter().all(|pid| screen.contains(pid))
+        let is_filtered = screen.contains("(1 shown)") || screen.contains(" 1 waiting behind");
+        is_filtered && pids.iter().all(|pid| screen.contains(pid))
     });
     terminal
 }
@@ -47,24 +48,25 @@ fn the_view_shows_sessions_a_query_and_the_tree() {
     let screen = terminal.screen();
     let lines: Vec<&str> = screen.lines().collect();
     assert!(
-        lines[2].starts_with(&jam.waiter_pid.to_string()),
+        lines[2].starts_with(&jam.holder_pid.to_string()),
         "{screen}"
     );
-    assert!(lines[2].contains("AccessExclusiveLock on"), "{screen}");
-    assert!(lines[3].contains("idle in transaction"), "{screen}");
+    assert!(lines[2].contains("idle in transaction"), "{screen}");
+    assert!(lines[3].contains("AccessExclusiveLock"), "{screen}");
     assert!(
-        screen.contains(&format!("Query of {}", jam.waiter_pid)),
-        "{screen}"
-    );
-    assert!(
-        screen.contains("│ALTER TABLE users ADD COLUMN age int"),
+        screen.contains(&format!("Query of {}", jam.holder_pid)),
         "{screen}"
     );
 
     terminal.type_("\u{1b}[B");
     terminal.wait_for("the next", |screen| {
-        screen.contains(&format!("Query of {}", jam.holder_pid))
+        screen.contains(&format!("Query of {}", jam.waiter_pid))
     });
+    let screen = terminal.screen();
+    assert!(
+        screen.contains("│ALTER TABLE users ADD COLUMN age int"),
+        "{screen}"
+    );
     terminal.type_("s");
     terminal.wait_for("another order", |screen| screen.contains("by blocks"));
     assert!(
@@ -93,10 +95,6 @@ fn the_view_shows_sessions_a_query_and_the_tree() {
 fn a_session_is_terminated_after_a_confirmation() {
     let (jam, name) = jam();
     let mut terminal = top(&jam, &name, &[]);
-    terminal.type_("j");
-    terminal.wait_for("the holder", |screen| {
-        screen.contains(&format!("Query of {}", jam.holder_pid))
-    });
     terminal.type_("x");
     let question = format!("{}  {name}-h", jam.holder_pid);
     let asks = |screen: &str| screen.contains("Terminate 1 session?") && screen.contains(&question);
@@ -108,7 +106,8 @@ fn a_session_is_terminated_after_a_confirmation() {
     terminal.type_("y");
     let sent = format!("{}: terminate sent", jam.holder_pid);
     terminal.wait_for("the outcome", |screen| screen.contains(&sent));
-    terminal.wait_for("no jam", |screen| screen.contains("0 waiting"));
+    let waiter = jam.waiter_pid.to_string();
+    terminal.wait_for("no jam", |screen| !screen.contains(&waiter));
     terminal.type_("\u{3}");
     assert_eq!(terminal.end(), 0);
     jam.waiter.join().unwrap().expect("the waiter has its lock");
@@ -118,7 +117,7 @@ fn a_session_is_terminated_after_a_confirmation() {
 fn a_query_is_cancelled_after_a_confirmation() {
     let (jam, name) = jam();
     let mut terminal = top(&jam, &name, &[]);
-    terminal.type_("c");
+    terminal.type_("jc");
     terminal.wait_for("a question", |screen| {
         screen.contains("Cancel the query of 1 session?")
     });
@@ -156,9 +155,7 @@ fn a_lost_connection_is_reported_and_opened_again() {
     admin
         .batch_execute(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true"))
         .unwrap();
-    terminal.wait_for("a connection", |screen| {
-        screen.contains("pglock top: 1 waiting")
-    });
+    terminal.wait_for("a connection", |screen| screen.contains("pglock top: "));
     terminal.type_("q");
     assert_eq!(terminal.end(), 0);
     jam.end().unwrap();
@@ -272,7 +269,7 @@ fn hostile_texts_do_not_break_the_view() {
     let mut terminal = Terminal::start(&jam.database, &["top"], (40, 100));
     terminal.type_(&format!("/{name}\r"));
     terminal.wait_for("all three", |screen| {
-        screen.contains("pglock top: 2 waiting") && screen.contains(&pid.to_string())
+        screen.contains("pglock top: ") && screen.contains(&pid.to_string())
     });
     terminal.type_("t");
     terminal.wait_for("the tree", |screen| screen.contains("┌Tree"));
@@ -289,4 +286,75 @@ fn hostile_texts_do_not_break_the_view() {
     assert_eq!(terminal.end(), 0);
     jam.end().unwrap();
     waits.join().unwrap().unwrap();
+}
+
+#[test]
+fn the_cursor_is_on_the_worst_root() {
+    let scene = Scene::new();
+    let mut terminal = Terminal::start(&scene.database, &["top"], (24, 80));
+    let count = "pglock top: 40 waiting behind 5 roots";
+    terminal.wait_for("the waits", |screen| screen.contains(count));
+    let screen = terminal.screen();
+    let roots: Vec<&str> = screen.lines().skip(2).take(5).collect();
+    assert!(roots[0].starts_with(&scene.report.to_string()), "{screen}");
+    for root in scene.roots() {
+        let is_root = |line: &&str| line.starts_with(&root.to_string());
+        assert!(roots.iter().any(|line| is_root(line)), "{screen}");
+    }
+    assert!(
+        roots.iter().any(|line| line.contains("order 7")),
+        "{screen}"
+    );
+    assert!(screen.lines().nth(1).unwrap().contains("QUERY"), "{screen}");
+
+    terminal.type_("x");
+    let question = format!("{}  report", scene.report);
+    terminal.wait_for("a question", |screen| {
+        screen.contains(&question) && screen.contains("31 sessions wait behind it; its transaction")
+    });
+    terminal.type_("y");
+    let left = "pglock top: 9 waiting behind 4 roots";
+    terminal.wait_for("the others", |screen| screen.contains(left));
+    assert!(!scene.is_alive(scene.report));
+    let next = format!("Query of {}", scene.console);
+    terminal.wait_for("the next root", |screen| screen.contains(&next));
+
+    // Marks, and the key that clears them.
+    terminal.type_("  x");
+    terminal.wait_for("a question", |screen| {
+        screen.contains("Terminate 2 sessions?")
+    });
+    terminal.type_("n\u{1b}");
+    terminal.wait_for("the worst root", |screen| screen.contains(&next));
+    terminal.type_("/worker\r");
+    terminal.wait_for("a filter", |screen| screen.contains("waiting (0 shown)"));
+    terminal.type_("\u{1b}");
+    terminal.wait_for("all again", |screen| screen.contains(left));
+    terminal.type_("p");
+    terminal.wait_for("a pause", |screen| screen.contains("paused"));
+    terminal.type_("q");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn a_narrow_view_leaves_out_the_least_important_columns() {
+    let (jam, name) = jam();
+    let mut terminal = Terminal::start(&jam.database, &["top"], (20, 60));
+    terminal.type_(&format!("/{name}\r"));
+    let waiter = jam.waiter_pid.to_string();
+    terminal.wait_for("the jam", |screen| screen.contains(&waiter));
+    let screen = terminal.screen();
+    let titles = screen.lines().nth(1).unwrap();
+    let is_shown = |title: &str| titles.contains(title);
+    assert!(
+        ["PID", "BLOCKS", "WAIT", "TX AGE", "QUERY"].map(is_shown) == [true; 5],
+        "{screen}"
+    );
+    assert!(
+        !is_shown("USER") && screen.contains("ALTER TABLE us"),
+        "{screen}"
+    );
+    terminal.type_("q");
+    assert_eq!(terminal.end(), 0);
+    jam.end().unwrap();
 }

@@ -15,6 +15,7 @@ pub mod who;
 pub use field::Field;
 pub use filter::Filter;
 pub use locks::ListArgs;
+pub use overview::{client, name};
 pub use row::{Blocker, Row};
 pub use selection::{Listing, Selection};
 pub use tree::TreeArgs;

@@ -15,6 +15,19 @@ pub fn clean(text: &str) -> String {
     single_line(&without_stacked_marks(text), usize::MAX)
 }
 
+/// Keeps the lines of a text and their indents, without control and invisible characters.
+///
+/// A comment of SQL ends with its line, so a query on one line could not be pasted.
+pub fn clean_lines(text: &str) -> String {
+    let lines = text.split(['\n', '\r']).map(|line| {
+        let line = line.replace('\t', "    ");
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        " ".repeat(indent) + &clean(&line)
+    });
+    let lines: Vec<String> = lines.map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n").trim_matches('\n').to_owned()
+}
+
 /// A mark at the start of a word would combine with the space before it.
 fn without_stacked_marks(text: &str) -> String {
     let mut marks = MAX_MARKS;
@@ -77,6 +90,15 @@ mod tests {
     #[test]
     fn a_query_is_put_on_one_line() {
         assert_eq!(clean("  SELECT 1\r\n\tFROM  x "), "SELECT 1 FROM x");
+    }
+
+    #[test]
+    fn the_lines_of_a_query_are_kept() {
+        let query = "SELECT 1 -- one\n\tFROM x\u{1b}[2J\n  WHERE y\u{9b}\n";
+        assert_eq!(
+            clean_lines(query),
+            "SELECT 1 -- one\n    FROM x [2J\n  WHERE y"
+        );
     }
 
     #[test]

@@ -37,10 +37,16 @@ impl SignalRequest {
         capitalize(&self.describe()) + "?"
     }
 
-    /// Returns a line for each session.
+    /// Returns a line for each session, and below it what the signal will do.
     pub fn list(&self) -> String {
-        let line = |it: &Victim| format!("  {}\n", it.describe(self.kind));
-        self.targets.iter().map(line).collect()
+        let lines = |it: &Victim| {
+            let consequences = match it.consequences(self.kind).join("; ") {
+                none if none.is_empty() => none,
+                some => format!("    {some}\n"),
+            };
+            format!("  {}\n{consequences}", it.describe())
+        };
+        self.targets.iter().map(lines).collect()
     }
 
     pub fn pids(&self) -> impl Iterator<Item = i32> {

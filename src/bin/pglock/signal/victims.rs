@@ -28,6 +28,10 @@ pub struct Victim {
     activity: Option<Box<PgActivity>>,
     /// With `--blocking`: the session is signalled only while it blocks.
     block: Option<Block>,
+    /// The number of sessions behind it, directly or through other waiters.
+    blocks: usize,
+    /// True if it waits itself, so that ending it ends no wait.
+    is_queued: bool,
 }
 
 /// The block of a session.
@@ -37,8 +41,6 @@ struct Block {
     waiters: Vec<i32>,
     /// True if it must still be a session that does not wait.
     is_root: bool,
-    /// The number of sessions behind it, directly or through other waiters.
-    blocks: usize,
 }
 
 /// Returns the sessions of the rows, each once: the blockers with `--blocking`.
@@ -50,7 +52,7 @@ pub fn victims(rows: &[Row]) -> Vec<Victim> {
             victims.push(victim);
         }
     }
-    victims.sort_by_key(|victim| Reverse(victim.blocks()));
+    victims.sort_by_key(|victim| Reverse(victim.blocks));
     victims
 }
 
@@ -61,6 +63,17 @@ impl Victim {
             pid,
             activity: activity.map(Box::new),
             block: None,
+            blocks: 0,
+            is_queued: false,
+        }
+    }
+
+    /// Adds the place of the session in the wait graph.
+    pub fn among_waits(self, blocks: usize, is_queued: bool) -> Self {
+        Self {
+            blocks,
+            is_queued,
+            ..self
         }
     }
 
@@ -80,17 +93,12 @@ impl Victim {
         let block = Block {
             waiters: blocker.waiters.clone(),
             is_root: blocker.is_root,
-            blocks: blocker.blocks,
         };
+        let victim = Self::new(blocker.pid, blocker.activity.clone());
         Self {
             block: Some(block),
-            ..Self::new(blocker.pid, blocker.activity.clone())
+            ..victim.among_waits(blocker.blocks, !blocker.is_root)
         }
-    }
-
-    /// Returns the number of sessions behind it; 0 if it was not selected for its blocks.
-    pub fn blocks(&self) -> usize {
-        self.block.as_ref().map_or(0, |block| block.blocks)
     }
 
     fn backend_start(&self) -> Option<DateTime<Utc>> {
@@ -103,20 +111,30 @@ impl Victim {
     }
 
     /// Describes the session on one line.
-    pub fn describe(&self, kind: SignalKind) -> String {
+    pub fn describe(&self) -> String {
         let Some(activity) = &self.activity else {
             return self.pid.to_string();
         };
         let mut words = vec![self.pid.to_string()];
         words.extend(identity(activity));
-        let blocks = self
-            .block
-            .as_ref()
-            .map(|it| format!(", blocks {}", it.blocks));
-        words.join("  ")
-            + &transaction(activity, kind)
-            + &blocks.unwrap_or_default()
-            + &query(activity)
+        words.join("  ") + &transaction(activity) + &query(activity)
+    }
+
+    /// Describes what the signal will do: the waits that it ends, and the work that is lost.
+    pub fn consequences(&self, kind: SignalKind) -> Vec<String> {
+        let behind = match self.blocks {
+            0 => None,
+            1 => Some("1 session waits behind it".to_owned()),
+            blocks => Some(format!("{blocks} sessions wait behind it")),
+        };
+        let queued = self.is_queued.then(|| {
+            "it waits itself: the sessions behind it go on waiting for its blockers".to_owned()
+        });
+        let lost = self.activity.as_ref().and_then(|it| match kind {
+            SignalKind::Terminate => rolled_back(it),
+            SignalKind::Cancel => without_query(it),
+        });
+        behind.into_iter().chain(queued).chain(lost).collect()
     }
 
     /// Signals the session, unless it has ended or no longer blocks the waiters.
@@ -183,17 +201,26 @@ fn identity(activity: &PgActivity) -> impl Iterator<Item = String> {
     names.chain(process).chain(state)
 }
 
-fn transaction(activity: &PgActivity, kind: SignalKind) -> String {
+fn transaction(activity: &PgActivity) -> String {
     let open = activity.transaction_duration.map(format_duration);
     let open = open.map(|open| format!(", transaction open {open}"));
-    let state = activity.state.as_ref();
-    let is_idle = state.is_some_and(BackendState::is_idle_in_transaction);
-    let warning = if is_idle && kind == SignalKind::Cancel {
-        ", cancelling changes nothing"
-    } else {
-        ""
-    };
-    open.unwrap_or_default() + warning
+    open.unwrap_or_default()
+}
+
+/// Describes the work that ends with the session.
+fn rolled_back(activity: &PgActivity) -> Option<String> {
+    let age = format_duration(activity.transaction_duration?);
+    Some(match activity.backend_xid {
+        Some(_) => format!("its transaction has written; {age} of work are rolled back"),
+        None => "its transaction has written nothing".to_owned(),
+    })
+}
+
+/// Warns of a session that runs no query to cancel.
+fn without_query(activity: &PgActivity) -> Option<String> {
+    let state = activity.state.as_ref()?;
+    let is_idle = state.is_idle_in_transaction() || *state == BackendState::Idle;
+    is_idle.then(|| "it runs no query: cancelling changes nothing".to_owned())
 }
 
 fn query(activity: &PgActivity) -> String {

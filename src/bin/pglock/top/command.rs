@@ -58,7 +58,7 @@ pub fn run(
     let feed = Feed::start(conn, database, args.interval);
     // This also restores the terminal after a panic of any thread.
     let mut terminal = ratatui::try_init()?;
-    let result = watch(&mut terminal, &feed, &ended);
+    let result = watch(&mut terminal, &feed, State::new(args.interval), &ended);
     ratatui::try_restore()?;
     result.map(|()| Outcome::Done)
 }
@@ -79,11 +79,15 @@ fn end_on_signal() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 /// Shows the updates and follows the keys until the view is closed.
-fn watch(terminal: &mut DefaultTerminal, feed: &Feed, ended: &AtomicBool) -> Result<(), Failure> {
-    let mut state = State::default();
+fn watch(
+    terminal: &mut DefaultTerminal,
+    feed: &Feed,
+    mut state: State,
+    ended: &AtomicBool,
+) -> Result<(), Failure> {
     let mut is_stale = true;
     while !ended.load(Ordering::SeqCst) {
-        is_stale |= apply_updates(&mut state, feed)?;
+        is_stale |= apply_updates(&mut state, feed)? || state.is_old();
         if is_stale {
             terminal.draw(|frame| top_view::draw(&mut state, frame))?;
         }
@@ -95,6 +99,7 @@ fn watch(terminal: &mut DefaultTerminal, feed: &Feed, ended: &AtomicBool) -> Res
         match read_command(&mut state)? {
             Some(Command::Quit) => return Ok(()),
             Some(Command::Signal(request)) => feed.signal(request),
+            Some(Command::Poll(interval)) => feed.poll(interval),
             None => {}
         }
     }

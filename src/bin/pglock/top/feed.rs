@@ -13,6 +13,9 @@ use crate::connect::Database;
 use crate::failure::Failure;
 use crate::signal::SignalRequest;
 
+/// The time between two checks whether a paused view goes on.
+const PAUSE: Duration = Duration::from_secs(3600);
+
 /// A message to the view.
 #[derive(Debug)]
 pub enum Update {
@@ -27,7 +30,15 @@ pub enum Update {
 #[derive(Debug)]
 pub struct Feed {
     pub updates: Receiver<Update>,
-    requests: Sender<SignalRequest>,
+    requests: Sender<Request>,
+}
+
+/// A request of the view.
+#[derive(Debug)]
+enum Request {
+    Signal(SignalRequest),
+    /// Polls at this interval; `None` pauses.
+    Poll(Option<Duration>),
 }
 
 impl Feed {
@@ -37,7 +48,7 @@ impl Feed {
         let worker = Worker {
             conn: Some(conn),
             database,
-            interval,
+            interval: Some(interval),
             updates: sender,
         };
         thread::spawn(move || worker.run(&received));
@@ -46,7 +57,11 @@ impl Feed {
 
     pub fn signal(&self, request: SignalRequest) {
         // The view notices a feed that has ended when it receives updates.
-        let _ = self.requests.send(request);
+        let _ = self.requests.send(Request::Signal(request));
+    }
+
+    pub fn poll(&self, interval: Option<Duration>) {
+        let _ = self.requests.send(Request::Poll(interval));
     }
 }
 
@@ -54,24 +69,28 @@ struct Worker {
     /// `None` while the connection is lost.
     conn: Option<PgConnection>,
     database: Database,
-    interval: Duration,
+    /// `None` while the view is paused.
+    interval: Option<Duration>,
     updates: Sender<Update>,
 }
 
 impl Worker {
     /// Polls until the view is closed.
-    fn run(mut self, requests: &Receiver<SignalRequest>) {
+    fn run(mut self, requests: &Receiver<Request>) {
         while let Ok(true) = self.poll(requests) {}
     }
 
     /// Sends a graph, and signals until the next poll is due; returns false at the end.
-    fn poll(&mut self, requests: &Receiver<SignalRequest>) -> Result<bool, SendError<Update>> {
-        let next = Instant::now() + self.interval;
+    fn poll(&mut self, requests: &Receiver<Request>) -> Result<bool, SendError<Update>> {
+        let started = Instant::now();
         self.send_graph()?;
         loop {
+            let next = started + self.interval.unwrap_or(PAUSE);
             let left = next.saturating_duration_since(Instant::now());
             match requests.recv_timeout(left) {
-                Ok(request) => self.signal(&request)?,
+                Ok(Request::Signal(request)) => self.signal(&request)?,
+                Ok(Request::Poll(interval)) => self.interval = interval,
+                Err(RecvTimeoutError::Timeout) if self.interval.is_none() => {}
                 Err(RecvTimeoutError::Timeout) => return Ok(true),
                 Err(RecvTimeoutError::Disconnected) => return Ok(false),
             }

@@ -2,6 +2,7 @@
 
 mod command;
 mod feed;
+mod session;
 mod state;
 mod view;
 

@@ -1,34 +1,33 @@
 //! The state of `pglock top`, and the keys that change it.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
-use diesel_pglock::{PgActivity, SignalKind, WaitGraph, WaitNode};
+use diesel_pglock::{SignalKind, WaitGraph};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 
 use super::feed::Update;
+use super::session::{Session, Sort, sessions};
 use crate::output::clean;
 use crate::signal::Victim;
 use crate::signal::{DECLINED, SignalRequest};
 
-/// A session that waits or blocks.
-#[derive(Clone, Debug)]
-pub struct Session {
-    pub pid: Option<i32>,
-    /// Its pid, or the name of a prepared transaction.
-    pub name: String,
-    pub waits: Option<TimeDelta>,
-    /// The number of sessions that it blocks directly.
-    pub blocks: usize,
-    pub application: String,
-    pub state: String,
-    /// The lock that it waits for.
-    pub lock: String,
-    pub query: String,
-    pub activity: Option<PgActivity>,
-}
+/// The sessions by which Page Up and Page Down move.
+const PAGE: u16 = 10;
+
+/// The intervals that `+` and `-` choose from.
+const INTERVALS: [Duration; 9] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+];
 
 /// The part of the screen that receives the keys.
 #[derive(Clone, Debug, Default)]
@@ -44,28 +43,32 @@ pub enum Mode {
     Confirm(SignalRequest),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    #[default]
-    Wait,
-    Blocks,
-    Pid,
-    Application,
-}
-
 /// A command that a key gives, beyond changes of the screen.
 #[derive(Debug)]
 pub enum Command {
     Quit,
     Signal(SignalRequest),
+    /// Polls at this interval; `None` pauses.
+    Poll(Option<Duration>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
     graph: WaitGraph,
+    /// The time at which the graph arrived.
+    pub loaded: Option<Instant>,
+    /// The numbers of all waiters and roots, whatever the filter.
+    pub waiters: usize,
+    pub roots: usize,
     /// The sessions that match the filter, sorted.
     pub sessions: Vec<Session>,
+    /// The sessions that are marked for a signal.
+    marked: HashSet<(Option<i32>, String)>,
+    /// True once a key moved the cursor, which stays on the worst root until then.
+    is_moved: bool,
     pub table: TableState,
+    pub interval: Duration,
+    pub is_paused: bool,
     pub mode: Mode,
     pub sort: Sort,
     pub filter: String,
@@ -77,11 +80,35 @@ pub struct State {
 }
 
 impl State {
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            graph: WaitGraph::default(),
+            loaded: None,
+            waiters: 0,
+            roots: 0,
+            sessions: Vec::new(),
+            marked: HashSet::new(),
+            is_moved: false,
+            table: TableState::default(),
+            interval,
+            is_paused: false,
+            mode: Mode::default(),
+            sort: Sort::default(),
+            filter: String::new(),
+            shows_tree: false,
+            lost: None,
+            message: String::new(),
+        }
+    }
+
     /// Applies an update of the feed.
     pub fn apply(&mut self, update: Update) {
         match update {
             Update::Graph(graph) => {
                 self.lost = None;
+                self.loaded = Some(Instant::now());
+                self.roots = graph.roots().count();
+                self.waiters = graph.nodes().count() - self.roots;
                 self.graph = *graph;
                 self.arrange();
             }
@@ -90,8 +117,18 @@ impl State {
         }
     }
 
+    /// Returns true if the next snapshot is late, or the view is paused.
+    pub fn is_old(&self) -> bool {
+        let age = self.loaded.map(|loaded| loaded.elapsed());
+        age.is_some_and(|age| age > 2 * self.interval + Duration::from_secs(1))
+    }
+
     pub fn tree(&self) -> String {
         self.graph.to_string()
+    }
+
+    pub fn is_marked(&self, session: &Session) -> bool {
+        self.marked.contains(&session.id())
     }
 
     pub fn selected(&self) -> Option<&Session> {
@@ -120,24 +157,67 @@ impl State {
 
     fn press_watching(&mut self, key: KeyCode) -> Option<Command> {
         match key {
-            KeyCode::Char('q') | KeyCode::Esc => return Some(Command::Quit),
-            KeyCode::Down | KeyCode::Char('j') => self.table.select_next(),
-            KeyCode::Up | KeyCode::Char('k') => self.table.select_previous(),
-            KeyCode::Home | KeyCode::Char('g') => self.table.select_first(),
-            KeyCode::End | KeyCode::Char('G') => self.table.select_last(),
+            KeyCode::Char('q') => return Some(Command::Quit),
+            KeyCode::Esc => self.clear(),
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
             KeyCode::Enter => self.mode = Mode::Query(0),
             KeyCode::Char('t') => self.shows_tree = !self.shows_tree,
+            KeyCode::Char(' ') => self.toggle_mark(),
             KeyCode::Char('s') => {
                 self.sort = self.sort.next();
                 self.arrange();
             }
             KeyCode::Char('c') => self.request(SignalKind::Cancel),
             KeyCode::Char('x') => self.request(SignalKind::Terminate),
-            _ => {}
+            KeyCode::Char('p' | '+' | '-') => return Some(self.press_polling(key)),
+            _ => self.press_moving(key),
         }
         None
+    }
+
+    fn press_moving(&mut self, key: KeyCode) {
+        match key {
+            KeyCode::Down | KeyCode::Char('j') => self.table.select_next(),
+            KeyCode::Up | KeyCode::Char('k') => self.table.select_previous(),
+            KeyCode::PageDown => self.table.scroll_down_by(PAGE),
+            KeyCode::PageUp => self.table.scroll_up_by(PAGE),
+            KeyCode::Home | KeyCode::Char('g') => self.table.select_first(),
+            KeyCode::End | KeyCode::Char('G') => self.table.select_last(),
+            _ => return,
+        }
+        self.is_moved = true;
+    }
+
+    fn press_polling(&mut self, key: KeyCode) -> Command {
+        let slower = INTERVALS.iter().find(|it| **it > self.interval);
+        let faster = INTERVALS.iter().rev().find(|it| **it < self.interval);
+        match key {
+            KeyCode::Char('+') => self.interval = *slower.unwrap_or(&self.interval),
+            KeyCode::Char('-') => self.interval = *faster.unwrap_or(&self.interval),
+            _ => self.is_paused = !self.is_paused,
+        }
+        Command::Poll((!self.is_paused).then_some(self.interval))
+    }
+
+    /// Clears what narrows the view or the next signal; the cursor returns to the worst root.
+    fn clear(&mut self) {
+        self.filter.clear();
+        self.marked.clear();
+        self.message.clear();
+        self.is_moved = false;
+        self.arrange();
+    }
+
+    fn toggle_mark(&mut self) {
+        let Some(id) = self.selected().map(Session::id) else {
+            return;
+        };
+        if !self.marked.remove(&id) {
+            self.marked.insert(id);
+        }
+        self.is_moved = true;
+        self.table.select_next();
     }
 
     fn press_filtering(&mut self, key: KeyCode) {
@@ -170,115 +250,36 @@ impl State {
         None
     }
 
-    /// Asks before the selected session is signalled; a prepared transaction has no session.
+    /// Asks before the marked sessions, or else the selected one, are signalled.
     fn request(&mut self, kind: SignalKind) {
-        let selected = self.selected();
-        let target = selected.and_then(|it| Some(Victim::new(it.pid?, it.activity.clone())));
-        match target.map(|target| vec![target]) {
-            Some(targets) => self.mode = Mode::Confirm(SignalRequest { kind, targets }),
-            None => self.message = "no session is selected".to_owned(),
+        let marked = self.sessions.iter().filter(|it| self.is_marked(it));
+        let mut targets: Vec<Victim> = marked.filter_map(Session::victim).collect();
+        if targets.is_empty() {
+            targets.extend(self.selected().and_then(Session::victim));
         }
+        if !targets.is_empty() {
+            self.mode = Mode::Confirm(SignalRequest { kind, targets });
+            return;
+        }
+        self.message = match self.selected() {
+            Some(prepared) => format!("no signal ends it; type: {}", prepared.query),
+            None => "no session is selected".to_owned(),
+        };
     }
 
-    /// Filters and sorts, and keeps the same session selected.
+    /// Filters and sorts, and keeps the same session selected once a key has selected it.
     fn arrange(&mut self) {
-        let selected = self.selected().map(|it| it.name.clone());
+        let selected = self.selected().map(Session::id);
         let filter = self.filter.to_lowercase();
         self.sessions = sessions(&self.graph);
+        let present: HashSet<_> = self.sessions.iter().map(Session::id).collect();
+        self.marked.retain(|id| present.contains(id));
         self.sessions.retain(|it| it.contains(&filter));
         self.sort.apply(&mut self.sessions);
-        let is_selected = |it: &Session| Some(&it.name) == selected.as_ref();
+        let is_selected = |it: &Session| self.is_moved && Some(it.id()) == selected;
         let position = self.sessions.iter().position(is_selected);
         let first = (!self.sessions.is_empty()).then_some(0);
         self.table.select(position.or(first));
-    }
-}
-
-impl Session {
-    fn new(node: &WaitNode, blocks: usize) -> Self {
-        let wait = node.wait.as_ref();
-        let activity = node.activity.as_ref();
-        let state = activity.and_then(|it| it.state.as_ref());
-        let text = |text: Option<String>| clean(&text.unwrap_or_default());
-        Self {
-            pid: node.pid,
-            name: name(node),
-            // PostgreSQL 13 has no `waitstart`.
-            waits: wait.map(|it| it.lock.wait_duration.unwrap_or_default()),
-            blocks,
-            application: text(activity.and_then(|it| it.application_name.clone())),
-            state: text(state.map(ToString::to_string)),
-            lock: text(wait.map(|it| format!("{} on {}", it.lock.mode, it.lock.target()))),
-            query: text(activity.and_then(|it| it.query.clone())),
-            activity: node.activity.clone(),
-        }
-    }
-
-    /// Returns true if a text of the session contains the filter.
-    fn contains(&self, filter: &str) -> bool {
-        let database = self.activity.as_ref().and_then(|it| it.database.as_deref());
-        let texts = [
-            &self.name,
-            &self.application,
-            &self.state,
-            &self.lock,
-            &self.query,
-        ];
-        let mut texts = texts.into_iter().map(String::as_str).chain(database);
-        texts.any(|text| text.to_lowercase().contains(filter))
-    }
-}
-
-fn name(node: &WaitNode) -> String {
-    match (node.pid, &node.gid) {
-        (Some(pid), _) => pid.to_string(),
-        (None, gid) => format!("prepared {}", clean(gid.as_deref().unwrap_or_default())),
-    }
-}
-
-fn sessions(graph: &WaitGraph) -> Vec<Session> {
-    let blocks = count_blocked(graph);
-    let blocks = |node: &WaitNode| blocks.get(&node.pid).copied().unwrap_or_default();
-    let session = |node| Session::new(node, blocks(node));
-    graph.nodes().map(session).collect()
-}
-
-/// Counts all edges in one pass: a queue of 500 sessions has 125,000.
-fn count_blocked(graph: &WaitGraph) -> HashMap<Option<i32>, usize> {
-    let waits = graph.nodes().filter_map(|node| node.wait.as_ref());
-    let mut counts = HashMap::new();
-    for blocker in waits.flat_map(|wait| &wait.blockers) {
-        *counts.entry(blocker.pid).or_default() += 1;
-    }
-    counts
-}
-
-impl Sort {
-    fn apply(self, sessions: &mut [Session]) {
-        match self {
-            Self::Wait => sessions.sort_by_key(|it| Reverse(it.waits)),
-            Self::Blocks => sessions.sort_by_key(|it| Reverse(it.blocks)),
-            Self::Pid => sessions.sort_by_key(|it| it.pid),
-            Self::Application => sessions.sort_by(|a, b| a.application.cmp(&b.application)),
-        }
-    }
-
-    fn next(self) -> Self {
-        match self {
-            Self::Wait => Self::Blocks,
-            Self::Blocks => Self::Pid,
-            Self::Pid => Self::Application,
-            Self::Application => Self::Wait,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Wait => "wait",
-            Self::Blocks => "blocks",
-            Self::Pid => "pid",
-            Self::Application => "application",
-        }
     }
 }
 
@@ -306,7 +307,7 @@ mod tests {
 
     #[test]
     fn keys_are_letters_while_the_filter_is_typed() {
-        let mut state = State::default();
+        let mut state = State::new(Duration::from_secs(1));
         type_keys(&mut state, "/qx?\n");
         assert_eq!(state.filter, "qx?");
         assert!(matches!(state.mode, Mode::Watch));
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_signal_needs_a_selection_and_a_confirmation() {
-        let mut state = State::default();
+        let mut state = State::new(Duration::from_secs(1));
         type_keys(&mut state, "xc");
         assert_eq!(state.message, "no session is selected");
         state.mode = Mode::Confirm(request());
@@ -335,7 +336,7 @@ mod tests {
     fn a_key_with_control_is_another_key() {
         let mut state = State {
             mode: Mode::Confirm(request()),
-            ..State::default()
+            ..State::new(Duration::from_secs(1))
         };
         assert!(
             state

@@ -1,34 +1,101 @@
 //! The screen of `pglock top`.
 
+use chrono::TimeDelta;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, Wrap};
 
-use super::state::{Mode, Session, State};
+use super::session::Session;
+use super::state::{Mode, State};
+use crate::output::clean;
 use diesel_pglock::internal::format_duration;
 
 const HELP: &str = "\
- ↑ ↓ j k   choose a session
- Enter     the query in full; ↑ ↓ move in it
- /         filter by a part of any text; Esc clears it
- s         sort by wait, blocks, pid, application
- t         show the tree or the query
- c         cancel the query of the session
- x         terminate the session
- ?         this help
- q Esc     quit";
+↑ ↓ j k PgUp PgDn   choose a session; roots are at the top
+Space     mark it, or remove its mark
+c         cancel the query of the session, or of all marked ones
+x         terminate the session, or all marked ones
+Enter     the query in full; ↑ ↓ move in it
+/         filter by a part of any text
+Esc       clear filter and marks; back to the worst root
+s         sort the waiters by wait, blocks, pid, application
+t         show the tree or the query
+p + -     pause; poll less often, more often
+?         this help
+q         quit";
 
-const COLUMNS: [(&str, Constraint); 7] = [
-    ("PID", Constraint::Length(8)),
-    ("WAIT", Constraint::Length(13)),
-    ("BLOCKS", Constraint::Length(6)),
-    ("APPLICATION", Constraint::Length(18)),
-    ("STATE", Constraint::Length(19)),
-    ("WAITS FOR", Constraint::Fill(1)),
-    ("QUERY", Constraint::Fill(1)),
+/// A column: its title, its least width, whether it takes the room that is left, and its rank.
+///
+/// On a narrow terminal the columns with the highest ranks are left out.
+struct Column {
+    title: &'static str,
+    width: u16,
+    grows: bool,
+    rank: u8,
+    get: fn(&Session) -> String,
+}
+
+const fn column(
+    title: &'static str,
+    width: u16,
+    grows: bool,
+    rank: u8,
+    get: fn(&Session) -> String,
+) -> Column {
+    Column {
+        title,
+        width,
+        grows,
+        rank,
+        get,
+    }
+}
+
+const COLUMNS: [Column; 12] = [
+    column("PID", 8, false, 0, |it| it.name.clone()),
+    column("BLOCKS", 6, false, 1, |it| match it.blocks {
+        0 => String::new(),
+        blocks => blocks.to_string(),
+    }),
+    column("WAIT", 7, false, 2, |it| short(it.waits)),
+    column("TX AGE", 7, false, 3, |it| short(it.age)),
+    column("WROTE", 5, false, 8, |it| yes(it.has_written)),
+    column("STATE", 19, false, 6, |it| it.state.clone()),
+    column("FOR", 7, false, 9, |it| short(it.state_age)),
+    column("APPLICATION", 12, false, 5, |it| it.application.clone()),
+    column("DATABASE", 10, false, 10, |it| it.database.clone()),
+    column("USER", 10, false, 11, |it| it.user.clone()),
+    column("WAITS FOR", 20, true, 7, |it| it.lock.clone()),
+    column("QUERY", 15, true, 4, |it| {
+        clean(&it.query).chars().take(500).collect()
+    }),
 ];
+
+/// Returns the columns that fit a width.
+fn columns(width: u16) -> Vec<&'static Column> {
+    let mut columns: Vec<&Column> = COLUMNS.iter().collect();
+    let sum = |columns: &[&Column]| columns.iter().map(|it| it.width + 1).sum::<u16>();
+    while columns.len() > 2 && sum(&columns) > width + 1 {
+        let last = (0..columns.len()).max_by_key(|i| columns[*i].rank);
+        last.map(|last| columns.remove(last));
+    }
+    columns
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "" }.to_owned()
+}
+
+/// Formats a duration in its largest unit.
+fn short(duration: Option<TimeDelta>) -> String {
+    let text = duration.map(format_duration).unwrap_or_default();
+    text.split_whitespace()
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
 
 pub fn draw(state: &mut State, frame: &mut Frame<'_>) {
     let below = Constraint::Percentage(if state.shows_tree { 50 } else { 30 });
@@ -58,42 +125,61 @@ pub fn draw(state: &mut State, frame: &mut Frame<'_>) {
 }
 
 fn header(state: &State) -> Line<'static> {
+    let bold = Style::new().add_modifier(Modifier::BOLD);
     if let Some(error) = &state.lost {
-        let style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
-        return Line::styled(format!("connection lost, trying again: {error}"), style);
+        let text = format!("connection lost, trying again{}: {error}", age(state));
+        return Line::styled(text, bold.fg(Color::Red));
     }
-    let waiting = state.sessions.iter().filter(|it| it.waits.is_some());
-    let (waiting, sort) = (waiting.count(), state.sort.name());
-    Line::raw(format!("pglock top: {waiting} waiting, by {sort}"))
+    let (waiters, roots, sort) = (state.waiters, state.roots, state.sort.name());
+    let is_shown = |it: &&Session| it.waits.is_some();
+    let shown = match state.sessions.iter().filter(is_shown).count() {
+        shown if shown == waiters => String::new(),
+        shown => format!(" ({shown} shown)"),
+    };
+    let roots = format!("{roots} {}", if roots == 1 { "root" } else { "roots" });
+    let text = format!("pglock top: {waiters} waiting{shown} behind {roots}, by {sort}");
+    let text = text + if state.is_paused { ", paused" } else { "" } + &age(state);
+    match state.is_old() {
+        true => Line::styled(text, bold),
+        false => Line::raw(text),
+    }
+}
+
+/// Returns the age of a picture that is old.
+fn age(state: &State) -> String {
+    let loaded = state.loaded.filter(|_| state.is_old());
+    let age = loaded.and_then(|loaded| TimeDelta::from_std(loaded.elapsed()).ok());
+    let age = age.map(|age| format!(", as of {} ago", format_duration(age)));
+    age.unwrap_or_default()
 }
 
 fn draw_sessions(state: &mut State, frame: &mut Frame<'_>, area: Rect) {
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let table = Table::new(
-        state.sessions.iter().map(row),
-        COLUMNS.map(|(_, width)| width),
-    )
-    .header(Row::new(COLUMNS.map(|(title, _)| title)).style(bold))
-    .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let columns = columns(area.width);
+    let widths = columns.iter().map(|it| match it.grows {
+        true => Constraint::Fill(1),
+        false => Constraint::Length(it.width),
+    });
+    let rows: Vec<Row<'_>> = state
+        .sessions
+        .iter()
+        .map(|session| row(session, &columns, state.is_marked(session)))
+        .collect();
+    let table = Table::new(rows, widths)
+        .header(Row::new(columns.iter().map(|it| it.title)).style(bold))
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     frame.render_stateful_widget(table, area, &mut state.table);
 }
 
-fn row(session: &Session) -> Row<'_> {
-    let waits = session.waits.map(format_duration).unwrap_or_default();
-    let style = if session.waits.is_some() {
-        Style::new().fg(Color::Yellow)
-    } else {
-        Style::new()
+fn row(session: &Session, columns: &[&Column], is_marked: bool) -> Row<'static> {
+    let style = match (session.is_root, is_marked) {
+        (_, true) => Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD),
+        (true, _) => Style::new().fg(Color::Red),
+        (false, _) => Style::new().fg(Color::Yellow),
     };
-    let cells = [
-        session.name.clone(),
-        waits,
-        session.blocks.to_string(),
-        session.application.clone(),
-        session.state.clone(),
-        session.lock.clone(),
-        session.query.chars().take(500).collect(),
-    ];
+    let mark = if is_marked { "*" } else { "" };
+    let mut cells: Vec<String> = columns.iter().map(|column| (column.get)(session)).collect();
+    cells[0].insert_str(0, mark);
     Row::new(cells).style(style)
 }
 
@@ -107,7 +193,15 @@ fn detail(state: &State) -> Paragraph<'static> {
 
 fn query(state: &State) -> Paragraph<'static> {
     let (title, query) = match state.selected() {
+        Some(session) if session.pid.is_none() => {
+            let title = format!(
+                "To end {} in database {}",
+                session.application, session.database
+            );
+            (title, session.query.clone())
+        }
         Some(session) => (format!("Query of {}", session.name), session.query.clone()),
+        None if state.waiters > 0 => ("Query".to_owned(), "no session matches".to_owned()),
         None => ("Query".to_owned(), "no session waits for a lock".to_owned()),
     };
     let block = Block::bordered().title(title);
@@ -128,7 +222,7 @@ fn footer(state: &State) -> Line<'static> {
 /// Draws a box over the middle of the screen.
 fn pop_up(frame: &mut Frame<'_>, title: &str, text: &str) {
     let fill = Constraint::Fill(1);
-    let rows = [fill, Constraint::Length(11), fill];
+    let rows = [fill, Constraint::Length(14), fill];
     let [_, middle, _] = Layout::vertical(rows).areas(frame.area());
     let columns = [fill, Constraint::Percentage(80), fill];
     let [_, area, _] = Layout::horizontal(columns).areas(middle);
