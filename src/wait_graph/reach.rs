@@ -76,6 +76,12 @@ impl WaitGraph {
         counts.into_iter()
     }
 
+    /// Returns the sessions that a session or a prepared transaction blocks, directly or through
+    /// other waiters.
+    pub fn blocked_by(&self, node: &WaitNode) -> Vec<&WaitNode> {
+        Reach::of(self).blocked(&[&node.id])
+    }
+
     /// Returns the roots with the numbers of sessions that they block, the most harmful first.
     ///
     /// Of roots that block equally many, the one with the oldest transaction is first.

@@ -215,7 +215,7 @@ fn terminate_ends_the_blocker() {
     let ran = pglock(&jam.database, &[&args[..], &["--yes"]].concat());
     assert_eq!(
         (ran.code, ran.out),
-        (0, format!("{holder}: terminate sent\n"))
+        (0, format!("{holder} ended; 1 session goes on\n"))
     );
     jam.waiter.join().unwrap().expect("the waiter has its lock");
 }
@@ -240,6 +240,25 @@ fn cancel_ends_the_query_of_the_waiter() {
         (&"cancel".into(), &"sent".into())
     );
     assert!(jam.end().is_err(), "its query was cancelled");
+}
+
+#[test]
+fn a_cancel_that_changes_nothing_is_reported() {
+    let jam = Jam::new();
+    let args = ["--blocking", "--on", "users", "--cancel", "--yes"];
+    let ran = pglock(&jam.database, &args);
+    assert_eq!(ran.code, 6, "{ran:?}");
+    let is_still = format!("{} is still there: it runs no query", jam.holder_pid);
+    assert!(ran.out.starts_with(&is_still), "{ran:?}");
+    assert!(
+        ran.out
+            .ends_with("try --terminate; 1 session still waits\n"),
+        "{ran:?}"
+    );
+    let unverified = pglock(&jam.database, &[&args[..], &["--verify", "0s"]].concat());
+    let sent = format!("{}: cancel sent\n", jam.holder_pid);
+    assert_eq!((unverified.code, unverified.out), (0, sent));
+    jam.end().unwrap();
 }
 
 #[test]
@@ -306,6 +325,8 @@ fn a_denied_signal_is_exit_code_4() {
         "{}",
         ran.out
     );
+    let advice = "; only a superuser may signal it\n";
+    assert!(ran.out.ends_with(advice), "{}", ran.out);
     jam.holder.batch_execute("COMMIT").unwrap();
     jam.end().unwrap();
     admin.batch_execute(&format!("DROP ROLE {role}")).unwrap();

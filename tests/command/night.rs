@@ -26,6 +26,8 @@ fn signals_to_blockers_end_exactly_the_roots() {
 
     let ended = pglock(&scene.database, &[&args[..], &["--yes"]].concat());
     assert_eq!(ended.code, 0, "{ended:?}");
+    let proof = format!("{} ended; 31 sessions go on\n", scene.report);
+    assert!(ended.out.contains(&proof), "{ended:?}");
     scene.await_the_rest();
     assert!(scene.roots().iter().all(|pid| !scene.is_alive(*pid)));
     assert!(scene.deadlock.iter().all(|pid| scene.is_alive(*pid)));

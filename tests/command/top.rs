@@ -104,7 +104,7 @@ fn a_session_is_terminated_after_a_confirmation() {
     terminal.type_("x");
     terminal.wait_for("a question", asks);
     terminal.type_("y");
-    let sent = format!("{}: terminate sent", jam.holder_pid);
+    let sent = format!("{} ended; 1 session goes on", jam.holder_pid);
     terminal.wait_for("the outcome", |screen| screen.contains(&sent));
     let waiter = jam.waiter_pid.to_string();
     terminal.wait_for("no jam", |screen| !screen.contains(&waiter));
@@ -122,7 +122,7 @@ fn a_query_is_cancelled_after_a_confirmation() {
         screen.contains("Cancel the query of 1 session?")
     });
     terminal.type_("y");
-    let sent = format!("{}: cancel sent", jam.waiter_pid);
+    let sent = format!("{} ended", jam.waiter_pid);
     terminal.wait_for("the outcome", |screen| screen.contains(&sent));
     terminal.type_("q");
     assert_eq!(terminal.end(), 0);

@@ -16,6 +16,8 @@ pub enum Outcome {
     Nothing,
     /// The server denied a signal, and the output shows it.
     Denied,
+    /// A signal was sent and has not had its effect.
+    StillThere,
 }
 
 impl Outcome {
@@ -35,6 +37,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Done => 0,
             Outcome::Nothing => 1,
             Outcome::Denied => 4,
+            Outcome::StillThere => 6,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The options that send signals.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use diesel::PgConnection;
@@ -8,6 +9,7 @@ use diesel_pglock::SignalKind;
 
 use super::request::{DECLINED, Delivery, SignalRequest, SignalResult};
 use super::victims::victims;
+use crate::duration::parse_duration;
 use crate::failure::{Failure, Outcome};
 use crate::list::{Listing, Selection};
 use crate::output::clean;
@@ -33,7 +35,13 @@ pub struct ActionArgs {
     /// Shows which sessions would be signalled, and signals none
     #[arg(long, requires = "action")]
     dry_run: bool,
+    /// Waits so long for the sessions to end and their waiters to go on; default: 2s, 0s: not at all
+    #[arg(long, value_name = "DURATION", requires = "action", value_parser = parse_duration)]
+    verify: Option<Duration>,
 }
+
+/// The time in which a signal is to have its effect, by default.
+pub const VERIFY: Duration = Duration::from_secs(2);
 
 impl ActionArgs {
     pub fn kind(&self) -> Option<SignalKind> {
@@ -69,7 +77,8 @@ impl ActionArgs {
         }
         // The list has aged at the prompt: only sessions that still match are signalled.
         let current = victims(&selection.load(conn)?.rows);
-        let results = request.send_to_current(conn, &current)?;
+        let limit = self.verify.unwrap_or(VERIFY);
+        let results = request.send_to_current(conn, &current, limit)?;
         report(&results, &lines(&results), json)
     }
 }
@@ -121,6 +130,11 @@ fn outcome(results: &[SignalResult]) -> Outcome {
     let any = |outcome| results.iter().any(|it| it.outcome == outcome);
     if any(Delivery::Denied) || any(Delivery::Unsignallable) {
         Outcome::Denied
+    } else if results
+        .iter()
+        .any(|it| it.proof.as_ref().is_some_and(|it| !it.is_success()))
+    {
+        Outcome::StillThere
     } else if any(Delivery::Sent) || any(Delivery::DryRun) {
         Outcome::Done
     } else {

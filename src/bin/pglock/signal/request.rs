@@ -1,11 +1,13 @@
 //! The question before a signal, and the report after it.
 
 use std::fmt;
+use std::time::Duration;
 
 use diesel::PgConnection;
 use diesel_pglock::{SignalKind, SignalOutcome};
 use serde::Serialize;
 
+use super::proof::{Before, Effect, Proof};
 use super::victims::Victim;
 use crate::failure::Failure;
 use crate::output::clean;
@@ -53,29 +55,35 @@ impl SignalRequest {
         self.targets.iter().map(|target| target.pid)
     }
 
-    /// Signals the sessions.
-    pub fn send(&self, conn: &mut PgConnection) -> Result<Vec<SignalResult>, Failure> {
-        let signals = self.targets.iter().map(|it| it.signal(conn, self.kind));
-        signals.collect()
+    /// Signals the sessions, and waits up to `limit` for the effects.
+    pub fn send(
+        &self,
+        conn: &mut PgConnection,
+        limit: Duration,
+    ) -> Result<Vec<SignalResult>, Failure> {
+        self.send_to_current(conn, &self.targets, limit)
     }
 
-    /// Signals the sessions that are still among `current`.
+    /// Signals the sessions that are still among `current`, and waits up to `limit` for the effects.
     pub fn send_to_current(
         &self,
         conn: &mut PgConnection,
         current: &[Victim],
+        limit: Duration,
     ) -> Result<Vec<SignalResult>, Failure> {
-        let signals = self.targets.iter().map(|target| {
-            match current.iter().find(|it| it.is_same_session(target)) {
-                Some(current) => current.signal(conn, self.kind),
-                None => Ok(SignalResult::new(
-                    target.pid,
-                    self.kind,
-                    SignalOutcome::Gone,
-                )),
-            }
-        });
-        signals.collect()
+        let pids: Vec<i32> = self.pids().collect();
+        let before = Before::load(conn, &pids)?;
+        let mut results = Vec::new();
+        for target in &self.targets {
+            results.push(match current.iter().find(|it| it.is_same_session(target)) {
+                Some(current) => current.signal(conn, self.kind)?,
+                None => SignalResult::new(target.pid, self.kind, SignalOutcome::Gone),
+            });
+        }
+        if !limit.is_zero() {
+            before.prove(conn, &mut results, limit)?;
+        }
+        Ok(results)
     }
 
     /// Returns the results of `--dry-run`.
@@ -85,6 +93,7 @@ impl SignalRequest {
             kind: self.kind,
             outcome: Delivery::DryRun,
             reason: None,
+            proof: None,
         };
         self.targets.iter().map(result).collect()
     }
@@ -98,10 +107,13 @@ fn capitalize(text: &str) -> String {
 /// A signal to one session, and its outcome: an object of `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignalResult {
-    pid: i32,
-    kind: SignalKind,
+    pub pid: i32,
+    pub kind: SignalKind,
     pub outcome: Delivery,
     reason: Option<String>,
+    /// What became of the session; `None` if nothing was sent or verified.
+    #[serde(flatten)]
+    pub proof: Option<Proof>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -128,13 +140,26 @@ impl SignalResult {
             kind,
             outcome,
             reason,
+            proof: None,
         }
+    }
+
+    /// Adds what would help to the reason of a denial.
+    pub fn with_advice(mut self, advice: Option<String>) -> Self {
+        let advice = advice.filter(|_| self.outcome == Delivery::Denied);
+        if let (Some(reason), Some(advice)) = (&mut self.reason, advice) {
+            *reason += &format!("; {advice}");
+        }
+        self
     }
 }
 
 impl fmt::Display for SignalResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pid, kind, .. } = self;
+        if let Some(proof) = &self.proof {
+            return write!(f, "{pid} {}", describe(proof, *kind));
+        }
         let outcome = match self.outcome {
             Delivery::Sent => "sent",
             Delivery::Gone => "gone",
@@ -148,6 +173,31 @@ impl fmt::Display for SignalResult {
             None => Ok(()),
         }
     }
+}
+
+/// Returns `ended; 31 sessions go on`, or what to try.
+fn describe(proof: &Proof, kind: SignalKind) -> String {
+    let effect = match (proof.effect, kind) {
+        (Effect::Ended, _) => "ended",
+        (Effect::QueryEnded, _) => "ended its query",
+        (Effect::NoQuery, _) => {
+            "is still there: it runs no query, so a cancel changes nothing; try --terminate"
+        }
+        (Effect::StillThere, SignalKind::Cancel) => {
+            "is still there: its query goes on; try --terminate"
+        }
+        (Effect::StillThere, SignalKind::Terminate) => {
+            "is still there: it may be rolling back, or its client does not read; look again"
+        }
+    };
+    let count = |count, one: &str, many: &str| match count {
+        0 => String::new(),
+        1 => format!("; 1 session {one}"),
+        count => format!("; {count} sessions {many}"),
+    };
+    let went_on = count(proof.went_on, "goes on", "go on");
+    let waiting = count(proof.still_waiting, "still waits", "still wait");
+    format!("{effect}{went_on}{waiting}")
 }
 
 #[cfg(test)]
@@ -173,5 +223,23 @@ mod tests {
         let denied = SignalOutcome::Denied("not\u{1b} allowed\n".to_owned());
         let result = SignalResult::new(7, SignalKind::Terminate, denied);
         assert_eq!(result.to_string(), "7: terminate denied: not allowed");
+    }
+
+    #[test]
+    fn a_proof_names_what_changed_and_what_to_try() {
+        let mut result = SignalResult::new(7, SignalKind::Terminate, SignalOutcome::Sent);
+        let mut shown = |effect, went_on, still_waiting| {
+            let proof = Proof {
+                effect,
+                went_on,
+                still_waiting,
+            };
+            result.proof = Some(proof);
+            result.to_string()
+        };
+        assert_eq!(shown(Effect::Ended, 31, 0), "7 ended; 31 sessions go on");
+        let two = "7 ended its query; 1 session goes on; 2 sessions still wait";
+        assert_eq!(shown(Effect::QueryEnded, 1, 2), two);
+        assert!(shown(Effect::NoQuery, 0, 1).ends_with("try --terminate; 1 session still waits"));
     }
 }

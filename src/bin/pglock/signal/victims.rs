@@ -5,7 +5,9 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::{Bool, Nullable, Text};
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
 use diesel_pglock::{
@@ -149,7 +151,28 @@ impl Victim {
         };
         let outcome = signals?.into_iter().next().map(|signal| signal.outcome);
         let outcome = outcome.unwrap_or(SignalOutcome::Gone);
-        Ok(SignalResult::new(self.pid, kind, outcome))
+        let advice = match outcome {
+            SignalOutcome::Denied(_) => self.advice(conn)?,
+            _ => None,
+        };
+        Ok(SignalResult::new(self.pid, kind, outcome).with_advice(advice))
+    }
+
+    /// Returns the privilege that allows a signal to the session.
+    fn advice(&self, conn: &mut PgConnection) -> Result<Option<String>, Failure> {
+        let user = self.activity.as_ref().and_then(|it| it.user.clone());
+        let is_superuser = sql::<Nullable<Bool>>(
+            "(SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = ",
+        )
+        .bind::<Nullable<Text>, _>(user)
+        .sql(")");
+        let role = sql::<Text>("pg_catalog.quote_ident(CURRENT_USER)");
+        let (is_superuser, role): (Option<bool>, String) =
+            diesel::select((is_superuser, role)).get_result(conn)?;
+        Ok(Some(match is_superuser {
+            Some(false) => format!("`GRANT pg_signal_backend TO {}` allows it", clean(&role)),
+            _ => "only a superuser may signal it".to_owned(),
+        }))
     }
 
     fn signal_session(

@@ -11,7 +11,7 @@ use diesel_pglock::WaitGraph;
 
 use crate::connect::Database;
 use crate::failure::Failure;
-use crate::signal::SignalRequest;
+use crate::signal::{SignalRequest, VERIFY};
 
 /// The time between two checks whether a paused view goes on.
 const PAUSE: Duration = Duration::from_secs(3600);
@@ -106,7 +106,7 @@ impl Worker {
     }
 
     fn signal(&mut self, request: &SignalRequest) -> Result<(), SendError<Update>> {
-        let message = match self.query(|conn| request.send(conn)) {
+        let message = match self.query(|conn| request.send(conn, VERIFY)) {
             Ok(results) => join(results.iter()),
             Err(failure) => format!("{}: {failure}", join(request.pids())),
         };

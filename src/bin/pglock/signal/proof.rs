@@ -1,0 +1,170 @@
+//! The proof that a signal helped: the session has gone, and its waiters go on.
+
+use std::collections::{HashMap, HashSet};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use diesel::PgConnection;
+use diesel::prelude::*;
+use diesel_pglock::schema::pg_stat_activity;
+use diesel_pglock::{BackendState, PgActivity, SignalKind, WaitGraph, WaitNode};
+use serde::Serialize;
+
+use super::request::{Delivery, SignalResult};
+use crate::failure::Failure;
+
+/// The time between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What became of a signalled session and of the sessions behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    pub effect: Effect,
+    /// The sessions behind it that no longer wait.
+    pub went_on: usize,
+    /// The sessions behind it that still wait.
+    pub still_waiting: usize,
+}
+
+/// What became of a signalled session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// The session has ended.
+    Ended,
+    /// Its query has ended.
+    QueryEnded,
+    /// It runs no query that a cancel could end.
+    NoQuery,
+    /// Nothing has changed within the limit.
+    StillThere,
+}
+
+/// The server before the signals.
+pub struct Before {
+    activities: HashMap<i32, PgActivity>,
+    /// The waits behind each session.
+    waits: HashMap<i32, HashSet<WaitKey>>,
+}
+
+/// The identity of a wait: process, transaction, start and lock.
+type WaitKey = (Option<i32>, String, Option<DateTime<Utc>>, String);
+
+fn wait_key(node: &WaitNode) -> Option<WaitKey> {
+    let lock = &node.wait.as_ref()?.lock;
+    let target = lock.target().to_string();
+    Some((
+        lock.pid,
+        lock.virtual_transaction.clone(),
+        lock.wait_start,
+        target,
+    ))
+}
+
+impl Before {
+    pub fn load(conn: &mut PgConnection, pids: &[i32]) -> Result<Self, Failure> {
+        let graph = WaitGraph::load(conn)?;
+        let behind = |pid: &i32| {
+            let nodes = graph.node(*pid).map(|node| graph.blocked_by(node));
+            let waits = nodes.into_iter().flatten().filter_map(wait_key);
+            (*pid, waits.collect())
+        };
+        Ok(Self {
+            activities: activities(conn, pids)?,
+            waits: pids.iter().map(behind).collect(),
+        })
+    }
+
+    /// Adds proofs to the results, once all have succeeded or the limit is over.
+    pub fn prove(
+        &self,
+        conn: &mut PgConnection,
+        results: &mut [SignalResult],
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let is_proven = self.look(conn, results)?;
+            if is_proven || Instant::now() >= deadline {
+                return Ok(());
+            }
+            sleep(PAUSE);
+        }
+    }
+
+    /// Returns true if every signal has had its effect.
+    fn look(&self, conn: &mut PgConnection, results: &mut [SignalResult]) -> Result<bool, Failure> {
+        let sent = results.iter_mut().filter(|it| it.outcome == Delivery::Sent);
+        let sent: Vec<&mut SignalResult> = sent.collect();
+        if sent.is_empty() {
+            return Ok(true);
+        }
+        let pids: Vec<i32> = sent.iter().map(|it| it.pid).collect();
+        let after = activities(conn, &pids)?;
+        let graph = WaitGraph::load(conn)?;
+        let waits: HashSet<WaitKey> = graph.nodes().filter_map(wait_key).collect();
+        let mut is_proven = true;
+        for result in sent {
+            let proof = self.proof(result, &after, &waits);
+            is_proven &= proof.is_complete();
+            result.proof = Some(proof);
+        }
+        Ok(is_proven)
+    }
+
+    fn proof(
+        &self,
+        result: &SignalResult,
+        after: &HashMap<i32, PgActivity>,
+        waits: &HashSet<WaitKey>,
+    ) -> Proof {
+        let before = self.activities.get(&result.pid);
+        let after = after.get(&result.pid);
+        let behind = self.waits.get(&result.pid);
+        let still_waiting = behind.map_or(0, |behind| behind.intersection(waits).count());
+        Proof {
+            effect: effect(result.kind, before, after),
+            went_on: behind.map_or(0, HashSet::len) - still_waiting,
+            still_waiting,
+        }
+    }
+}
+
+impl Proof {
+    fn is_complete(&self) -> bool {
+        match self.effect {
+            Effect::Ended | Effect::QueryEnded => self.still_waiting == 0,
+            Effect::NoQuery => true,
+            Effect::StillThere => false,
+        }
+    }
+
+    pub fn is_success(&self) -> bool {
+        matches!(self.effect, Effect::Ended | Effect::QueryEnded)
+    }
+}
+
+fn effect(kind: SignalKind, before: Option<&PgActivity>, after: Option<&PgActivity>) -> Effect {
+    let is_same =
+        |(before, after): (&PgActivity, &PgActivity)| before.backend_start == after.backend_start;
+    let Some((before, after)) = before.zip(after).filter(|pair| is_same(*pair)) else {
+        return Effect::Ended;
+    };
+    let is_active = |it: &PgActivity| it.state == Some(BackendState::Active);
+    match kind {
+        SignalKind::Terminate => Effect::StillThere,
+        SignalKind::Cancel if before.is_hidden() => Effect::StillThere,
+        SignalKind::Cancel if !is_active(before) => Effect::NoQuery,
+        SignalKind::Cancel if is_active(after) && before.query_start == after.query_start => {
+            Effect::StillThere
+        }
+        SignalKind::Cancel => Effect::QueryEnded,
+    }
+}
+
+fn activities(conn: &mut PgConnection, pids: &[i32]) -> Result<HashMap<i32, PgActivity>, Failure> {
+    let query = PgActivity::query().filter(pg_stat_activity::pid.eq_any(pids));
+    let found: Vec<PgActivity> = query.load(conn)?;
+    Ok(found.into_iter().map(|it| (it.pid, it)).collect())
+}
