@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel_pglock::dsl::{Advisory, Granted, On};
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{blocking, pg_class, pg_locks};
-use diesel_pglock::{BlockedPgLock, LockMode, LockType, PgLock, PgLockQuery};
+use diesel_pglock::{BlockedPgLock, LockMode, LockType, PgLock, PgLockQuery, WaitGraph};
 
 use crate::support::*;
 
@@ -344,4 +344,80 @@ async fn the_queries_run_on_async_connections_too() {
     assert_eq!(row.lock.relation, lock.relation);
     assert_eq!(row.blocking_pid, holder);
     scene.end();
+}
+
+/// A wait for a row of `users`: the holder's statements, and the waiter's.
+const ROW_WAITS: [(&str, &str); 5] = [
+    (
+        "UPDATE users SET name = 'x' WHERE id = 1",
+        "UPDATE users SET name = 'y' WHERE id = 1",
+    ),
+    (
+        "DELETE FROM users WHERE id = 1",
+        "SELECT FROM users WHERE id = 1 FOR UPDATE",
+    ),
+    (
+        "INSERT INTO users VALUES (7, 'x')",
+        "INSERT INTO users VALUES (7, 'y')",
+    ),
+    // The other tables that one of the two has written do not confuse.
+    (
+        "INSERT INTO users VALUES (7, 'x'); UPDATE posts SET title = 'x'",
+        "INSERT INTO posts VALUES (1); INSERT INTO users VALUES (7, 'y')",
+    ),
+    (
+        "DELETE FROM users WHERE id = 1",
+        "INSERT INTO comments VALUES (1)",
+    ),
+];
+
+#[test]
+fn a_wait_for_a_row_belongs_to_its_table() {
+    for (holder_sql, waiter_sql) in ROW_WAITS {
+        let db = Database::new();
+        db.running("CREATE TABLE comments (user_id int REFERENCES users)");
+        let mut holder = db.running(&format!("BEGIN; {holder_sql}"));
+        let waiting = Waiting::on(&db, &format!("BEGIN; {waiter_sql}; ROLLBACK"));
+        let mut conn = db.connect();
+        let on_users: Vec<BlockedPgLock> = BlockedPgLock::query()
+            .on::<users::table>()
+            .load(&mut conn)
+            .unwrap();
+        assert_eq!(on_users.len(), 1, "{waiter_sql}");
+        assert_eq!(on_users[0].lock.pid, Some(waiting.pid));
+        assert_eq!(on_users[0].blocking_pid, pid(&mut holder));
+        let on_posts = BlockedPgLock::query().on::<posts::table>();
+        assert_eq!(on_posts.count().get_result::<i64>(&mut conn).unwrap(), 0);
+        let waits: i64 = PgLock::query()
+            .on::<users::table>()
+            .waiting()
+            .count()
+            .get_result(&mut conn)
+            .unwrap();
+        assert_eq!(waits, 1, "{waiter_sql}");
+        let graph = WaitGraph::load(&mut conn).unwrap();
+        let wait = graph.node(waiting.pid).unwrap().wait.as_ref().unwrap();
+        let target = wait.lock.target().to_string();
+        assert!(
+            target.ends_with("row of public.users") || target.ends_with("of public.users"),
+            "{target}"
+        );
+        assert!(target.starts_with("transaction "), "{target}");
+        holder.batch_execute("ROLLBACK").unwrap();
+        waiting.finish().unwrap();
+    }
+}
+
+#[test]
+fn a_row_wait_whose_table_the_server_does_not_show_belongs_to_none() {
+    let db = Database::new();
+    let both = "UPDATE posts SET title = 'x'; INSERT INTO users VALUES (7, 'x')";
+    let mut holder = db.running(&format!("BEGIN; {both}"));
+    let waiting = Waiting::on(&db, &format!("BEGIN; {both}; ROLLBACK"));
+    let mut conn = db.connect();
+    let graph = WaitGraph::load(&mut conn).unwrap();
+    let wait = graph.node(waiting.pid).unwrap().wait.as_ref().unwrap();
+    assert_eq!(wait.lock.relation, None);
+    holder.batch_execute("ROLLBACK").unwrap();
+    waiting.finish().unwrap();
 }

@@ -36,7 +36,9 @@ pub trait PgLockDsl: Sized {
     ///
     /// Locks on its indexes, partitions and TOAST table are not included. A session that waits
     /// for a changed row awaits a lock on the transaction that changed it
-    /// ([`LockType::TransactionId`]), not on the table.
+    /// ([`LockType::TransactionId`]). Such a wait is included if the server shows its table: for
+    /// updates, deletes, row locks and foreign keys always, for an insert of a key that another
+    /// transaction has inserted if both have written no other table with an index in use.
     ///
     /// # Examples
     ///
@@ -64,7 +66,7 @@ pub trait PgLockDsl: Sized {
         self.filter(IsOn::table::<T>())
     }
 
-    /// Keeps the locks on a relation, and on its pages and rows.
+    /// Keeps the locks on a relation, and on its pages and rows, as [`on`](Self::on) does.
     ///
     /// The name is parsed as in SQL: `public.users`, `"Odd Name"`, or `users`, which is found
     /// along the `search_path`. For a relation that does not exist, the filter keeps no rows.

@@ -13,7 +13,8 @@ impl PgLock {
     /// Describes the locked object.
     ///
     /// For example `relation public.users`, `row (0,1) of public.users`, `transaction 731`,
-    /// or `advisory lock 42`. Names of relations are shown only for this database and for
+    /// `advisory lock 42`, or in a [`WaitGraph`](crate::WaitGraph)
+    /// `transaction 731, row (0,1) of public.users`. Names of relations are shown only for this database and for
     /// shared catalogs; elsewhere their `oid` is shown.
     pub fn target(&self) -> LockTarget<'_> {
         LockTarget(self)
@@ -33,6 +34,21 @@ impl LockTarget<'_> {
     fn within(&self, part: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{part} of ")?;
         self.relation(f)
+    }
+
+    /// Writes the transaction, and the row for which the session waits if it is known.
+    fn transaction(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lock = self.0;
+        write!(f, "transaction {}", lock.transaction_id.unwrap_or_default())?;
+        if lock.relation_oid.is_none() {
+            return Ok(());
+        }
+        f.write_str(", ")?;
+        match (lock.page, lock.tuple) {
+            (Some(page), Some(tuple)) => self.within(&format!("row ({page},{tuple})"), f)?,
+            _ => self.within("a row", f)?,
+        }
+        Ok(())
     }
 
     fn advisory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,7 +84,8 @@ impl fmt::Display for LockTarget<'_> {
                 let tuple = lock.tuple.unwrap_or_default();
                 self.within(&format!("row ({page},{tuple})"), f)
             }
-            LockType::TransactionId | LockType::SpecToken | LockType::ApplyTransaction => {
+            LockType::TransactionId => self.transaction(f),
+            LockType::SpecToken | LockType::ApplyTransaction => {
                 write!(f, "transaction {}", lock.transaction_id.unwrap_or_default())
             }
             LockType::VirtualXid => {

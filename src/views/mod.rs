@@ -19,6 +19,7 @@ mod pg_lock;
 mod predicate;
 mod prepared_transaction;
 mod regclass;
+mod row_wait;
 mod sql_macro;
 
 pub use activity_columns::BlockingActivityColumns;
@@ -32,4 +33,5 @@ pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
 pub(crate) use predicate::{IsAdvisory, IsOn, IsRoot, own_pid};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
+pub(crate) use row_wait::ROW_WAITS;
 pub(crate) use sql_macro::{BLOCKERS_OF_REPLAY, CURRENT_DATABASE_OID, optional};

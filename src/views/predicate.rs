@@ -8,6 +8,7 @@ use diesel::sql_types::{Bool, Nullable, Oid, SmallInt, Text};
 
 use super::blocking_table as blocking;
 use super::regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
+use super::row_wait::ROW_WAITS;
 use super::sql_macro::CURRENT_DATABASE_OID;
 use crate::tables::pg_locks;
 use crate::types::{AdvisoryKey, LockableTable};
@@ -19,7 +20,7 @@ extern "SQL" {
     fn own_pid() -> Nullable<Integer>;
 }
 
-/// The condition that a lock is on a relation, or on a page or row of it.
+/// The condition that a lock is on a relation, on a page or row of it, or a wait for a row of it.
 #[derive(Debug, Clone, QueryId)]
 pub struct IsOn {
     /// The name in SQL, quoted where necessary.
@@ -32,6 +33,14 @@ impl IsOn {
         Self { relation }
     }
 
+    /// Writes a subquery that returns the `oid` of the relation.
+    fn walk_oid<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(REGCLASS_PREFIX);
+        out.push_bind_param::<Text, _>(&self.relation)?;
+        out.push_sql(REGCLASS_SUFFIX);
+        Ok(())
+    }
+
     pub(crate) fn table<T: LockableTable>() -> Self {
         // Only a handwritten table can fail to render; PostgreSQL refuses the empty name.
         Self::named(T::render().unwrap_or_default())
@@ -40,15 +49,25 @@ impl IsOn {
 
 // The name is in a subquery, so that it is looked up once, not per lock.
 // In another database the same oid may be another relation.
+// The locks are read once more, for the rows, only if a session awaits a transaction.
 impl QueryFragment<Pg> for IsOn {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("(\"pg_catalog\".\"pg_locks\".\"relation\" = ");
-        out.push_sql(REGCLASS_PREFIX);
-        out.push_bind_param::<Text, _>(&self.relation)?;
-        out.push_sql(REGCLASS_SUFFIX);
+        self.walk_oid(out.reborrow())?;
         out.push_sql(" AND \"pg_catalog\".\"pg_locks\".\"database\" IN (0::pg_catalog.oid, ");
         out.push_sql(CURRENT_DATABASE_OID);
-        out.push_sql("))");
+        out.push_sql(
+            ") OR (NOT \"pg_catalog\".\"pg_locks\".\"granted\" \
+             AND \"pg_catalog\".\"pg_locks\".\"locktype\" = 'transactionid' \
+             AND \"pg_catalog\".\"pg_locks\".\"pid\" = ANY (ARRAY(\
+             WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks), ",
+        );
+        out.push_sql(ROW_WAITS);
+        out.push_sql(" SELECT w.pid FROM row_waits AS w WHERE w.relation OPERATOR(pg_catalog.=) ");
+        self.walk_oid(out.reborrow())?;
+        out.push_sql(" AND w.database OPERATOR(pg_catalog.=) ");
+        out.push_sql(CURRENT_DATABASE_OID);
+        out.push_sql("))))");
         Ok(())
     }
 }

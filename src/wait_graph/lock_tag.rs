@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::query::WaitGraphRow;
+use crate::types::LockType;
 use crate::views::PgLock;
 
 /// The identity of a locked object: locks conflict only if their tags are equal.
@@ -24,12 +25,14 @@ pub struct LockTag<'l> {
 
 impl<'l> LockTag<'l> {
     pub fn of(lock: &'l PgLock) -> Self {
+        // The row of a wait for a transaction is no part of the locked object.
+        let has_row = lock.lock_type != LockType::TransactionId;
         Self {
             lock_type: lock.lock_type.as_str(),
-            database: lock.database.as_deref(),
-            relation_oid: lock.relation_oid,
-            page: lock.page,
-            tuple: lock.tuple,
+            database: lock.database.as_deref().filter(|_| has_row),
+            relation_oid: lock.relation_oid.filter(|_| has_row),
+            page: lock.page.filter(|_| has_row),
+            tuple: lock.tuple.filter(|_| has_row),
             virtual_xid: lock.virtual_xid.as_deref(),
             transaction_id: lock.transaction_id,
             class_id: lock.class_id,

@@ -9,7 +9,7 @@ use diesel::sql_types::{Array, Integer, Nullable};
 
 use crate::session::ColumnsOf;
 use crate::session::query;
-use crate::views::{LockedRelationIsHere, PgLock, PreparedTransaction};
+use crate::views::{LockedRelationIsHere, PgLock, PreparedTransaction, ROW_WAITS};
 
 /// The views as Diesel writes them.
 const PG_LOCKS: &str = r#""pg_catalog"."pg_locks""#;
@@ -24,6 +24,7 @@ pub struct WaitGraphRows;
 
 /// A lock with its session, its blockers, and its prepared transaction.
 ///
+/// An awaited lock on a transaction has the relation and the row of the wait, if known.
 /// The session of a process of a parallel query is its leader.
 #[derive(Debug, Queryable)]
 pub struct WaitGraphRow {
@@ -43,15 +44,16 @@ pub type Columns = (
 
 query!(WaitGraphRows => Columns, WaitGraphRow);
 
-/// Reads each view once, as `sessions`, `locks` and `prepared`.
+/// Reads each view once, as `sessions`, `locks` and `prepared`; `row_waits` follow.
 const SNAPSHOTS: &str = "WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks), \
     sessions AS MATERIALIZED (SELECT * FROM pg_catalog.pg_stat_activity), \
     prepared AS MATERIALIZED (SELECT virtualtransaction, transactionid FROM locks \
-    WHERE pid IS NULL AND locktype = 'transactionid' AND granted) ";
+    WHERE pid IS NULL AND locktype = 'transactionid' AND granted), ";
 
 /// Joins the locks with their databases and, on a condition to follow, their relations.
-const FROM_LOCKS: &str = "FROM locks \
-    LEFT JOIN pg_catalog.pg_database ON pg_database.oid = locks.database \
+const FROM_LOCKS: &str = "FROM locks LEFT JOIN row_waits ON row_waits.pid = locks.pid \
+    AND NOT locks.granted AND locks.locktype = 'transactionid' \
+    LEFT JOIN pg_catalog.pg_database ON pg_database.oid = COALESCE(locks.database, row_waits.database) \
     LEFT JOIN pg_catalog.pg_class ON ";
 
 /// Joins the schemas, the sessions (of a parallel worker: its leader), and the prepared
@@ -75,7 +77,8 @@ const LOCK_TAG: &str = "locks.locktype, COALESCE(locks.database, 0), COALESCE(lo
 impl QueryFragment<Pg> for WaitGraphRows {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(SNAPSHOTS);
-        out.push_sql("SELECT ");
+        out.push_sql(ROW_WAITS);
+        out.push_sql(" SELECT ");
         out.push_sql(&lock_columns()?);
         out.push_sql(
             ", CASE WHEN NOT locks.granted THEN pg_catalog.pg_blocking_pids(locks.pid) END, ",
@@ -85,11 +88,8 @@ impl QueryFragment<Pg> for WaitGraphRows {
         )?);
         out.push_sql(" ");
         out.push_sql(FROM_LOCKS);
-        out.push_sql(&read_from(
-            "locks",
-            PG_LOCKS,
-            &render(&LockedRelationIsHere)?,
-        )?);
+        let is_here = render(&LockedRelationIsHere)?;
+        out.push_sql(&with_rows(&read_from("locks", PG_LOCKS, &is_here)?));
         out.push_sql(JOINS);
         out.push_sql("WHERE (");
         out.push_sql(LOCK_TAG);
@@ -106,7 +106,17 @@ impl QueryFragment<Pg> for WaitGraphRows {
 fn lock_columns() -> QueryResult<String> {
     let columns = render(&PgLock::construct_selection())?;
     let columns = read_from("locks", PG_LOCKS, &columns)?;
-    read_from("sessions", PG_STAT_ACTIVITY, &columns)
+    read_from("sessions", PG_STAT_ACTIVITY, &with_rows(&columns))
+}
+
+/// Adds the row for which a session waits to its lock on a transaction, which names none.
+fn with_rows(sql: &str) -> String {
+    let columns = ["relation", "page", "tuple"];
+    columns.iter().fold(sql.to_owned(), |sql, column| {
+        let own = format!("locks.\"{column}\"");
+        let completed = format!("COALESCE({own}, row_waits.{column})");
+        sql.replace(&own, &completed)
+    })
 }
 
 fn render(fragment: &impl QueryFragment<Pg>) -> QueryResult<String> {

@@ -57,6 +57,21 @@ fn the_queue_is_signalled_on_request() {
 }
 
 #[test]
+fn a_row_wait_belongs_to_its_table() {
+    let scene = Scene::new();
+    let args = ["--blocking", "--on", "users", "--terminate", "--dry-run"];
+    let planned = pglock(&scene.database, &args);
+    let root = format!("would terminate 1 session:\n  {}  console", scene.console);
+    assert!(planned.out.starts_with(&root), "{planned:?}");
+    let waits = pglock(&scene.database, &["--on", "users", "-f", "granted=false"]);
+    let rows = waits
+        .out
+        .lines()
+        .filter(|line| line.contains("row (0,1) of public.users"));
+    assert_eq!(rows.count(), 3, "{waits:?}");
+}
+
+#[test]
 fn the_first_screen_names_every_root() {
     let scene = Scene::new();
     for args in [&[][..], &["tree"]] {

@@ -299,7 +299,7 @@ fn the_cursor_is_on_the_worst_root() {
     assert!(roots[0].starts_with(&scene.report.to_string()), "{screen}");
     for root in scene.roots() {
         let is_root = |line: &&str| line.starts_with(&root.to_string());
-        assert!(roots.iter().any(|line| is_root(line)), "{screen}");
+        assert!(roots.iter().any(is_root), "{screen}");
     }
     assert!(
         roots.iter().any(|line| line.contains("order 7")),

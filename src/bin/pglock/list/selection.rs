@@ -8,7 +8,7 @@ use diesel::PgConnection;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{pg_class, pg_locks};
-use diesel_pglock::{PgLock, WaitGraph, WaitNode};
+use diesel_pglock::{LockType, PgLock, WaitGraph, WaitNode};
 
 use super::filter::Filter;
 use super::prepared;
@@ -83,23 +83,38 @@ impl Selection {
             query = query.filter(pg_locks::pid.eq_any(&self.pids));
         }
         if !on.is_empty() {
-            query = query.filter(pg_class::oid.eq_any(on));
+            query = query.filter(pg_class::oid.eq_any(on.clone()));
         }
         let locks: Vec<PgLock> = query.load(conn)?;
         let mut rows: Vec<Row> = locks.into_iter().map(Row::from).collect();
+        if !on.is_empty() {
+            rows.extend(self.row_waits(conn, &on)?);
+        }
         prepared::add(conn, &mut rows)?;
         let cycles = Vec::new();
         Ok(Listing { rows, cycles })
     }
 
+    /// Returns the waits for rows of some tables, which await a transaction.
+    fn row_waits(&self, conn: &mut PgConnection, on: &[u32]) -> Result<Vec<Row>, Failure> {
+        let graph = WaitGraph::load(conn)?;
+        let waiters = graph.nodes().filter(|node| self.is_of_pids(node));
+        let rows = waiters.filter_map(Row::awaited);
+        let awaits_transaction = |row: &Row| row.lock.lock_type == LockType::TransactionId;
+        Ok(rows
+            .filter(|row| awaits_transaction(row) && is_on(row, on))
+            .collect())
+    }
+
+    fn is_of_pids(&self, node: &WaitNode) -> bool {
+        self.pids.is_empty() || node.pid.is_some_and(|pid| self.pids.contains(&pid))
+    }
+
     fn waits(&self, conn: &mut PgConnection, on: &[u32]) -> Result<Listing, Failure> {
         let graph = WaitGraph::load(conn)?;
-        let is_of_pids = |node: &&WaitNode| {
-            self.pids.is_empty() || node.pid.is_some_and(|pid| self.pids.contains(&pid))
-        };
         let blockers = BlockerRows::of(&graph);
         let mut rows = Vec::new();
-        for waiter in graph.nodes().filter(is_of_pids) {
+        for waiter in graph.nodes().filter(|node| self.is_of_pids(node)) {
             let Some(row) = Row::awaited(waiter).filter(|row| is_on(row, on)) else {
                 continue;
             };
