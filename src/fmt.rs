@@ -24,6 +24,14 @@ pub fn single_line(text: &str, width: usize) -> String {
     short
 }
 
+/// Converts a query to a [`single_line`] that can be pasted.
+///
+/// A comment after `--` would swallow what follows it on the same line, so it becomes a
+/// comment between `/*` and `*/`.
+pub fn single_line_query(query: &str, width: usize) -> String {
+    single_line(&without_line_comments(query), width)
+}
+
 /// Converts a text to a [`single_line`] in back-quotes. Back-quotes within it become `'`.
 pub fn backquoted(text: &str, width: usize) -> String {
     format!("`{}`", single_line(text, width).replace('`', "'"))
@@ -99,6 +107,80 @@ pub fn quote_literal(text: &str) -> String {
         c => c.to_string(),
     };
     format!("E'{}'", quoted.chars().map(escape).collect::<String>())
+}
+
+/// Replaces comments that end with their line by comments that do not.
+fn without_line_comments(query: &str) -> String {
+    let mut text = String::with_capacity(query.len());
+    let mut rest = query;
+    while let Some(c) = rest.chars().next() {
+        if let Some(comment) = rest.strip_prefix("--") {
+            let end = comment.find(['\n', '\r']).unwrap_or(comment.len());
+            let inner = comment[..end].replace("*/", "* /").replace("/*", "/ *");
+            text.push_str(&format!("/*{} */ ", inner.trim_end()));
+            rest = &comment[end..];
+            continue;
+        }
+        let length = match c {
+            '\'' | '"' => quoted_length(rest, c, text.ends_with(['e', 'E'])),
+            '$' => dollar_quoted_length(rest),
+            '/' if rest.starts_with("/*") => block_comment_length(rest),
+            _ => 0,
+        };
+        let length = length.max(c.len_utf8());
+        text.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    text
+}
+
+/// Returns the length of the quoted text that a query starts with.
+fn quoted_length(query: &str, quote: char, has_escapes: bool) -> usize {
+    let mut rest = query.char_indices().skip(1).peekable();
+    while let Some((at, c)) = rest.next() {
+        match c {
+            '\\' if has_escapes && quote == '\'' => drop(rest.next()),
+            c if c == quote && rest.next_if(|(_, next)| *next == quote).is_none() => {
+                return at + 1;
+            }
+            _ => {}
+        }
+    }
+    query.len()
+}
+
+/// Returns the length of the comment that a query starts with; such comments nest.
+fn block_comment_length(query: &str) -> usize {
+    let mut depth = 0;
+    let mut at = 0;
+    while at < query.len() {
+        let rest = &query[at..];
+        at += match rest {
+            it if it.starts_with("/*") => {
+                depth += 1;
+                2
+            }
+            it if it.starts_with("*/") => {
+                depth -= 1;
+                2
+            }
+            it => it.chars().next().map_or(1, char::len_utf8),
+        };
+        if depth == 0 {
+            return at;
+        }
+    }
+    query.len()
+}
+
+/// Quotes the name of a relation or schema as an identifier of SQL, if it needs quotes.
+pub fn quote_identifier(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$';
+    let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    if starts && name.chars().all(is_plain) {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Returns true for characters that change the direction of writing.
@@ -205,6 +287,44 @@ mod tests {
     fn a_long_text_is_cut_by_characters() {
         assert_eq!(single_line("äöüäöü", 4), "äöü…");
         assert_eq!(single_line("äöü", 3), "äöü");
+    }
+
+    #[test]
+    fn a_line_comment_does_not_swallow_the_rest_of_a_query() {
+        let line = |query| single_line_query(query, 200);
+        assert_eq!(line("SELECT 1 -- one\nFROM x"), "SELECT 1 /* one */ FROM x");
+        assert_eq!(line("SELECT 1 -- end"), "SELECT 1 /* end */");
+        assert_eq!(line("SELECT 1 --*/ /*\r\n, 2"), "SELECT 1 /** / / * */ , 2");
+        for same in [
+            "SELECT '--', E'\\'--', \"a--b\", $$--$$, $t$ -- $ $t$",
+            "SELECT 1 /* -- /* x */ -- */, 2 - -1",
+            "SELECT 'it''s -- ' || $1",
+            "SELECT 'unfinished -- ",
+            "SELECT $tag$ -- ",
+        ] {
+            assert_eq!(line(same), same.trim_end());
+        }
+    }
+
+    #[test]
+    fn an_identifier_is_quoted_only_if_necessary() {
+        assert_eq!(quote_identifier("users_2"), "users_2");
+        assert_eq!(quote_identifier("CamelCase"), "\"CamelCase\"");
+        assert_eq!(quote_identifier("Odd.\"Tbl\""), "\"Odd.\"\"Tbl\"\"\"");
+        assert_eq!(quote_identifier("2nd"), "\"2nd\"");
+    }
+
+    #[test]
+    fn no_query_causes_a_panic() {
+        let pieces = [
+            "--", "/*", "*/", "'", "\"", "$", "$$", "$a$", "E", "\\", "ä", "\n", "x", "/", "🦀",
+        ];
+        let count = pieces.len();
+        for n in 0..count.pow(5) {
+            let query: String = (0..5).map(|i| pieces[n / count.pow(i) % count]).collect();
+            let line = single_line_query(&query, 100);
+            assert!(!line.contains('\n'), "{query:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 
 use super::expression::{LockedRelationIsHere, WaitDuration, WaitStart};
 use super::pg_activity::PgActivity;
+use crate::fmt::quote_identifier;
 use crate::tables::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity};
 use crate::types::LossyText;
 use crate::types::{AdvisoryKey, LockMode, LockType, RelationKind};
@@ -105,10 +106,12 @@ pub struct LockedRelation {
     pub kind: RelationKind,
 }
 
-/// Writes the relation as `schema.name`, without quotes.
+/// Writes the relation as `schema.name`, with quotes where SQL needs them: the text names the
+/// relation in SQL and in [`on_relation`](crate::PgLockDsl::on_relation).
 impl std::fmt::Display for LockedRelation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.schema, self.name)
+        let (schema, name) = (quote_identifier(&self.schema), quote_identifier(&self.name));
+        write!(f, "{schema}.{name}")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::node::{BlockKind, Wait, WaitBlocker, WaitNode};
 use crate::fmt::format_duration;
-use crate::fmt::{quote_literal, single_line};
+use crate::fmt::{quote_literal, single_line, single_line_query};
 use crate::views::{PgActivity, PreparedTransaction};
 
 /// The greatest length of a query, in characters.
@@ -34,7 +34,7 @@ pub fn line(node: &WaitNode, blocks: Option<usize>) -> String {
         return format!("{head}; to end it: {}", prepared.rollback_statement());
     }
     let query = node.activity.as_ref().and_then(|it| it.query.as_deref());
-    match query.map(|query| single_line(query, MAX_QUERY)) {
+    match query.map(|query| single_line_query(query, MAX_QUERY)) {
         Some(query) if !query.is_empty() => format!("{head}: {query}"),
         _ => head,
     }

@@ -86,7 +86,9 @@ fn a_usage_error_lists_the_possible_values() {
         (&["--yes"], "--cancel"),
         (&["--cancel", "--terminate"], "cannot be used with"),
         (&["--limit", "3", "ls"], "pglock ls --limit"),
-        (&["sl"], "PID"),
+        (&["sl"], "not a pid"),
+        (&["tre"], "not a pid; did you mean `pglock tree`?"),
+        (&["-f", "activity.client=zz"], "`zz` is not an address"),
     ] {
         let ran = pglock(&database, args);
         assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
@@ -380,6 +382,61 @@ fn hostile_texts_do_not_break_the_table() {
             assert_eq!(ran.out.lines().count(), 2, "{:?}", ran.out);
         }
     }
+}
+
+#[test]
+fn shown_names_and_queries_can_be_pasted() {
+    let database = Database::new();
+    let mut conn = database.connect();
+    conn.batch_execute(
+        "CREATE SCHEMA \"My Schema\"; CREATE TABLE \"My Schema\".\"Odd.Tbl\" (i int);
+         CREATE TABLE \"CamelCase\" (i int)",
+    )
+    .unwrap();
+    conn.batch_execute("BEGIN; LOCK \"My Schema\".\"Odd.Tbl\", \"CamelCase\"")
+        .unwrap();
+    let pid = conn.backend_pid().unwrap().to_string();
+    conn.batch_execute("SELECT 1 -- one\n  , 2").unwrap();
+    let tables = pglock(
+        &database,
+        &[&pid, "-a", "relation", "-f", "mode=AccessExclusive"],
+    );
+    let names: Vec<&str> = tables.out.lines().skip(1).collect();
+    assert_eq!(names.len(), 2, "{tables:?}");
+    for name in names {
+        for args in [["--on", name], ["-f", &format!("relation={name}")]] {
+            let found = pglock(&database, &[&args[..], &["-a", "activity.query"]].concat());
+            assert_eq!(
+                found.out, "QUERY\nSELECT 1 /* one */ , 2\n",
+                "{args:?}: {found:?}"
+            );
+        }
+    }
+    let found = pglock(&database, &["-f", "relation=CamelCase", "--expanded"]);
+    assert!(found.out.contains("| SELECT 1 -- one\n"), "{found:?}");
+    assert!(found.out.contains(" |   , 2\n"), "{found:?}");
+}
+
+#[test]
+fn a_named_lock_is_found_and_shown_by_its_name() {
+    let database = Database::new();
+    let mut conn = database.connect();
+    let guard = conn.advisory("nightly report").acquire().unwrap();
+    let filter = ["-f", "advisory_key=nightly report", "-a", "target"];
+    let found = pglock(&database, &filter);
+    assert_eq!(
+        found.out, "TARGET\nadvisory lock nightly report\n",
+        "{found:?}"
+    );
+    let toml = "advisory_keys = [\"nightly report\"]";
+    let folder = Folder::new().with("pglock.toml", toml);
+    let mut command = folder.command(&["-f", "type=advisory", "-a", "target"]);
+    let listed = ran(command.env("DATABASE_URL", &database.url));
+    assert!(
+        listed.out.contains("advisory lock nightly report\n"),
+        "{listed:?}"
+    );
+    drop(guard);
 }
 
 #[test]

@@ -68,6 +68,32 @@ impl Arguments {
     }
 }
 
+/// Returns the command whose name resembles a text most, if one does.
+pub fn similar_command(text: &str) -> Option<String> {
+    let definition = Arguments::command();
+    let names = definition
+        .get_subcommands()
+        .map(|it| it.get_name().to_owned());
+    let distances = names.map(|name| (distance(&name, text), name));
+    let (distance, name) = distances.min()?;
+    (distance <= 2 && distance < text.chars().count()).then_some(name)
+}
+
+/// Returns the number of letters to insert, remove or replace.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, c) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for j in 0..b.len() {
+            let replaced = diagonal + usize::from(c != b[j]);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +101,14 @@ mod tests {
     #[test]
     fn the_definition_is_valid() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mistyped_command_is_recognised() {
+        assert_eq!(similar_command("tre").as_deref(), Some("tree"));
+        assert_eq!(similar_command("migrtae").as_deref(), Some("migrate"));
+        assert_eq!(similar_command("7x"), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use diesel_pglock::AdvisoryKey;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -18,6 +19,8 @@ pub struct SettingsFile {
     pub limit: Option<usize>,
     attributes: Option<Vec<Spanned<String>>>,
     blocking_attributes: Option<Vec<Spanned<String>>>,
+    /// The names of advisory locks, which are shown in place of their numbers.
+    advisory_keys: Vec<String>,
     pub databases: BTreeMap<String, String>,
     pub configs: BTreeMap<String, NamedConfig>,
 }
@@ -77,6 +80,10 @@ fn parse(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
         let position = error.span().map_or(0, |span| span.start);
         error_at(path, text, position, error.message())
     })?;
+    // The library shows a key by the name that this process made it from.
+    for name in &file.advisory_keys {
+        let _ = AdvisoryKey::named(name);
+    }
     match file.first_mistake() {
         Some(mistake) => Err(error_at(path, text, mistake.position, &mistake.error)),
         None => Ok(file),

@@ -7,7 +7,7 @@ use diesel_pglock::{LockMode, PgActivity, PreparedTransaction};
 
 use super::row::Row;
 use super::value::Value;
-use crate::output::{Column, clean};
+use crate::output::{Column, clean, clean_lines, clean_query};
 
 /// A property of a [`Row`].
 pub struct Field {
@@ -27,6 +27,22 @@ pub enum Kind {
     Word(&'static [&'static str]),
     Duration,
     Timestamp,
+    /// The name of a relation, with or without its schema and quotes.
+    Relation,
+    /// The key of an advisory lock: a number, a pair, or the name that it was made from.
+    Key,
+    /// The address of a client.
+    Address,
+}
+
+impl Kind {
+    /// Returns true for texts, of which a part can be compared and shown.
+    pub fn is_text(self) -> bool {
+        matches!(
+            self,
+            Self::Text | Self::Relation | Self::Key | Self::Address
+        )
+    }
 }
 
 const TYPES: &[&str] = &[
@@ -96,7 +112,7 @@ macro_rules! activity {
             "application", Kind::Text => |it| it.activity?.application_name.clone(),
             "user", Kind::Text => |it| it.user(),
             "database", Kind::Text => |it| it.database(),
-            "client", Kind::Text => |it| Some(it.activity?.client_addr?.to_string()),
+            "client", Kind::Address => |it| Some(it.activity?.client_addr?.to_string()),
             "backend_type", Kind::Text => |it| it.activity?.backend_type.clone(),
             "state", Kind::Word(STATES) => |it| Some(it.activity?.state.as_ref()?.to_string()),
             "wait_event", Kind::Text => |it| it.activity?.wait_event.clone(),
@@ -120,9 +136,9 @@ static LOCK: [Field; 18] = fields! {
     "wait_duration", Kind::Duration => |row| row.lock.wait_duration,
     "target", Kind::Text => |row| row.lock.target().to_string(),
     "database", Kind::Text => |row| row.lock.database.clone(),
-    "relation", Kind::Text => |row| row.lock.relation.as_ref().map(ToString::to_string),
+    "relation", Kind::Relation => |row| row.lock.relation.as_ref().map(Value::relation),
     "relation_kind", Kind::Text => |row| row.lock.relation.as_ref().map(|it| it.kind.to_string()),
-    "advisory_key", Kind::Text => |row| row.lock.advisory_key.map(|it| it.to_string()),
+    "advisory_key", Kind::Key => |row| row.lock.advisory_key,
     "page", Kind::Integer => |row| row.lock.page,
     "tuple", Kind::Integer => |row| row.lock.tuple,
     "transaction_id", Kind::Integer => |row| row.lock.transaction_id,
@@ -216,8 +232,21 @@ impl Field {
             ("pid", Value::None) | ("blocking.pid", Value::Integer(0)) => "prepared".to_owned(),
             ("activity.application", value) if value.is_none() => name(waiting(row)),
             ("blocking.application", value) if value.is_none() => name(blocking(row)),
+            (_, Value::Text(query)) if self.is_query() => clean_query(&query),
             (_, value) => value.cell(),
         }
+    }
+
+    /// Returns the text of an expanded row, which keeps the lines of a query.
+    pub fn lines(&self, row: &Row) -> String {
+        match (self.get)(row) {
+            Value::Text(query) if self.is_query() => clean_lines(&query),
+            _ => self.cell(row),
+        }
+    }
+
+    fn is_query(&self) -> bool {
+        self.name.ends_with(".query")
     }
 
     /// Returns true for fields that need `--blocking`.
@@ -231,7 +260,7 @@ impl Field {
         Column {
             title: self.title(),
             rank: rank.unwrap_or(IMPORTANT.len()),
-            is_text: self.kind == Kind::Text,
+            is_text: self.kind.is_text(),
         }
     }
 

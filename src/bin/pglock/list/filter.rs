@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel_pglock::{LockMode, TableLockMode};
+use diesel_pglock::{AdvisoryKey, LockMode, TableLockMode};
 
 use super::field::{Field, Kind, UnknownField};
 use super::row::Row;
@@ -92,14 +93,20 @@ fn parse(field: &Field, operator: Operator, text: &str) -> Result<Value, String>
 
 fn parse_part(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
-        Kind::Text | Kind::Word(_) | Kind::Mode => Ok(Value::Text(text.to_lowercase())),
+        Kind::Word(_) | Kind::Mode => Ok(Value::Text(text.to_lowercase())),
+        kind if kind.is_text() => Ok(Value::Text(text.to_lowercase())),
         _ => Err("`~` compares texts only".to_owned()),
     }
 }
 
 fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
-        Kind::Text => Ok(Value::Text(text.to_owned())),
+        Kind::Text | Kind::Relation => Ok(Value::Text(text.to_owned())),
+        Kind::Key => Ok(Value::Key(key(text))),
+        Kind::Address => match text.parse::<IpAddr>() {
+            Ok(address) => Ok(Value::Text(address.to_string())),
+            Err(_) => Err(format!("`{text}` is not an address; `~` compares a part")),
+        },
         Kind::Integer => match text.parse() {
             Ok(number) => Ok(Value::Integer(number)),
             Err(_) => Err(format!("`{text}` is not an integer")),
@@ -112,6 +119,20 @@ fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Word(words) => word(text, words),
         Kind::Duration => duration(text),
         Kind::Timestamp => timestamp(text),
+    }
+}
+
+/// Parses a number, a pair, or else a name, as the key of an advisory lock.
+///
+/// From then on the key is shown by that name.
+fn key(text: &str) -> AdvisoryKey {
+    let pair = text
+        .split_once(',')
+        .map(|(a, b)| (a.trim().parse(), b.trim().parse()));
+    match (text.parse(), pair) {
+        (Ok(number), _) => AdvisoryKey::new(number),
+        (_, Some((Ok(first), Ok(second)))) => AdvisoryKey::pair(first, second),
+        _ => AdvisoryKey::named(text),
     }
 }
 
@@ -172,7 +193,7 @@ impl Filter {
     fn equals(&self, value: &Value) -> bool {
         match self.value {
             Value::None => value.is_none(),
-            _ => *value == self.value,
+            _ => value.is(&self.value),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::field::{Field, fields};
 use super::filter::{Filter, FilterError};
 use super::row::Row;
 use super::selection::{Blockers, Selection};
+use crate::arguments::similar_command;
 use crate::connect::{ActiveConfig, Settings};
 use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
@@ -20,7 +21,7 @@ use crate::signal::ActionArgs;
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct ListArgs {
     /// Only the locks of these sessions
-    #[arg(value_name = "PID")]
+    #[arg(value_name = "PID", value_parser = parse_pid)]
     pids: Vec<i32>,
     /// Only locks on this table, with its schema or found by the search_path; repeatable
     #[arg(short, long, value_name = "TABLE")]
@@ -51,6 +52,15 @@ pub struct ListArgs {
     json: bool,
     #[command(flatten)]
     action: ActionArgs,
+}
+
+/// Parses a pid. A word in its place is most likely a mistyped command.
+fn parse_pid(text: &str) -> Result<i32, String> {
+    text.parse().map_err(|_| {
+        let command = similar_command(text);
+        let advice = command.map(|name| format!("; did you mean `pglock {name}`?"));
+        format!("not a pid{}", advice.unwrap_or_default())
+    })
 }
 
 /// The rows to show.
@@ -214,8 +224,12 @@ fn expanded(rows: &[Row], fields: &[&'static Field]) -> String {
     for (i, row) in rows.iter().enumerate() {
         text += &format!("-[ lock {} ]{}\n", i + 1, "-".repeat(30));
         for field in fields {
-            text += format!("{:width$} | {}", field.name, field.cell(row)).trim_end();
-            text.push('\n');
+            let value = field.lines(row);
+            for (i, line) in value.split('\n').enumerate() {
+                let name = if i == 0 { field.name } else { "" };
+                text += format!("{name:width$} | {line}").trim_end();
+                text.push('\n');
+            }
         }
     }
     text

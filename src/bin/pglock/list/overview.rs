@@ -5,7 +5,7 @@ use diesel_pglock::{WaitGraph, WaitNode};
 use super::locks::show_table;
 use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Colour, Column, Line, Table, clean, note, show};
+use crate::output::{Colour, Column, Line, Table, clean, clean_query, note, show};
 use diesel_pglock::internal::format_duration;
 
 /// The roots that the summary names; the rest is counted.
@@ -136,7 +136,7 @@ fn cells(graph: &WaitGraph, root: &WaitNode, blocks: usize) -> Vec<String> {
         age.map(format_duration).unwrap_or_default(),
         text(database),
         awaited(graph, root),
-        text(query.as_ref()),
+        clean_query(&query.unwrap_or_default()),
     ]
 }
 

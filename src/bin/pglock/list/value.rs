@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use diesel_pglock::LockMode;
+use diesel_pglock::{AdvisoryKey, LockMode, LockedRelation};
 use serde::{Serialize, Serializer};
 
 use crate::output::clean;
@@ -19,9 +19,33 @@ pub enum Value {
     Mode(LockMode),
     Duration(TimeDelta),
     Timestamp(DateTime<Utc>),
+    /// The name of a relation as it is shown, and the names by which it can be given.
+    Relation(String, Vec<String>),
+    Key(AdvisoryKey),
 }
 
 impl Value {
+    /// Creates the value of a relation.
+    pub fn relation(relation: &LockedRelation) -> Self {
+        let (schema, name) = (&relation.schema, &relation.name);
+        let shown = relation.to_string();
+        let quoted_name = shown
+            .strip_prefix(schema.as_str())
+            .and_then(|it| it.strip_prefix('.'));
+        let names = [Some(&*shown), quoted_name, Some(name)];
+        let mut names: Vec<String> = names.into_iter().flatten().map(str::to_owned).collect();
+        names.push(format!("{schema}.{name}"));
+        Self::Relation(shown, names)
+    }
+
+    /// Returns true if the other value means the same: a relation or a key has several names.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Relation(_, names), Self::Text(text)) => names.contains(text),
+            _ => self == other,
+        }
+    }
+
     /// Compares two values; `None` if they have no order.
     pub fn order(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
@@ -48,6 +72,7 @@ impl Value {
     pub fn cell(&self) -> String {
         match self {
             Self::Text(text) => clean(text),
+            Self::Relation(..) | Self::Key(_) => clean(&self.text()),
             Self::Duration(duration) => format_duration(*duration),
             other => other.text(),
         }
@@ -59,7 +84,8 @@ impl Value {
             Self::None => String::new(),
             Self::Integer(number) => number.to_string(),
             Self::Bool(value) => value.to_string(),
-            Self::Text(text) => text.clone(),
+            Self::Text(text) | Self::Relation(text, _) => text.clone(),
+            Self::Key(key) => key.to_string(),
             Self::Mode(mode) => mode.to_string(),
             Self::Duration(duration) => format_duration(*duration),
             Self::Timestamp(timestamp) => timestamp.to_rfc3339_opts(SecondsFormat::Millis, true),
@@ -98,5 +124,5 @@ macro_rules! from {
 
 from! {
     i16 => Integer, i32 => Integer, u32 => Integer, i64 => Integer, bool => Bool,
-    String => Text, &str => Text, LockMode => Mode, TimeDelta => Duration, DateTime<Utc> => Timestamp,
+    AdvisoryKey => Key, String => Text, &str => Text, LockMode => Mode, TimeDelta => Duration, DateTime<Utc> => Timestamp,
 }

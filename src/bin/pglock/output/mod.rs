@@ -8,4 +8,4 @@ mod terminal_text;
 pub use json::show_json;
 pub use screen::{Colour, Screen, ask, note, print_error, show};
 pub use table::{Column, Line, Table};
-pub use terminal_text::{clean, clean_lines, cut};
+pub use terminal_text::{clean, clean_lines, clean_query, cut};

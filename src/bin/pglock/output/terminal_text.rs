@@ -4,7 +4,7 @@
 //! The library removes these. A table also needs the width of each cell, so characters
 //! whose width differs between terminals are removed here.
 
-use diesel_pglock::internal::{is_bidi_control, single_line};
+use diesel_pglock::internal::{is_bidi_control, single_line, single_line_query};
 use unicode_width::UnicodeWidthChar;
 
 /// The combining marks that a character keeps; Vietnamese needs two.
@@ -13,6 +13,11 @@ const MAX_MARKS: usize = 2;
 /// Puts a text on one line, without control and invisible characters.
 pub fn clean(text: &str) -> String {
     single_line(&without_stacked_marks(text), usize::MAX)
+}
+
+/// Puts a query on one line that can be pasted: no comment swallows what follows it.
+pub fn clean_query(query: &str) -> String {
+    clean(&single_line_query(query, usize::MAX))
 }
 
 /// Keeps the lines of a text and their indents, without control and invisible characters.

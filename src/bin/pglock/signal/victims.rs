@@ -17,7 +17,7 @@ use diesel_pglock::{
 use super::request::SignalResult;
 use crate::failure::Failure;
 use crate::list::{Blocker, Row};
-use crate::output::{clean, cut};
+use crate::output::{clean, clean_query, cut};
 use diesel_pglock::internal::format_duration;
 
 const MAX_NAME: usize = 30;
@@ -247,7 +247,7 @@ fn without_query(activity: &PgActivity) -> Option<String> {
 }
 
 fn query(activity: &PgActivity) -> String {
-    match activity.query.as_deref().map(clean) {
+    match activity.query.as_deref().map(clean_query) {
         Some(query) if !query.is_empty() => format!(": {}", cut(&query, MAX_QUERY)),
         _ => String::new(),
     }

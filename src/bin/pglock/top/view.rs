@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, Wrap};
 
 use super::session::Session;
 use super::state::{Mode, State};
-use crate::output::clean;
+use crate::output::clean_query;
 use diesel_pglock::internal::format_duration;
 
 const HELP: &str = "\
@@ -69,7 +69,7 @@ const COLUMNS: [Column; 12] = [
     column("USER", 10, false, 11, |it| it.user.clone()),
     column("WAITS FOR", 20, true, 7, |it| it.lock.clone()),
     column("QUERY", 15, true, 4, |it| {
-        clean(&it.query).chars().take(500).collect()
+        clean_query(&it.query).chars().take(500).collect()
     }),
 ];
 
