@@ -37,13 +37,19 @@ fn secrets(url: &str) -> Vec<String> {
 }
 
 /// Returns the passwords in a URL. The last `@` ends one, since it may contain any character.
+///
+/// For libpq the first `@` ends it, and the rest belongs to the host that it quotes. All that
+/// follows is a secret then.
 fn secrets_of_url(rest: &str) -> Vec<String> {
     let credentials = rest.rsplit_once('@').and_then(|(it, _)| it.split_once(':'));
     let password = credentials.map(|(_, password)| password);
+    let has_at = password.is_some_and(|password| password.contains('@'));
+    let with_host = rest.split_once(':').filter(|_| has_at);
     let parameters = rest.split("password=").skip(1);
     let parameters = parameters.filter_map(|rest| rest.split('&').next());
     password
         .into_iter()
+        .chain(with_host.map(|(_, it)| it))
         .chain(parameters)
         .map(str::to_owned)
         .collect()
@@ -136,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_password_is_found_in_every_place() {
-        assert_eq!(secrets("postgres://app:pa/ss@w@host/db"), ["pa/ss@w"]);
+        let with_host = ["pa/ss@w@host/db", "pa/ss@w"];
+        assert_eq!(secrets("postgres://app:pa/ss@w@host/db"), with_host);
         assert_eq!(secrets("host=x password=hunter2 dbname=y"), ["hunter2"]);
         assert_eq!(secrets("password = 'a b' sslpassword=c"), ["a b", "c"]);
         assert_eq!(secrets("password=my secret host=x"), ["secret", "my"]);
@@ -159,6 +166,10 @@ mod tests {
             redact_message("could not read \"app:pa/ss\"", &secrets),
             "could not read \"…\""
         );
+        let secrets = super::secrets("postgres://app:p@ss@host/db");
+        let message = "could not translate host name \"ss@host\" to address";
+        let redacted = "could not translate host name \"…\" to address";
+        assert_eq!(redact_message(message, &secrets), redacted);
     }
 
     #[test]

@@ -111,6 +111,7 @@ fn a_failed_connection_is_exit_code_3_without_the_password() {
         "postgres://app:hunter2@127.0.0.1:1/x",
         "host=127.0.0.1 port=1 password=hunter2",
         "postgres://app:hunter2/x@127.0.0.1:1/x",
+        "postgres://app:p@hunter2@127.0.0.1:1/x",
     ] {
         let ran = ran(&mut folder.command(&["--database-url", url]));
         assert_eq!(ran.code, 3, "{ran:?}");
@@ -590,5 +591,38 @@ fn the_password_of_a_misplaced_url_is_not_shown() {
         let ran = pglock(&database, args);
         assert_eq!(ran.code, 2, "{ran:?}");
         assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_does_not_hang_the_command() {
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    // The kernel accepts the connection, and no process answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let conninfo = format!("host=127.0.0.1 port={port} user=x dbname=x");
+    let started = Instant::now();
+    let folder = Folder::new();
+    let mut command = folder.command(&["tree", "--database-url", &conninfo]);
+    let ran = ran(command.env("PGCONNECT_TIMEOUT", "2"));
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.err.contains("timeout expired"), "{ran:?}");
+    assert!(started.elapsed() < Duration::from_secs(8));
+}
+
+#[test]
+fn a_locked_catalog_ends_a_command_after_its_limit() {
+    let server = pglock_sandbox::Sandbox::start().unwrap();
+    let database = Database::on(&server);
+    let mut conn = database.connect();
+    // A session can connect without this catalog, and name nothing.
+    conn.batch_execute("BEGIN; LOCK pg_catalog.pg_namespace IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    for args in [&["tree"][..], &["--on", "users"], &["who", "users"], &[]] {
+        let ran = pglock(&database, &[args, &["--timeout", "500ms"]].concat());
+        assert_eq!(ran.code, 5, "{args:?}: {ran:?}");
+        assert!(ran.err.contains("statement timeout"), "{args:?}: {ran:?}");
     }
 }

@@ -64,8 +64,10 @@ fn run_on_database(
 ) -> Result<Outcome, Failure> {
     let environment = Environment::read();
     match command {
-        None if list == ListArgs::default() => list::overview::run(connect, &environment),
-        None => list::locks::run(list, connect, &environment),
+        None => match list.of_overview() {
+            Some(timeout) => list::overview::run(timeout, connect, &environment),
+            None => list::locks::run(list, connect, &environment),
+        },
         Some(Command::Ls(args)) => list::locks::run(args, connect, &environment),
         Some(Command::Tree(args)) => list::tree::run(args, connect, &environment),
         Some(Command::Top(args)) => top::run(&args, connect, &environment),

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use diesel::PgConnection;
-use diesel::connection::{CacheSize, Connection, SimpleConnection};
+use diesel::connection::{CacheSize, Connection};
 use diesel_pglock::WatcherSource;
 
 use super::settings::{Settings, Source};
 use crate::failure::Failure;
-use diesel_pglock::internal::redact_conninfo;
+use diesel_pglock::internal::{redact_conninfo, url};
+
+/// The limit of connecting, in seconds.
+const CONNECT_TIMEOUT: u32 = 10;
 
 /// Options that choose the database.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -148,6 +151,25 @@ fn unknown(name: &str, settings: &Settings) -> Failure {
     Failure::Usage(format!("unknown database `{name}`: {known}"))
 }
 
+/// Adds a limit for the time that connecting takes, and a name of the client, if there is none.
+///
+/// No statement is needed for them, which a locked catalog could stop.
+fn with_defaults(conninfo: &str) -> String {
+    let is_set = conninfo.contains("connect_timeout") || variable("PGCONNECT_TIMEOUT").is_some();
+    let timeout = (!is_set).then(|| format!("connect_timeout={CONNECT_TIMEOUT}"));
+    let name = "fallback_application_name=pglock".to_owned();
+    let settings: Vec<String> = timeout.into_iter().chain([name]).collect();
+    match url(conninfo) {
+        Some((_, rest)) => {
+            let separator = if rest.contains('?') { '&' } else { '?' };
+            format!("{conninfo}{separator}{}", settings.join("&"))
+        }
+        // A word that is no pair is an error, which an added pair must not change.
+        None if !conninfo.is_empty() && !conninfo.contains('=') => conninfo.to_owned(),
+        None => format!("{conninfo} {}", settings.join(" ")),
+    }
+}
+
 impl Database {
     fn new(conninfo: &str, source: Source) -> Self {
         Self {
@@ -158,17 +180,13 @@ impl Database {
 
     pub fn connect(&self) -> Result<PgConnection, Failure> {
         // The library's connect keeps passwords out of its errors.
-        let connected = self.conninfo.connect();
+        let connected = with_defaults(&self.conninfo).connect();
         let mut conn = connected.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             Failure::Connection(cause.unwrap_or_else(|| error.to_string()))
         })?;
         // Behind a pooler a backend may have a statement of another client with the same name.
         conn.set_prepared_statement_cache_size(CacheSize::Disabled);
-        conn.batch_execute(
-            "SELECT pg_catalog.set_config('application_name', 'pglock', false) \
-             WHERE pg_catalog.current_setting('application_name') = ''",
-        )?;
         Ok(conn)
     }
 

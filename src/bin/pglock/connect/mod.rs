@@ -2,12 +2,14 @@
 
 pub mod config;
 mod connection;
+mod limit;
 mod redact;
 mod settings;
 mod settings_file;
 
 pub use config::ConfigArgs;
 pub use connection::{ConnectionArgs, Database, Environment};
+pub use limit::{LimitArgs, limited};
 pub use redact::redact_arguments;
 pub use settings::{ActiveConfig, Settings};
 pub use settings_file::error_at;

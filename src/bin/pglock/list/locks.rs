@@ -9,7 +9,7 @@ use super::filter::{Filter, FilterError};
 use super::row::Row;
 use super::selection::{Blockers, Selection};
 use crate::arguments::similar_command;
-use crate::connect::{ActiveConfig, Settings};
+use crate::connect::{ActiveConfig, LimitArgs, Settings};
 use crate::connect::{ConnectionArgs, Environment};
 use crate::failure::{Failure, Outcome};
 use crate::output::show_json;
@@ -52,6 +52,8 @@ pub struct ListArgs {
     json: bool,
     #[command(flatten)]
     action: ActionArgs,
+    #[command(flatten)]
+    timeout: LimitArgs,
 }
 
 /// Parses a pid. A word in its place is most likely a mistyped command.
@@ -87,9 +89,11 @@ pub fn run(
     let mut conn = connect.database(&settings, environment)?.connect()?;
     if let Some(kind) = args.action.kind() {
         let selection = selection.for_signals(args.action.hits_queue());
-        return args.action.run(kind, &selection, &mut conn, args.json);
+        let action = args.action;
+        return action.run(kind, &selection, &mut conn, args.timeout, args.json);
     }
-    let mut list = List::load(&mut conn, &selection, fields.value)?;
+    let load = |conn: &mut PgConnection| List::load(conn, &selection, fields.value);
+    let mut list = args.timeout.within(&mut conn, load)?;
     list.rows.truncate(limit);
     if args.json {
         list.show_json(&args, &selection)?;
@@ -100,6 +104,16 @@ pub fn run(
 }
 
 impl ListArgs {
+    /// Returns the time limit if there is no other option: the overview is shown then.
+    pub fn of_overview(&self) -> Option<LimitArgs> {
+        let timeout = self.timeout;
+        let others = Self {
+            timeout,
+            ..Self::default()
+        };
+        (*self == others).then_some(timeout)
+    }
+
     /// Adds the filters of the config to the options.
     fn selection(&self, config: Option<ActiveConfig<'_>>) -> Result<Selection, Failure> {
         let config = config.map(|config| config.settings);

@@ -3,7 +3,7 @@
 use diesel_pglock::{WaitGraph, WaitNode};
 
 use super::locks::show_table;
-use crate::connect::{ConnectionArgs, Environment};
+use crate::connect::{ConnectionArgs, Environment, LimitArgs};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Colour, Column, Line, Table, clean, clean_query, note, show};
 use diesel_pglock::internal::format_duration;
@@ -26,8 +26,13 @@ const COLUMNS: [(&str, usize, bool); 8] = [
     ("QUERY", 6, true),
 ];
 
-pub fn run(connect: &ConnectionArgs, environment: &Environment) -> Result<Outcome, Failure> {
-    let graph = WaitGraph::load(&mut connect.connect(environment)?)?;
+pub fn run(
+    timeout: LimitArgs,
+    connect: &ConnectionArgs,
+    environment: &Environment,
+) -> Result<Outcome, Failure> {
+    let mut conn = connect.connect(environment)?;
+    let graph = timeout.within(&mut conn, |conn| Ok(WaitGraph::load(conn)?))?;
     let roots = graph.worst_roots();
     show(&summary(&graph, &roots))?;
     if !roots.is_empty() {

@@ -1,11 +1,12 @@
 //! `pglock tree`.
 
 use clap::Args;
+use diesel::PgConnection;
 use diesel_pglock::WaitGraph;
 
 use super::overview::summary_line;
 
-use crate::connect::{ConnectionArgs, Environment};
+use crate::connect::{ConnectionArgs, Environment, LimitArgs};
 use crate::failure::{Failure, Outcome};
 use crate::output::show_json;
 use crate::output::{Screen, show};
@@ -25,6 +26,8 @@ pub struct TreeArgs {
     /// The maximum number of waiters below one session; default: 20, on a terminal as many as fit
     #[arg(short, long, value_name = "NUMBER", conflicts_with = "format")]
     limit: Option<usize>,
+    #[command(flatten)]
+    timeout: LimitArgs,
 }
 
 const MAX_CHILDREN: usize = 20;
@@ -57,7 +60,9 @@ pub fn run(
     connect: &ConnectionArgs,
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
-    let graph = WaitGraph::load(&mut connect.connect(environment)?)?;
+    let mut conn = connect.connect(environment)?;
+    let load = |conn: &mut PgConnection| Ok(WaitGraph::load(conn)?);
+    let graph = args.timeout.within(&mut conn, load)?;
     match args {
         TreeArgs { dot: true, .. } => show(&graph.to_dot())?,
         TreeArgs { mermaid: true, .. } => show(&graph.to_mermaid())?,

@@ -10,7 +10,7 @@ use super::field::Field;
 use super::prepared;
 use super::relation;
 use super::row::Row;
-use crate::connect::{ConnectionArgs, Environment};
+use crate::connect::{ConnectionArgs, Environment, LimitArgs};
 use crate::failure::{Failure, Outcome};
 use crate::output::clean;
 use crate::output::show_json;
@@ -32,6 +32,8 @@ pub struct WhoArgs {
     /// Shows JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    timeout: LimitArgs,
 }
 
 const TITLES: [&str; 8] = [
@@ -67,7 +69,9 @@ pub fn run(
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
     let mut conn = connect.connect(environment)?;
-    let rows = conflicts(&mut conn, args)?;
+    let rows = args
+        .timeout
+        .within(&mut conn, |conn| conflicts(conn, args))?;
     if args.json {
         show_json(&rows.iter().map(Conflict::new).collect::<Vec<_>>())?;
     } else if rows.is_empty() {

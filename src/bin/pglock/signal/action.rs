@@ -9,6 +9,7 @@ use diesel_pglock::SignalKind;
 
 use super::request::{DECLINED, Delivery, SignalRequest, SignalResult};
 use super::victims::victims;
+use crate::connect::LimitArgs;
 use crate::duration::parse_duration;
 use crate::failure::{Failure, Outcome};
 use crate::list::{Listing, Selection};
@@ -59,9 +60,10 @@ impl ActionArgs {
         kind: SignalKind,
         selection: &Selection,
         conn: &mut PgConnection,
+        timeout: LimitArgs,
         json: bool,
     ) -> Result<Outcome, Failure> {
-        let listing = selection.load(conn)?;
+        let listing = timeout.within(conn, |conn| selection.load(conn))?;
         note(&beyond_signals(&listing, self.queue))?;
         let targets = victims(&listing.rows);
         let request = SignalRequest { kind, targets };
@@ -76,9 +78,10 @@ impl ActionArgs {
             return report_nothing(DECLINED, json);
         }
         // The list has aged at the prompt: only sessions that still match are signalled.
-        let current = victims(&selection.load(conn)?.rows);
-        let limit = self.verify.unwrap_or(VERIFY);
-        let results = request.send_to_current(conn, &current, limit)?;
+        let current = timeout.within(conn, |conn| selection.load(conn))?;
+        let current = victims(&current.rows);
+        let verify = self.verify.unwrap_or(VERIFY);
+        let results = request.send_to_current(conn, &current, timeout, verify)?;
         report(&results, &lines(&results), json)
     }
 }

@@ -12,6 +12,7 @@ use diesel_pglock::{BackendState, PgActivity, SignalKind, WaitGraph, WaitNode};
 use serde::Serialize;
 
 use super::request::{Delivery, SignalResult};
+use crate::connect::LimitArgs;
 use crate::failure::Failure;
 
 /// The time between two looks.
@@ -81,11 +82,12 @@ impl Before {
         &self,
         conn: &mut PgConnection,
         results: &mut [SignalResult],
+        timeout: LimitArgs,
         limit: Duration,
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + limit;
         loop {
-            let is_proven = self.look(conn, results)?;
+            let is_proven = timeout.within(conn, |conn| self.look(conn, results))?;
             if is_proven || Instant::now() >= deadline {
                 return Ok(());
             }

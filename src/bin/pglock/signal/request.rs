@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::proof::{Before, Effect, Proof};
 use super::victims::Victim;
+use crate::connect::LimitArgs;
 use crate::failure::Failure;
 use crate::output::clean;
 
@@ -59,9 +60,10 @@ impl SignalRequest {
     pub fn send(
         &self,
         conn: &mut PgConnection,
+        timeout: LimitArgs,
         limit: Duration,
     ) -> Result<Vec<SignalResult>, Failure> {
-        self.send_to_current(conn, &self.targets, limit)
+        self.send_to_current(conn, &self.targets, timeout, limit)
     }
 
     /// Signals the sessions that are still among `current`, and waits up to `limit` for the effects.
@@ -69,19 +71,20 @@ impl SignalRequest {
         &self,
         conn: &mut PgConnection,
         current: &[Victim],
+        timeout: LimitArgs,
         limit: Duration,
     ) -> Result<Vec<SignalResult>, Failure> {
         let pids: Vec<i32> = self.pids().collect();
-        let before = Before::load(conn, &pids)?;
+        let before = timeout.within(conn, |conn| Before::load(conn, &pids))?;
         let mut results = Vec::new();
         for target in &self.targets {
             results.push(match current.iter().find(|it| it.is_same_session(target)) {
-                Some(current) => current.signal(conn, self.kind)?,
+                Some(current) => timeout.within(conn, |conn| current.signal(conn, self.kind))?,
                 None => SignalResult::new(target.pid, self.kind, SignalOutcome::Gone),
             });
         }
         if !limit.is_zero() {
-            before.prove(conn, &mut results, limit)?;
+            before.prove(conn, &mut results, timeout, limit)?;
         }
         Ok(results)
     }

@@ -15,8 +15,8 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use super::feed::Feed;
 use super::state::{Command, State};
 use super::view as top_view;
-use crate::connect::Settings;
 use crate::connect::{ConnectionArgs, Environment};
+use crate::connect::{LimitArgs, Settings};
 use crate::duration::parse_duration;
 use crate::failure::{Failure, Outcome};
 
@@ -32,6 +32,8 @@ pub struct TopArgs {
     /// Polls the server at this interval
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
+    #[command(flatten)]
+    timeout: LimitArgs,
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
@@ -55,7 +57,7 @@ pub fn run(
     // Only a connection that was open once is opened again: the first failure is an error.
     let conn = database.connect()?;
     let ended = end_on_signal()?;
-    let feed = Feed::start(conn, database, args.interval);
+    let feed = Feed::start(conn, database, args.interval, args.timeout);
     // This also restores the terminal after a panic of any thread.
     let mut terminal = ratatui::try_init()?;
     let result = watch(&mut terminal, &feed, State::new(args.interval), &ended);

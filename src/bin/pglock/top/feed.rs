@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 use diesel_pglock::WaitGraph;
 
-use crate::connect::Database;
+use crate::connect::{Database, LimitArgs, limited};
 use crate::failure::Failure;
 use crate::signal::{SignalRequest, VERIFY};
 
@@ -42,13 +42,19 @@ enum Request {
 }
 
 impl Feed {
-    pub fn start(conn: PgConnection, database: Database, interval: Duration) -> Self {
+    pub fn start(
+        conn: PgConnection,
+        database: Database,
+        interval: Duration,
+        timeout: LimitArgs,
+    ) -> Self {
         let (sender, updates) = channel();
         let (requests, received) = channel();
         let worker = Worker {
             conn: Some(conn),
             database,
             interval: Some(interval),
+            timeout,
             updates: sender,
         };
         thread::spawn(move || worker.run(&received));
@@ -71,6 +77,7 @@ struct Worker {
     database: Database,
     /// `None` while the view is paused.
     interval: Option<Duration>,
+    timeout: LimitArgs,
     updates: Sender<Update>,
 }
 
@@ -98,7 +105,8 @@ impl Worker {
     }
 
     fn send_graph(&mut self) -> Result<(), SendError<Update>> {
-        let graph = self.query(|conn| Ok(WaitGraph::load(conn)?));
+        let limit = self.timeout.limit();
+        let graph = self.query(|conn| limited(conn, limit, |conn| Ok(WaitGraph::load(conn)?)));
         self.updates.send(match graph {
             Ok(graph) => Update::Graph(Box::new(graph)),
             Err(failure) => Update::Lost(failure.to_string()),
@@ -106,7 +114,8 @@ impl Worker {
     }
 
     fn signal(&mut self, request: &SignalRequest) -> Result<(), SendError<Update>> {
-        let message = match self.query(|conn| request.send(conn, VERIFY)) {
+        let timeout = self.timeout;
+        let message = match self.query(|conn| request.send(conn, timeout, VERIFY)) {
             Ok(results) => join(results.iter()),
             Err(failure) => format!("{}: {failure}", join(request.pids())),
         };
