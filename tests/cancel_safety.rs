@@ -7,7 +7,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8::Pool};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
@@ -343,6 +343,32 @@ async fn a_future_dropped_without_the_privilege_to_end_a_session_ends_it_too() {
         .await
         .unwrap_err();
     eventually("the lock is free", || advisory_locks(&mut observer) == 0).await;
+}
+
+/// One cancel, at a random moment, does not keep the session from ending.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_future_dropped_while_a_cancel_arrives_ends_the_session_too() {
+    let db = Database::new();
+    let (mut observer, mut chance) = (db.connect(), Chance(1));
+    for _ in 0..300 {
+        let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
+        let session = conn.backend_pid().await.unwrap();
+        let entered = tokio::sync::Notify::new();
+        let forever = async |_: &mut AsyncPgConnection| -> Result<(), Error> {
+            entered.notify_one();
+            std::future::pending().await
+        };
+        tokio::select! {
+            _ = conn.advisory(1).run(forever) => unreachable!("it never ends"),
+            () = entered.notified() => {}
+        }
+        let moment = Instant::now() + chance.micros(400);
+        while Instant::now() < moment {}
+        let cancel = format!("SELECT pg_cancel_backend({session})::int");
+        count(&mut observer, &cancel);
+        let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {session}");
+        eventually("the session ends", || count(&mut observer, &alive) == 0).await;
+    }
 }
 
 /// PostgreSQL 14 and later check for lost clients, and end their waits.

@@ -66,19 +66,6 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// Splitmix64: enough chance, and the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
-
 #[derive(Clone, Copy)]
 enum Lock {
     Session,
@@ -254,18 +241,9 @@ async fn async_worker(pool: AsyncPool, seed: u64, watch: Arc<Watch>) {
     }
 }
 
-fn seed() -> u64 {
-    let chosen = std::env::var("PGLOCK_STRESS_SEED").ok();
-    let chosen = chosen.and_then(|seed| seed.parse().ok());
-    chosen.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |now| now.as_nanos() as u64)
-    })
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_sessions_hold_a_lock_at_once_and_nothing_is_left() {
-    let (db, seed) = (Database::new(), seed());
+    let (db, seed) = (Database::new(), seed("PGLOCK_STRESS_SEED"));
     let watch = Arc::new(Watch {
         keys: [const { AtomicI32::new(0) }; KEYS],
         violations: AtomicU32::new(0),

@@ -19,6 +19,9 @@ use super::driver::{Driver, build};
 use super::statement::END_SESSION;
 use crate::error::Result;
 
+/// The number of requests that end a session, of which the first usually ends it.
+const END_REQUESTS: usize = 5;
+
 /// Drives an async connection.
 pub struct AsyncDriver<'c, C>(pub &'c mut C);
 
@@ -99,9 +102,13 @@ where
     ///
     /// The mark alone would do for bb8 and deadpool. A connection of one's own lives
     /// on with it, and mobc, as diesel-async 0.9 uses it, hands out again what is marked.
+    ///
+    /// The request is sent several times: a cancel or a timeout ends one of them.
     fn terminate_without_waiting(&mut self) {
-        let ending = self.0.batch_execute(END_SESSION);
-        let _ = pin!(ending).poll(&mut Context::from_waker(Waker::noop()));
+        for _ in 0..END_REQUESTS {
+            let ending = self.0.batch_execute(END_SESSION);
+            let _ = pin!(ending).poll(&mut Context::from_waker(Waker::noop()));
+        }
         self.status().set_in_error();
     }
 

@@ -92,8 +92,9 @@ impl QueryFragment<Pg> for BackendPid {
 ///
 /// If that role lacks the privilege too, or the statement is cancelled, the transaction is
 /// aborted and can do no work. The server then ends the session a millisecond later. The limit
-/// is committed before, or the failure would undo it.
-pub(crate) const END_SESSION: &str = "ROLLBACK; BEGIN; \
+/// is committed before, or the failure would undo it. The session's own `statement_timeout` would
+/// end these statements as well.
+pub(crate) const END_SESSION: &str = "ROLLBACK; BEGIN; SET statement_timeout = 0; \
     SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; \
     SET idle_in_transaction_session_timeout = 1; COMMIT; BEGIN; \
     SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())";

@@ -1,8 +1,10 @@
 //! Shared helpers: a server, fresh databases, sessions, and waiting for a condition.
 
+mod chance;
 mod standby;
 mod waiting;
 
+pub use chance::{Chance, seed};
 pub use standby::{await_replay, standby_of};
 pub use waiting::Waiting;
 
