@@ -1,5 +1,7 @@
 //! Sessions that are spared, and decisions that are only observed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use diesel_pglock::{BlockedPgLock, PgActivity};
 
 use super::*;
@@ -216,4 +218,55 @@ fn a_session_whose_hidden_worker_waits_is_not_a_root() {
         holder.batch_execute("COMMIT").unwrap();
         queued.join().unwrap().expect("it was let live");
     });
+}
+
+#[test]
+fn a_session_that_begins_to_wait_just_before_its_signal_is_no_root_any_more() {
+    let db = Database::new();
+    let mut holder = db.running("BEGIN; LOCK TABLE users");
+    let mut other = db.running("BEGIN; LOCK TABLE posts");
+    let holding = pid(&mut holder);
+    let begin = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&begin);
+    let decide = {
+        let observer = Mutex::new(db.connect());
+        move |_: &BlockedPgLock, _| {
+            begins.store(true, Ordering::SeqCst);
+            wait_until_blocked(&mut observer.lock().unwrap(), holding);
+            Decision::Terminate
+        }
+    };
+    let prioritizer = at_once(&db).policy(decide);
+    let mut conn = db.connect();
+    thread::scope(|scope| {
+        let held = scope.spawn(|| {
+            wait_until("it is about to be signalled", || {
+                begin.load(Ordering::SeqCst)
+            });
+            holder.batch_execute("LOCK TABLE posts; COMMIT")
+        });
+        let running = scope.spawn(|| {
+            conn.prioritize(&prioritizer, |conn| {
+                conn.batch_execute("ALTER TABLE users ADD COLUMN age int")
+            })
+        });
+        // The other session is the root now.
+        let is_gone = |it: &Blocker| {
+            it.pid == Some(holding)
+                && it
+                    .signals
+                    .iter()
+                    .all(|it| it.outcome == SignalOutcome::Gone)
+        };
+        wait_until("the signal was refused", || {
+            let report = prioritizer.report();
+            report
+                .blockers
+                .iter()
+                .any(|it| is_gone(it) && !it.signals.is_empty())
+        });
+        running.join().unwrap().unwrap();
+        held.join().unwrap().expect("it was let live");
+    });
+    assert!(other.batch_execute("SELECT 1").is_err(), "it was the root");
 }

@@ -115,7 +115,7 @@ macro_rules! with_options {
         };
         match $options.wait {
             Wait::Endless | Wait::Try => lock,
-            Wait::NoWait => lock.nowait(),
+            Wait::AtOnce => lock.nowait(),
             Wait::Timeout(limit) => lock.timeout(limit),
             Wait::Polling(limit) => lock.polling().timeout(limit),
         }
@@ -144,7 +144,7 @@ macro_rules! under_lock {
                 let lock = $conn.lock_table::<ledger::table>(mode);
                 let lock = match $lock.wait {
                     Wait::Endless | Wait::Try => lock,
-                    Wait::NoWait => lock.nowait(),
+                    Wait::AtOnce => lock.nowait(),
                     Wait::Timeout(limit) | Wait::Polling(limit) => lock.timeout(limit),
                 };
                 if $in_transaction {

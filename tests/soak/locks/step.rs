@@ -57,7 +57,7 @@ pub enum Kind {
 pub enum Wait {
     Endless,
     Try,
-    NoWait,
+    AtOnce,
     Timeout(Duration),
     Polling(Duration),
 }
@@ -148,7 +148,7 @@ impl Wait {
         match chance.below(5) {
             0 => Self::Endless,
             1 => Self::Try,
-            2 => Self::NoWait,
+            2 => Self::AtOnce,
             3 => Self::Timeout(limit),
             _ => Self::Polling(limit),
         }
