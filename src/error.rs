@@ -99,6 +99,19 @@ pub enum Error {
     )]
     NoSignalLog,
 
+    /// The prioritizer of a harness can never signal a session; nothing was run.
+    #[error(
+        "the policy can never signal a session: one must block for {needed:?}, and the lock timeouts \
+         of all attempts together are {timeouts:?}; lower `grace`, or raise `lock_timeout` or `attempts`"
+    )]
+    #[non_exhaustive]
+    NeverSignals {
+        /// The grace period, and the time from a cancel to the termination.
+        needed: Duration,
+        /// The lock timeout times the attempts.
+        timeouts: Duration,
+    },
+
     /// PostgreSQL or Diesel refused a statement.
     #[error("the statement failed: {}", cause(.0))]
     Query(#[source] diesel::result::Error),

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
+use diesel::{PgConnection, QueryResult};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8, deadpool, mobc};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_pglock::prelude::*;
 use diesel_pglock::{AsyncWatcherSource, Error, Prioritizer, SignalOutcome};
 
+use crate::prioritize::bounded::{Stopped, watcher_pid};
 use crate::support::*;
 
 const TICK: Duration = Duration::from_millis(10);
@@ -228,4 +229,52 @@ async fn is_marked_for_the_run<S: AsyncWatcherSource + 'static>(db: &Database, s
     .await
     .unwrap();
     assert_eq!(marks(&mut observer), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_whose_server_process_is_stopped_is_left_behind() {
+    let db = Database::new();
+    let (mut conn, mut observer) = (connect(&db).await, db.connect());
+    let prioritizer = at_once(db.url.clone());
+    let stopped = conn
+        .prioritize(&prioritizer, async |_| {
+            Ok::<_, Error>(Stopped::new(watcher_pid(&mut observer)))
+        })
+        .await;
+    // It returned although the process is still stopped.
+    let report = prioritizer.report();
+    let left = |error: &String| error.contains("was left behind");
+    assert!(report.errors.iter().any(left), "{report}");
+    assert_eq!(report.succeeded, Some(true));
+    drop(stopped);
+    wait_until("the mark ends with the watcher's session", || {
+        marks(&mut observer) == 0
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_run_keeps_its_report() {
+    let db = Database::new();
+    let (mut conn, _holder) = (connect(&db).await, idle_holder(&db));
+    let prioritizer = at_once(db.url.clone());
+    let known = async {
+        while prioritizer.report().victims().count() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let run = conn.prioritize(&prioritizer, async |conn| {
+        conn.batch_execute(ALTER).await?;
+        std::future::pending::<QueryResult<()>>().await
+    });
+    tokio::select! {
+        _ = run => unreachable!("it never ends"),
+        () = known => {}
+    }
+    let report = prioritizer.report();
+    assert_eq!(report.victims().count(), 1, "{report}");
+    assert_eq!(report.succeeded, None);
+    let mut observer = db.connect();
+    wait_until("the mark ends with the watcher's session", || {
+        marks(&mut observer) == 0
+    });
 }

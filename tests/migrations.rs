@@ -7,6 +7,7 @@ mod instances;
 mod locks_first;
 mod migration_lock;
 mod options;
+mod priority;
 mod retry;
 mod run;
 mod session;
@@ -78,7 +79,7 @@ fn at_once(db: &Database) -> Prioritizer<String> {
 
 /// Returns a prioritizer that polls and signals no session.
 fn patient(db: &Database) -> Prioritizer<String> {
-    at_once(db).grace(LONG)
+    at_once(db).spare(|_| true)
 }
 
 /// Returns a harness whose statements time out before its watcher polls.

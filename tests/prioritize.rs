@@ -16,7 +16,7 @@ use diesel_pglock::{
 
 use crate::support::*;
 
-mod bounded;
+pub mod bounded;
 mod spared;
 mod world;
 

@@ -48,7 +48,8 @@ use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 /// [`NotAcquired`](crate::Error::NotAcquired) after
 /// [`wait_for_instances`](Self::wait_for_instances),
 /// [`InTransaction`](crate::Error::InTransaction) inside a transaction,
-/// [`Watcher`](crate::Error::Watcher) without a connection for the watcher, and
+/// [`Watcher`](crate::Error::Watcher) without a connection for the watcher,
+/// [`NeverSignals`](crate::Error::NeverSignals) if the lock timeouts leave the watcher no time, and
 /// [`History`](crate::Error::History) if the history cannot be read.
 ///
 /// # Examples

@@ -34,6 +34,7 @@ where
         names: &[NamedVersion],
         f: impl FnOnce(&mut MigrationRun<'_, C, S>) -> Result<T>,
     ) -> Result<T> {
+        self.settings.refuse_slow_policy(&self.prioritizer)?;
         let within_transaction = self.settings.within_transaction;
         if within_transaction {
             SyncDriver(self.conn).require_transaction()?;

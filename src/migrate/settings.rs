@@ -11,6 +11,7 @@ use super::backoff::Backoff;
 use super::event::MigrationEvent;
 use super::invalid_index::IndexRepair;
 use super::options::MigrationOptions;
+use crate::error::{Error, Result};
 use crate::prioritize::Prioritizer;
 
 /// The lock timeout of a migration, if neither the harness nor the prioritizer has one.
@@ -54,6 +55,22 @@ impl Settings {
     /// Returns the attempts at the reading of the history, and at a migration without an exception.
     pub(crate) fn attempts(&self) -> u32 {
         self.options.attempts.unwrap_or(ATTEMPTS)
+    }
+
+    /// Refuses a prioritizer that the lock timeouts of all attempts leave no time to signal.
+    ///
+    /// A block in one transaction goes on in the next attempt.
+    pub(crate) fn refuse_slow_policy<S>(&self, prioritizer: &Prioritizer<S>) -> Result<()> {
+        let Some(timeout) = self.lock_timeout(prioritizer) else {
+            return Ok(());
+        };
+        let settings = prioritizer.settings();
+        let needed = settings.grace.saturating_add(settings.policy.duration());
+        let timeouts = timeout.saturating_mul(self.attempts());
+        match needed > timeouts && !settings.is_observed() {
+            true => Err(Error::NeverSignals { needed, timeouts }),
+            false => Ok(()),
+        }
     }
 
     /// Returns the options that were set for this migration alone.

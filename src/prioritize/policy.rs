@@ -98,6 +98,15 @@ impl Policy {
         Self::Ask(Arc::new(decide))
     }
 
+    /// Returns the time from the first signal to the last one.
+    #[cfg(feature = "migrations")]
+    pub(crate) fn duration(&self) -> Duration {
+        match self {
+            Self::CancelThenTerminate { after } => *after,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Decides about a session. `since_cancel` is the time since it was cancelled, if it was.
     pub(crate) fn decide(
         &self,

@@ -34,7 +34,7 @@ pub(crate) type Spare = Arc<dyn Fn(&PgActivity) -> bool + Send + Sync>;
 
 impl Settings {
     /// Returns whether signals are decided and not sent.
-    pub(super) fn is_observed(&self) -> bool {
+    pub(crate) fn is_observed(&self) -> bool {
         self.observe || matches!(self.policy, Policy::Observe)
     }
 
