@@ -36,13 +36,25 @@ impl WaitGraph {
     /// The order of a queue is read a moment after the locks, and may have changed. A cycle of
     /// hard blocks needs no earlier graph: all its locks were read at once.
     pub(super) fn keep_cycles_of(&mut self, earlier: &Self) {
-        let cycles = self.cycles().into_iter();
-        let changed: Vec<Vec<i32>> = cycles
-            .filter(|cycle| !cycle.iter().all(|pid| self.waits_as_in(earlier, *pid)))
-            .collect();
-        for cycle in &changed {
-            self.remove_soft_blocks(cycle);
+        // Of cycles that share a session one is returned, and the others once it is broken.
+        let mut is_broken = true;
+        while std::mem::take(&mut is_broken) {
+            for cycle in self.cycles() {
+                let is_kept = self.is_cycle_of(earlier, &cycle);
+                is_broken |= !is_kept && self.remove_soft_blocks(&cycle);
+            }
         }
+    }
+
+    /// Returns true if an earlier graph has the same cycle, of the same waits.
+    ///
+    /// Since these waits continued, the order in which the earlier graph found them is true.
+    fn is_cycle_of(&self, earlier: &Self, cycle: &[i32]) -> bool {
+        let next = cycle.iter().cycle().skip(1);
+        cycle.iter().zip(next).all(|(pid, next)| {
+            let mut blockers = earlier.blockers_of(*pid);
+            self.waits_as_in(earlier, *pid) && blockers.any(|it| it.pid == Some(*next))
+        })
     }
 
     fn waits_as_in(&self, earlier: &Self, pid: i32) -> bool {
@@ -51,14 +63,18 @@ impl WaitGraph {
         waits.is_some_and(|(now, then)| now.continues(&then))
     }
 
-    /// Removes the soft blocks among some sessions.
-    fn remove_soft_blocks(&mut self, pids: &[i32]) {
+    /// Removes the soft blocks among some sessions, and returns false if there are none.
+    fn remove_soft_blocks(&mut self, pids: &[i32]) -> bool {
         let is_among = |pid: Option<i32>| pid.is_some_and(|pid| pids.contains(&pid));
         let nodes = self.nodes.values_mut().filter(|node| is_among(node.pid));
+        let mut is_removed = false;
         for wait in nodes.filter_map(|node| node.wait.as_mut()) {
+            let before = wait.blockers.len();
             wait.blockers
                 .retain(|it| it.kind == BlockKind::Hard || !is_among(it.pid));
+            is_removed |= wait.blockers.len() < before;
         }
+        is_removed
     }
 
     /// Follows the waits from a session, through the sessions of a set, until one repeats.
@@ -169,5 +185,30 @@ mod tests {
         wait.lock.virtual_transaction = "2/7".into();
         graph.keep_cycles_of(&earlier);
         assert_eq!(graph.cycles().len(), 0);
+    }
+
+    #[test]
+    fn a_cycle_whose_order_an_earlier_graph_refutes_is_broken() {
+        let mut graph = two_orders_of_a_queue();
+        let earlier = WaitGraph::from_rows(vec![
+            row(1, 1, Exclusive, &[]),
+            waiting(2, 1, Exclusive, &[1]),
+            waiting(3, 1, Exclusive, &[1, 2]),
+        ]);
+        graph.keep_cycles_of(&earlier);
+        assert_eq!(graph.cycles().len(), 0);
+    }
+
+    #[test]
+    fn all_cycles_that_share_a_session_are_broken() {
+        let mut graph = WaitGraph::from_rows(vec![
+            row(1, 1, Exclusive, &[]),
+            waiting(2, 1, Exclusive, &[1, 3, 4]),
+            waiting(3, 1, Exclusive, &[1, 2, 4]),
+            waiting(4, 1, Exclusive, &[1, 2, 3]),
+        ]);
+        graph.keep_cycles_of(&WaitGraph::default());
+        assert_eq!(graph.cycles().len(), 0);
+        assert_eq!(graph.blocked_count(1), 3);
     }
 }
