@@ -194,7 +194,24 @@ fn an_object_that_is_not_a_relation_shows_its_catalog() {
         count(&mut observer, "'pg_namespace'::regclass::oid")
     );
     assert_eq!(row.lock.object_subid, Some(0));
+    assert_eq!(row.lock.target().to_string(), "schema public");
     assert_eq!(row.lock.advisory_key, None);
+    holder.batch_execute("COMMIT").unwrap();
+    waiting.finish().unwrap();
+}
+
+#[test]
+fn a_shared_object_is_named() {
+    let db = Database::new();
+    let mut holder = holding(&db, &format!("COMMENT ON DATABASE {} IS 'busy'", db.name));
+    let comment = format!("COMMENT ON DATABASE {} IS 'mine'", db.name);
+    let waiting = Waiting::on(&db, &comment);
+    let row = blocked(waiting.pid, &mut Database::new().connect());
+    assert_eq!(
+        row.lock.target().to_string(),
+        format!("database {}", db.name)
+    );
+    assert_eq!(row.lock.database_oid, Some(0));
     holder.batch_execute("COMMIT").unwrap();
     waiting.finish().unwrap();
 }

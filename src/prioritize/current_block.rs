@@ -104,6 +104,7 @@ mod tests {
             wait_start: None,
             wait_duration: None,
             database: None,
+            database_oid: None,
             relation: None,
             relation_oid: None,
             advisory_key: None,
@@ -114,6 +115,7 @@ mod tests {
             class_id: None,
             object_id: None,
             object_subid: None,
+            object: None,
             virtual_transaction: "3/1".to_owned(),
             activity: None,
         }

@@ -8,7 +8,7 @@ use diesel::expression::{Expression, ValidGrouping, is_aggregate};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::query_source::AliasedField;
-use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, Timestamptz};
+use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, Text, Timestamptz};
 
 use super::sql_macro::{current_database_oid, optional, since};
 use crate::tables::{BlockingActivity, pg_locks, pg_prepared_xacts, pg_stat_activity};
@@ -83,6 +83,43 @@ expression! {
     concat!(
         r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid), "pg_catalog"."pg_stat_activity"."datid") = "#,
         current_database_oid!(),
+    )
+}
+
+macro_rules! object_name {
+    ($kind:literal, $catalog:literal, $name:literal) => {
+        concat!(
+            "(SELECT pg_catalog.concat('",
+            $kind,
+            " ', pg_catalog.quote_ident(o.",
+            $name,
+            ")) FROM pg_catalog.",
+            $catalog,
+            r#" AS o WHERE o.oid OPERATOR(pg_catalog.=) "pg_catalog"."pg_locks"."objid")"#
+        )
+    };
+}
+
+expression! {
+    /// The kind and the name of a locked object that is no relation, such as `schema public`.
+    ///
+    /// NULL for other locks, for rare kinds of objects, and for objects of another database.
+    LockedObject: Nullable<Text>, beside pg_locks::pid,
+    concat!(
+        r#"CASE WHEN "pg_catalog"."pg_locks"."locktype" OPERATOR(pg_catalog.=) 'object' THEN "#,
+        r#"CASE WHEN "pg_catalog"."pg_locks"."database" OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN "#,
+        r#"CASE "pg_catalog"."pg_locks"."classid"::pg_catalog.int8 WHEN 1262 THEN "#,
+        object_name!("database", "pg_database", "datname"),
+        " WHEN 1260 THEN ", object_name!("role", "pg_roles", "rolname"),
+        " WHEN 1213 THEN ", object_name!("tablespace", "pg_tablespace", "spcname"),
+        r#" END WHEN "pg_catalog"."pg_locks"."database" OPERATOR(pg_catalog.=) "#,
+        current_database_oid!(),
+        r#" THEN CASE "pg_catalog"."pg_locks"."classid"::pg_catalog.int8 WHEN 2615 THEN "#,
+        object_name!("schema", "pg_namespace", "nspname"),
+        " WHEN 1255 THEN ", object_name!("function", "pg_proc", "proname"),
+        " WHEN 1247 THEN ", object_name!("type", "pg_type", "typname"),
+        " WHEN 3079 THEN ", object_name!("extension", "pg_extension", "extname"),
+        " END END END"
     )
 }
 

@@ -13,7 +13,7 @@ impl PgLock {
     /// Describes the locked object.
     ///
     /// For example `relation public.users`, `row (0,1) of public.users`, `transaction 731`,
-    /// `advisory lock 42`, or in a [`WaitGraph`](crate::WaitGraph)
+    /// `advisory lock 42`, `schema public`, or in a [`WaitGraph`](crate::WaitGraph)
     /// `transaction 731, row (0,1) of public.users`. Names of relations are shown only for this database and for
     /// shared catalogs; elsewhere their `oid` is shown.
     pub fn target(&self) -> LockTarget<'_> {
@@ -59,6 +59,9 @@ impl LockTarget<'_> {
     }
 
     fn object(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(object) = &self.0.object {
+            return f.write_str(object);
+        }
         let (class, object) = (self.0.class_id, self.0.object_id);
         write!(
             f,
@@ -85,8 +88,17 @@ impl fmt::Display for LockTarget<'_> {
                 self.within(&format!("row ({page},{tuple})"), f)
             }
             LockType::TransactionId => self.transaction(f),
-            LockType::SpecToken | LockType::ApplyTransaction => {
-                write!(f, "transaction {}", lock.transaction_id.unwrap_or_default())
+            LockType::SpecToken => {
+                let transaction = lock.database_oid.unwrap_or_default();
+                write!(f, "speculative insertion of transaction {transaction}")
+            }
+            LockType::ApplyTransaction => {
+                let transaction = lock.transaction_id.unwrap_or_default();
+                let subscription = lock.object_id.unwrap_or_default();
+                write!(
+                    f,
+                    "transaction {transaction}, applied by subscription {subscription}"
+                )
             }
             LockType::VirtualXid => {
                 let virtual_xid = lock.virtual_xid.as_deref().unwrap_or_default();

@@ -5,7 +5,7 @@ use diesel::dsl::{AsSelect, Select, auto_type};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 
-use super::expression::{LockedRelationIsHere, WaitDuration, WaitStart};
+use super::expression::{LockedObject, LockedRelationIsHere, WaitDuration, WaitStart};
 use super::pg_activity::PgActivity;
 use crate::fmt::quote_identifier;
 use crate::tables::{pg_class, pg_database, pg_locks, pg_namespace, pg_stat_activity};
@@ -48,6 +48,10 @@ pub struct PgLock {
     /// The database of the locked object; `None` for shared objects and for transactions.
     #[diesel(deserialize_as = LossyText<Option<String>>, select_expression = pg_database::datname.nullable())]
     pub database: Option<String>,
+    /// The `oid` of that database; 0 for shared objects. A speculative insertion has its
+    /// transaction here.
+    #[diesel(column_name = database)]
+    pub database_oid: Option<u32>,
     /// The locked relation, or the relation of the page or row.
     ///
     /// `None` in another database, whose catalogs this session cannot read.
@@ -78,6 +82,10 @@ pub struct PgLock {
     /// The column of the locked object, or 0.
     #[diesel(column_name = objsubid)]
     pub object_subid: Option<i16>,
+    /// The kind and the name of that object, such as `schema public`; `None` for rare kinds, and
+    /// for objects of another database.
+    #[diesel(deserialize_as = LossyText<Option<String>>, select_expression = LockedObject)]
+    pub object: Option<String>,
     /// The virtual transaction that holds or awaits the lock. All locks of a prepared
     /// transaction share it.
     #[diesel(column_name = virtualtransaction)]

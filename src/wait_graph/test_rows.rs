@@ -24,6 +24,7 @@ pub fn row(pid: i32, key: i64, mode: LockMode, blockers: &[i32]) -> WaitGraphRow
         wait_start: None,
         wait_duration: None,
         database: Some("app".into()),
+        database_oid: None,
         relation: None,
         relation_oid: None,
         advisory_key: Some(key),
@@ -34,6 +35,7 @@ pub fn row(pid: i32, key: i64, mode: LockMode, blockers: &[i32]) -> WaitGraphRow
         class_id: Some(key.classid()),
         object_id: Some(key.objid()),
         object_subid: Some(key.objsubid()),
+        object: None,
         virtual_transaction: format!("{pid}/1"),
         activity: None,
     };

@@ -626,3 +626,23 @@ fn a_locked_catalog_ends_a_command_after_its_limit() {
         assert!(ran.err.contains("statement timeout"), "{args:?}: {ran:?}");
     }
 }
+
+#[test]
+fn a_mark_of_a_read_is_no_lock_to_signal() {
+    let database = Database::new();
+    let mut reader = database.connect();
+    reader
+        .batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT FROM users")
+        .unwrap();
+    let mut other = database.connect();
+    other
+        .batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT FROM posts")
+        .unwrap();
+    // The marks outlive the transaction, as another serializable one is open.
+    reader.batch_execute("COMMIT").unwrap();
+    let listed = pglock(&database, &["--on", "users"]);
+    assert!(listed.out.contains("SIReadLock"), "{listed:?}");
+    let ran = pglock(&database, &["--on", "users", "--terminate", "--yes"]);
+    assert_eq!((ran.code, &*ran.err), (1, "no session to signal\n"));
+    reader.batch_execute("SELECT 1").unwrap();
+}

@@ -4,7 +4,7 @@ use diesel::connection::SimpleConnection;
 use serde_json::Value;
 
 use super::{Jam, named, pglock};
-use crate::support::Database;
+use crate::support::{Database, count, pid, wait_until};
 
 #[test]
 fn a_held_lock_of_a_conflicting_mode_is_listed() {
@@ -95,4 +95,31 @@ fn an_unknown_table_or_mode_is_a_usage_error() {
         assert_eq!(ran.code, 2, "{ran:?}");
         assert!(ran.err.contains(expected), "{}", ran.err);
     }
+}
+
+#[test]
+fn a_parallel_query_is_one_session() {
+    let database = Database::new();
+    let parallel = "INSERT INTO users (name) SELECT 'x' FROM generate_series(1, 20000);
+        SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0;
+        SET parallel_tuple_cost = 0; SET max_parallel_workers_per_gather = 2";
+    let mut conn = database.running(parallel);
+    conn.batch_execute("BEGIN").unwrap();
+    let pid = pid(&mut conn);
+    let slow = "SELECT count(*) FROM users WHERE pg_sleep(0.001) IS NOT NULL OR id < 0";
+    let query = std::thread::spawn(move || conn.batch_execute(slow));
+    let workers =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE leader_pid = {pid} AND pid <> {pid}");
+    let mut observer = database.connect();
+    wait_until("workers run", || count(&mut observer, &workers) > 0);
+    let ran = pglock(&database, &["who", "users", "--json"]);
+    let terminated = pglock(&database, &["--on", "users", "--terminate", "--yes"]);
+    let shown: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(shown.as_array().unwrap().len(), 1, "{}", ran.out);
+    assert!(
+        terminated.out.starts_with(&format!("{pid} ended")),
+        "{terminated:?}"
+    );
+    assert_eq!(terminated.out.lines().count(), 1, "{terminated:?}");
+    assert!(query.join().unwrap().is_err());
 }

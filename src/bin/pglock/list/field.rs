@@ -125,7 +125,7 @@ macro_rules! activity {
     };
 }
 
-static LOCK: [Field; 18] = fields! {
+static LOCK: [Field; 19] = fields! {
     "pid", Kind::Integer => |row| row.lock.pid,
     "prepared", Kind::Text => |row| row.prepared.as_ref().map(|it| it.gid.clone()),
     "type", Kind::Word(TYPES) => |row| row.lock.lock_type.as_str(),
@@ -139,6 +139,7 @@ static LOCK: [Field; 18] = fields! {
     "relation", Kind::Relation => |row| row.lock.relation.as_ref().map(Value::relation),
     "relation_kind", Kind::Text => |row| row.lock.relation.as_ref().map(|it| it.kind.to_string()),
     "advisory_key", Kind::Key => |row| row.lock.advisory_key,
+    "object", Kind::Text => |row| row.lock.object.clone(),
     "page", Kind::Integer => |row| row.lock.page,
     "tuple", Kind::Integer => |row| row.lock.tuple,
     "transaction_id", Kind::Integer => |row| row.lock.transaction_id,

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use diesel::PgConnection;
+use diesel_pglock::PgActivity;
 use serde_json::{Map, Value as Json};
 
 use super::field::{Field, fields};
@@ -188,6 +189,7 @@ impl List {
         } else {
             show_table(&table(&self.rows, &self.fields))?;
         }
+        note(hint(&self.rows))?;
         self.note_hidden()
     }
 
@@ -214,6 +216,23 @@ fn colour(row: &Row) -> Colour {
         Colour::Plain
     } else {
         Colour::Yellow
+    }
+}
+
+/// Returns a hint if the role lacks the privilege to read some sessions.
+pub fn hint(rows: &[Row]) -> &'static str {
+    let blockers = rows
+        .iter()
+        .filter_map(|row| row.blocker.as_ref()?.activity.as_ref());
+    let mut activities = rows
+        .iter()
+        .filter_map(|row| row.lock.activity.as_ref())
+        .chain(blockers);
+    match activities.any(PgActivity::is_hidden) {
+        true => {
+            "the activity of some sessions is hidden from this role; members of pg_read_all_stats see it\n"
+        }
+        false => "",
     }
 }
 

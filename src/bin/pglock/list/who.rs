@@ -3,10 +3,11 @@
 use clap::Args;
 use diesel::PgConnection;
 use diesel_pglock::internal::table_lock_conflicts;
-use diesel_pglock::{PgLock, TableLockMode};
+use diesel_pglock::{PgActivity, PgLock, TableLockMode};
 use serde::Serialize;
 
 use super::field::Field;
+use super::locks::hint;
 use super::prepared;
 use super::relation;
 use super::row::Row;
@@ -79,6 +80,7 @@ pub fn run(
         note(&format!("no lock conflicts with {mode} on {table}\n"))?;
     } else {
         show(&table(&rows).render(&Screen::of_stdout()))?;
+        note(hint(&rows))?;
     }
     Ok(Outcome::of_found(rows.len()))
 }
@@ -88,8 +90,19 @@ fn conflicts(conn: &mut PgConnection, args: &WhoArgs) -> Result<Vec<Row>, Failur
     relation::find(conn, &args.table)?;
     let locks = table_lock_conflicts(conn, &args.table, args.mode, args.only)?;
     let mut rows: Vec<Row> = locks.into_iter().map(Row::from).collect();
+    rows.retain(|row| !is_parallel_worker(row));
     prepared::add(conn, &mut rows)?;
     Ok(rows)
+}
+
+/// Returns true for a worker of a parallel query: its leader holds the same lock.
+fn is_parallel_worker(row: &Row) -> bool {
+    let process = row
+        .lock
+        .activity
+        .as_ref()
+        .and_then(PgActivity::server_process);
+    process == Some("parallel worker")
 }
 
 impl<'r> Conflict<'r> {

@@ -49,13 +49,22 @@ struct Block {
 pub fn victims(rows: &[Row]) -> Vec<Victim> {
     let mut victims: Vec<Victim> = Vec::new();
     let mut known = HashSet::new();
-    for victim in rows.iter().filter_map(Victim::of_row) {
+    let processes = rows.iter().filter(|row| !is_worker_of_listed(row, rows));
+    for victim in processes.filter_map(Victim::of_row) {
         if known.insert(victim.pid) {
             victims.push(victim);
         }
     }
     victims.sort_by_key(|victim| Reverse(victim.blocks));
     victims
+}
+
+/// Returns true for a worker of a parallel query whose leader is in the list: one session.
+fn is_worker_of_listed(row: &Row, rows: &[Row]) -> bool {
+    let activity = row.lock.activity.as_ref();
+    let worker = activity.filter(|it| it.server_process() == Some("parallel worker"));
+    let leader = worker.and_then(|it| it.leader_pid);
+    leader.is_some() && rows.iter().any(|it| it.lock.pid == leader)
 }
 
 impl Victim {
