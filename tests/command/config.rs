@@ -134,3 +134,17 @@ fn the_password_of_a_misplaced_url_in_the_file_is_not_shown() {
         assert!(!ran.err.contains("hunter2"), "{}", ran.err);
     }
 }
+
+#[test]
+fn a_config_can_hold_a_recipe_that_terminates_roots() {
+    let jam = super::Jam::new();
+    let toml = format!(
+        "[databases]\nmain = {:?}\n[configs.unjam]\ndatabase = \"main\"\non = [\"users\"]\nroots = true\nterminate = true\nyes = true\n",
+        jam.database.url
+    );
+    let folder = Folder::new().with("pglock.toml", &toml);
+    let ran = ran(&mut folder.command(&["--config", "unjam"]));
+    let expected = format!("{} ended; 1 session goes on\n", jam.holder_pid);
+    assert_eq!((ran.code, ran.out), (0, expected));
+    jam.waiter.join().unwrap().expect("the waiter has its lock");
+}

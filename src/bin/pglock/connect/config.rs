@@ -38,7 +38,8 @@ pub fn run(
 ) -> Result<Outcome, Failure> {
     let settings = Settings::find()?;
     let config = settings.config(args.config.as_deref())?;
-    let database = connect.database(&settings, environment)?;
+    let named = config.and_then(|it| it.settings.database.as_ref());
+    let database = connect.or_named(named).database(&settings, environment)?;
     let mut all = vec![Setting::new("database", database.shown(), &database.source)];
     all.extend(of_list(&settings, config)?);
     all.extend(config.into_iter().flat_map(of_config));
@@ -84,14 +85,21 @@ fn names(fields: &[&Field]) -> String {
     names.join(", ")
 }
 
-fn of_config(config: ActiveConfig<'_>) -> [Setting; 4] {
+fn of_config(config: ActiveConfig<'_>) -> Vec<Setting> {
     let (settings, source) = (config.settings, config.source());
     let setting = |name, value| Setting::new(name, value, &source);
-    [
+    let pids: Vec<String> = settings.pids.iter().map(ToString::to_string).collect();
+    let signal = settings.signal().map(|kind| kind.to_string());
+    vec![
+        setting("pids", pids.join(", ")),
         setting("on", settings.on.join(", ")),
         setting("filters", settings.filters().join(", ")),
         setting("blocking", settings.blocking.to_string()),
+        setting("roots", settings.roots.to_string()),
+        setting("queue", settings.queue.to_string()),
         setting("expanded", settings.expanded.to_string()),
+        setting("signal", signal.unwrap_or_else(|| "none".to_owned())),
+        setting("yes", settings.yes.to_string()),
     ]
 }
 

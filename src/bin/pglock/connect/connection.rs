@@ -109,6 +109,16 @@ impl ConnectionArgs {
         self.database(&settings, environment)?.connect()
     }
 
+    /// Returns the same options, with a database of `pglock.toml` if none is chosen.
+    pub fn or_named(&self, name: Option<&String>) -> Self {
+        let is_chosen = self.database_url.is_some() || self.database.is_some();
+        let named = name.filter(|_| !is_chosen).cloned();
+        Self {
+            database: named.or_else(|| self.database.clone()),
+            ..self.clone()
+        }
+    }
+
     /// Finds the database in the options, `pglock.toml` or the environment.
     pub fn database(
         &self,

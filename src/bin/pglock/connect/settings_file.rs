@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use diesel_pglock::AdvisoryKey;
+use diesel_pglock::{AdvisoryKey, SignalKind};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -26,15 +26,44 @@ pub struct SettingsFile {
 }
 
 /// The settings of `--config NAME`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamedConfig {
+    /// A name of `databases`.
+    pub database: Option<String>,
+    pub pids: Vec<i32>,
     pub on: Vec<String>,
     pub filters: Vec<Spanned<String>>,
     attributes: Option<Vec<Spanned<String>>>,
     pub blocking: bool,
     pub limit: Option<usize>,
     pub expanded: bool,
+    pub roots: bool,
+    pub queue: bool,
+    cancel: Spanned<bool>,
+    terminate: Spanned<bool>,
+    pub yes: bool,
+}
+
+impl Default for NamedConfig {
+    fn default() -> Self {
+        let no = || Spanned::new(0..0, false);
+        Self {
+            database: None,
+            pids: Vec::new(),
+            on: Vec::new(),
+            filters: Vec::new(),
+            attributes: None,
+            blocking: false,
+            limit: None,
+            expanded: false,
+            roots: false,
+            queue: false,
+            cancel: no(),
+            terminate: no(),
+            yes: false,
+        }
+    }
 }
 
 impl SettingsFile {
@@ -51,6 +80,12 @@ impl SettingsFile {
 impl NamedConfig {
     pub fn attributes(&self) -> Option<Vec<&str>> {
         self.attributes.as_deref().map(texts)
+    }
+
+    /// Returns the signal that the config sends.
+    pub fn signal(&self) -> Option<SignalKind> {
+        let terminate = self.terminate.get_ref().then_some(SignalKind::Terminate);
+        terminate.or(self.cancel.get_ref().then_some(SignalKind::Cancel))
     }
 
     pub fn filters(&self) -> Vec<&str> {
@@ -98,6 +133,15 @@ impl SettingsFile {
         let lists = lists.chain([&self.attributes, &self.blocking_attributes]);
         let mut fields = lists.flatten().flatten();
         let mut filters = configs.flat_map(|config| &config.filters);
+        let both = self
+            .configs
+            .values()
+            .find(|it| *it.cancel.get_ref() && *it.terminate.get_ref());
+        if let Some(both) = both {
+            let error = "a config cannot both cancel and terminate".to_owned();
+            let position = both.terminate.span().start;
+            return Some(Mistake { position, error });
+        }
         let of_fields = fields.find_map(|name| mistake(name, Field::named(name.get_ref())));
         of_fields.or_else(|| filters.find_map(|it| mistake(it, it.get_ref().parse::<Filter>())))
     }
@@ -131,7 +175,8 @@ fn key_at(text: &str, line: usize) -> Option<String> {
     for line in text.lines().take(line).map(str::trim) {
         let name = line.split_once('=').map(|(name, _)| name.trim());
         if let Some(header) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-            (table, key) = (Some(header.trim()), None);
+            // A line that is no header may be a secret.
+            (table, key) = (Some(header.trim()).filter(|name| is_key(name)), None);
         } else if let Some(name) = name.filter(|name| is_key(name)) {
             key = Some(name);
         }
@@ -198,10 +243,72 @@ mod tests {
             blocking = true
             limit = 3
             expanded = true
+            database = "main"
+            pids = [7]
+            roots = true
+            queue = true
+            terminate = true
+            yes = true
         "#;
         let file = parse(Path::new("pglock.toml"), text).unwrap();
         assert_eq!(file.limit, Some(5));
         assert_eq!(file.databases["main"], "postgres://localhost/app");
         assert!(file.configs["stuck"].blocking);
+        assert_eq!(file.configs["stuck"].signal(), Some(SignalKind::Terminate));
+        let both = error("[configs.a]\ncancel = true\nterminate = true\n");
+        assert!(
+            both.starts_with("pglock.toml:3: `configs.a.terminate`: "),
+            "{both}"
+        );
+    }
+
+    /// Texts that resemble the file, from a generator with a fixed seed.
+    #[test]
+    fn a_hundred_thousand_files_are_read_or_refused_without_a_secret() {
+        let pieces = [
+            "[databases]\n",
+            "[configs.a]\n",
+            "main = ",
+            "\"postgres://a:hunter2@h/d\"",
+            "limit",
+            " = ",
+            "=",
+            "\n",
+            "[",
+            "]",
+            "\"",
+            "'",
+            "filters",
+            "pid>x",
+            "true",
+            "-1",
+            "{",
+            "}",
+            ",",
+            "\u{0}",
+            "ä",
+            "#",
+            "terminate = true\n",
+            "password=hunter2",
+            "\"\"\"",
+            "\\u",
+        ];
+        let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut refused = 0;
+        for _ in 0..100_000 {
+            let mut text = String::new();
+            for _ in 0..8 {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                text.push_str(pieces[(random >> 33) as usize % pieces.len()]);
+            }
+            if let Err(failure) = parse(Path::new("pglock.toml"), &text) {
+                refused += 1;
+                let shown = failure.to_string();
+                assert!(!shown.contains("hunter2"), "{text:?}: {shown}");
+            }
+        }
+        assert!(refused > 10_000, "only {refused} were refused");
     }
 }

@@ -87,10 +87,15 @@ pub fn run(
     check(&fields.value, &selection)?;
     let limit = settings.limit(args.limit, config).value;
 
+    let named = config.and_then(|it| it.settings.database.as_ref());
+    let connect = connect.or_named(named);
     let mut conn = connect.database(&settings, environment)?.connect()?;
-    if let Some(kind) = args.action.kind() {
-        let selection = selection.for_signals(args.action.hits_queue());
-        let action = args.action;
+    let action = config.map_or(args.action, |config| {
+        let config = config.settings;
+        args.action.or(config.signal(), config.queue, config.yes)
+    });
+    if let Some(kind) = action.kind() {
+        let selection = selection.for_signals(action.hits_queue());
         return action.run(kind, &selection, &mut conn, args.timeout, args.json);
     }
     let load = |conn: &mut PgConnection| List::load(conn, &selection, fields.value);
@@ -128,11 +133,14 @@ impl ListArgs {
             _ => &self.on,
         };
         Ok(Selection {
-            pids: self.pids.clone(),
+            pids: match config {
+                Some(config) if self.pids.is_empty() => config.pids.clone(),
+                _ => self.pids.clone(),
+            },
             on: on.clone(),
             filters,
             blockers: match self.blocking || config.is_some_and(|config| config.blocking) {
-                _ if self.roots => Blockers::Roots,
+                _ if self.roots || config.is_some_and(|it| it.roots) => Blockers::Roots,
                 true => Blockers::Direct,
                 false => Blockers::None,
             },

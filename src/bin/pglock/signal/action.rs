@@ -50,6 +50,18 @@ impl ActionArgs {
         self.cancel.then_some(SignalKind::Cancel).or(terminate)
     }
 
+    /// Returns the options, completed by those of a config.
+    pub fn or(self, kind: Option<SignalKind>, queue: bool, yes: bool) -> Self {
+        let kind = self.kind().or(kind);
+        Self {
+            cancel: kind == Some(SignalKind::Cancel),
+            terminate: kind == Some(SignalKind::Terminate),
+            queue: self.queue || queue,
+            yes: self.yes || yes,
+            ..self
+        }
+    }
+
     pub fn hits_queue(&self) -> bool {
         self.queue
     }
