@@ -95,6 +95,44 @@ impl WaitGraph {
         roots
     }
 
+    /// Returns the part of the graph that concerns some sessions: what they wait for, and what
+    /// waits for them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../../tests/support/doctest.rs");
+    /// use diesel_pglock::WaitGraph;
+    ///
+    /// # fn main() -> diesel_pglock::Result<()> {
+    /// # let conn = &mut connection();
+    /// let graph = WaitGraph::load(conn)?;
+    /// let of_4711 = graph.related_to(|node| node.pid == Some(4711));
+    /// assert!(of_4711.is_empty(), "session 4711 neither waits nor blocks");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn related_to(&self, is_of_interest: impl Fn(&WaitNode) -> bool) -> Self {
+        let chosen = self.nodes().filter(|node| is_of_interest(node));
+        let chosen: Vec<&WaitId> = chosen.map(|node| &node.id).collect();
+        let behind = Reach::of(self).blocked(&chosen);
+        let mut related: BTreeSet<&WaitId> = BTreeSet::new();
+        let mut next = chosen;
+        next.extend(behind.into_iter().map(|node| &node.id));
+        while let Some(id) = next.pop() {
+            if related.insert(id) {
+                let blockers = self.nodes[id].blockers().iter().map(|it| &it.id);
+                next.extend(blockers.filter(|id| self.nodes.contains_key(id)));
+            }
+        }
+        let nodes = related
+            .into_iter()
+            .map(|id| (id.clone(), self.nodes[id].clone()));
+        Self {
+            nodes: nodes.collect(),
+        }
+    }
+
     /// Returns the direct blockers of a session, the hard ones first.
     pub fn blockers_of(&self, pid: i32) -> impl Iterator<Item = &WaitNode> {
         let blockers = self.node(pid).into_iter().flat_map(WaitNode::blockers);
@@ -162,6 +200,27 @@ mod tests {
             .map(|(root, n)| (root.pid.unwrap(), *n))
             .collect();
         assert_eq!(worst, [(1, 2), (2, 2), (3, 1)]);
+    }
+
+    #[test]
+    fn a_part_of_the_graph_has_the_blockers_and_the_waiters_of_a_session() {
+        let graph = WaitGraph::from_rows(vec![
+            row(1, 1, Exclusive, &[]),
+            row(2, 1, Exclusive, &[1]),
+            row(2, 2, Exclusive, &[]),
+            row(3, 2, Exclusive, &[2]),
+            row(4, 1, Exclusive, &[1, 2]),
+            row(5, 5, Exclusive, &[]),
+            row(6, 5, Exclusive, &[5]),
+        ]);
+        let pids = |pid| -> Vec<i32> {
+            let part = graph.related_to(|node| node.pid == Some(pid));
+            part.nodes().filter_map(|node| node.pid).collect()
+        };
+        assert_eq!(pids(3), [1, 2, 3]);
+        assert_eq!(pids(2), [1, 2, 3, 4]);
+        assert_eq!(pids(6), [5, 6]);
+        assert_eq!(pids(7).len(), 0);
     }
 
     #[test]

@@ -97,3 +97,24 @@ fn the_first_screen_names_every_root() {
 fn first_number(line: &str) -> Option<i32> {
     line.split_whitespace().next()?.parse().ok()
 }
+
+#[test]
+fn the_tree_is_narrowed_to_what_concerns_a_session_or_a_table() {
+    let scene = Scene::new();
+    let tops = |args: &[&str]| -> Vec<i32> {
+        let ran = pglock(&scene.database, &[&["tree"], args].concat());
+        let lines = ran.out.lines().skip(1).filter(|line| !line.contains('─'));
+        lines.filter_map(first_number).collect()
+    };
+    assert_eq!(tops(&[&scene.deploy.to_string()]), [scene.report]);
+    assert_eq!(tops(&["--on", "users"]), [scene.console]);
+    assert_eq!(
+        tops(&["-f", "activity.application=elsewhere"]),
+        [scene.elsewhere]
+    );
+    let none = pglock(&scene.database, &["tree", "1"]);
+    assert_eq!(
+        (none.code, &*none.out),
+        (1, "no session waits for a lock\n")
+    );
+}

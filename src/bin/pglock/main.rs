@@ -69,7 +69,7 @@ fn run_on_database(
             None => list::locks::run(list, connect, &environment),
         },
         Some(Command::Ls(args)) => list::locks::run(args, connect, &environment),
-        Some(Command::Tree(args)) => list::tree::run(args, connect, &environment),
+        Some(Command::Tree(args)) => list::tree::run(&args, connect, &environment),
         Some(Command::Top(args)) => top::run(&args, connect, &environment),
         Some(Command::Who(args)) => list::who::run(&args, connect, &environment),
         Some(Command::Migrate(args)) => migrate::run(&args, connect, &environment),

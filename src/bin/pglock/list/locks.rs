@@ -58,7 +58,7 @@ pub struct ListArgs {
 }
 
 /// Parses a pid. A word in its place is most likely a mistyped command.
-fn parse_pid(text: &str) -> Result<i32, String> {
+pub fn parse_pid(text: &str) -> Result<i32, String> {
     text.parse().map_err(|_| {
         let command = similar_command(text);
         let advice = command.map(|name| format!("; did you mean `pglock {name}`?"));

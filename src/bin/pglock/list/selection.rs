@@ -73,6 +73,22 @@ impl Selection {
         Ok(listing)
     }
 
+    /// Loads the waits that concern the selected sessions, locks and tables; all by default.
+    pub fn graph(&self, conn: &mut PgConnection) -> Result<WaitGraph, Failure> {
+        let on = self.on.iter().map(|name| relation::find(conn, name));
+        let on = on.collect::<Result<Vec<u32>, Failure>>()?;
+        let graph = WaitGraph::load(conn)?;
+        if self.pids.is_empty() && on.is_empty() && self.filters.is_empty() {
+            return Ok(graph);
+        }
+        let has_wait = |node: &WaitNode| {
+            let matches = |row: &Row| self.filters.iter().all(|filter| filter.matches(row));
+            Row::awaited(node).is_some_and(|row| is_on(&row, &on) && matches(&row))
+        };
+        let needs_wait = !on.is_empty() || !self.filters.is_empty();
+        Ok(graph.related_to(|node| self.is_of_pids(node) && (!needs_wait || has_wait(node))))
+    }
+
     /// Leaves out the locks of the own session, which only this query takes.
     fn locks(&self, conn: &mut PgConnection, on: Vec<u32>) -> Result<Listing, Failure> {
         let own = conn.backend_pid()?;

@@ -1,19 +1,30 @@
 //! `pglock tree`.
 
 use clap::Args;
-use diesel::PgConnection;
 use diesel_pglock::WaitGraph;
 
+use super::filter::Filter;
+use super::locks::parse_pid;
 use super::overview::summary_line;
+use super::selection::Selection;
 
 use crate::connect::{ConnectionArgs, Environment, LimitArgs};
 use crate::failure::{Failure, Outcome};
 use crate::output::show_json;
 use crate::output::{Screen, show};
 
-/// The format of the tree.
-#[derive(Args, Clone, Copy, Debug)]
+/// The waits to draw, and the format of the tree.
+#[derive(Args, Clone, Debug)]
 pub struct TreeArgs {
+    /// Only the waits that concern these sessions
+    #[arg(value_name = "PID", value_parser = parse_pid)]
+    pids: Vec<i32>,
+    /// Only the waits for this table and its rows, and what concerns them; repeatable
+    #[arg(short, long, value_name = "TABLE")]
+    on: Vec<String>,
+    /// Only waits with `FIELD=VALUE`, as in `pglock ls`, and what concerns them; repeatable
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<Filter>,
     /// Draws it for Graphviz
     #[arg(long, group = "format")]
     dot: bool,
@@ -56,13 +67,20 @@ fn draw(graph: &WaitGraph, limit: Option<usize>) -> String {
 }
 
 pub fn run(
-    args: TreeArgs,
+    args: &TreeArgs,
     connect: &ConnectionArgs,
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
     let mut conn = connect.connect(environment)?;
-    let load = |conn: &mut PgConnection| Ok(WaitGraph::load(conn)?);
-    let graph = args.timeout.within(&mut conn, load)?;
+    let selection = Selection {
+        pids: args.pids.clone(),
+        on: args.on.clone(),
+        filters: args.filter.clone(),
+        ..Selection::default()
+    };
+    let graph = args
+        .timeout
+        .within(&mut conn, |conn| selection.graph(conn))?;
     match args {
         TreeArgs { dot: true, .. } => show(&graph.to_dot())?,
         TreeArgs { mermaid: true, .. } => show(&graph.to_mermaid())?,
