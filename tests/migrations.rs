@@ -1,6 +1,7 @@
 //! Prioritized migrations.
 
 mod audit;
+mod differential;
 mod history;
 mod indexes;
 mod instances;
@@ -8,6 +9,7 @@ mod locks_first;
 mod migration_lock;
 mod options;
 mod priority;
+mod processes;
 mod retry;
 mod run;
 mod session;

@@ -172,6 +172,8 @@ pub(super) fn start_instance(db: &Database, migrations: &Migrations) -> std::pro
         .args([
             "--ignored",
             "--exact",
+            // Its error is shown, on stderr.
+            "--nocapture",
             "migrations::instances::instance_process",
         ])
         .env("PGLOCK_INSTANCE_URL", &db.url)
