@@ -1,8 +1,11 @@
 //! Guards, which only sync connections have.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
-use diesel::connection::{SimpleConnection, TransactionManager};
+use diesel::connection::{InstrumentationEvent, SimpleConnection, TransactionManager};
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::{AdvisoryKey, Error};
@@ -116,4 +119,57 @@ fn a_refusal_shows_the_current_query_of_its_holder_even_in_an_older_transaction(
     });
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("user `postgres`, idle"), "{message}");
+}
+
+/// Opens a session that reports when the lock was acquired, and when the release of a savepoint
+/// failed.
+fn observed(db: &Database, acquired: &Arc<AtomicBool>, failed: &Arc<AtomicBool>) -> PgConnection {
+    // What it logs makes each statement longer.
+    let mut conn = db.running("SET log_min_messages = debug5");
+    let (acquired, failed) = (acquired.clone(), failed.clone());
+    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::FinishQuery { query, error, .. } = event {
+            let query = query.to_string();
+            let is_release = query.starts_with("RELEASE SAVEPOINT");
+            failed.fetch_or(is_release && error.is_some(), SeqCst);
+            acquired.store(query.contains("pg_try_advisory_lock"), SeqCst);
+        }
+    });
+    conn
+}
+
+/// Cancels come as soon as the lock is acquired, until one hits the release of the savepoint.
+#[test]
+fn a_savepoint_whose_release_fails_leaves_no_lock() {
+    let (db, limit) = (Database::new(), Instant::now() + Duration::from_secs(30));
+    let (acquired, failed) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+    let (session, mut observer) = (AtomicI32::new(0), db.connect());
+    let goes_on = || !failed.load(SeqCst) && Instant::now() < limit;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut conn = db.connect();
+            while goes_on() {
+                if acquired.load(SeqCst) {
+                    let session = session.load(SeqCst);
+                    count(
+                        &mut conn,
+                        &format!("SELECT pg_cancel_backend({session})::int"),
+                    );
+                }
+            }
+        });
+        while goes_on() {
+            let mut conn = observed(&db, &acquired, &failed);
+            session.store(pid(&mut conn), SeqCst);
+            let guard = conn.transaction(|conn| conn.advisory(KEY).acquire().map(std::mem::forget));
+            if failed.load(SeqCst) {
+                guard.unwrap_err();
+                wait_until("no lock is held", || advisory_locks(&mut observer) == 0);
+            }
+        }
+    });
+    assert!(
+        failed.load(SeqCst),
+        "no cancel hit the release of the savepoint"
+    );
 }

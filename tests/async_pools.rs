@@ -168,3 +168,35 @@ async fn code_that_is_generic_over_the_connection_runs_in_a_task() {
     });
     task.await.unwrap().unwrap();
 }
+
+/// Drops a run in a handle of a role that may not end sessions; the pool stays idle then.
+macro_rules! ended_without_the_privilege {
+    ($name:ident, |$manager:ident| $pool:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let db = Database::new();
+            let $manager = Manager::new(db.role_url());
+            db.running("REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC");
+            let pool = $pool;
+            let mut conn = pool.get().await.unwrap();
+            let forever = async |_: &mut _| std::future::pending::<Result<(), Error>>().await;
+            let run = conn.advisory(1).run(forever);
+            let dropped = tokio::time::timeout(Duration::from_millis(50), run).await;
+            assert!(dropped.is_err());
+            drop(conn);
+            assert_clean(&db).await;
+        }
+    };
+}
+
+ended_without_the_privilege!(
+    deadpool_keeps_no_lock_while_idle_without_the_privilege,
+    |manager| deadpool::Pool::<AsyncPgConnection>::builder(manager)
+        .build()
+        .expect("a pool")
+);
+
+ended_without_the_privilege!(
+    mobc_keeps_no_lock_while_idle_without_the_privilege,
+    |manager| mobc::Pool::<AsyncPgConnection>::builder().build(manager)
+);
