@@ -31,7 +31,12 @@ use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 /// with bb8, deadpool or mobc.
 ///
 /// The methods are those of [`PgLockConnection`](crate::PgLockConnection), awaited,
-/// with async closures: `async |conn| …`, where `|conn| async move { … }` will not do.
+/// with async closures: `async |conn| { … }`, not `|conn| async move { … }`.
+///
+/// Code that is generic over the connection opens its transaction by
+/// [`advisory(key).xact().run`](crate::AsyncAdvisoryXactLock::run) or
+/// [`lock_table`](Self::lock_table)`.run`: a task that is spawned may await that. With diesel-async's
+/// `transaction` in its place, the compiler refuses the task.
 ///
 /// diesel-async's `AsyncConnectionWrapper` is a sync connection and an async one: where both
 /// traits are in scope, as with the prelude, a call has to say whose method it means.

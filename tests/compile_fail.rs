@@ -100,3 +100,42 @@ fn the_lock_of_a_transaction_cannot_be_released() {
         &["no method named `release`"],
     );
 }
+
+#[test]
+fn a_closure_without_a_return_type_is_asked_for_one() {
+    let body = "conn.advisory(1).run(|_| Ok(()))?; Ok(())";
+    let said = complaint("PgLockConnection", &in_function(body));
+    assert_says(
+        &said,
+        &[
+            "type annotations needed",
+            "cannot infer type of the type parameter `E`",
+        ],
+    );
+    #[cfg(feature = "async")]
+    {
+        let body = "conn.advisory(1).run(async |_| Ok(())).await?; Ok(())";
+        let said = complaint("AsyncPgLockConnection", &in_function(body));
+        assert_says(&said, &["type annotations needed"]);
+    }
+}
+
+#[cfg(feature = "async")]
+#[test]
+fn a_closure_that_returns_a_future_is_no_async_closure() {
+    let body =
+        "conn.advisory(1).run(|conn| async move { conn.backend_pid().await }).await?; Ok(())";
+    let said = complaint("AsyncPgLockConnection", &in_function(body));
+    assert_says(
+        &said,
+        &[
+            "type annotations needed",
+            "giving this closure parameter an explicit type",
+        ],
+    );
+}
+
+/// A body that uses `?`.
+fn in_function(body: &str) -> String {
+    format!("let _: Result<(), diesel_pglock::Error> = async {{ {body} }}.await;")
+}

@@ -145,6 +145,10 @@ where
     /// `f` gets a savepoint, so that an error in it does not keep the lock. A transaction that
     /// `f` opens and abandons, by a dropped future or a caught panic, is rolled back.
     ///
+    /// If the compiler cannot infer the error of `f`, annotate the closure's return type, as in
+    /// `Ok::<_, Error>(())`. On the handle of a pool, a function that takes the connection itself
+    /// needs a closure: `|c| job(c)`.
+    ///
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), or whatever `f` returns: an error of `f` is

@@ -121,6 +121,10 @@ where
     /// A transaction that `f` opens in it and abandons, by a dropped future or a caught panic,
     /// is rolled back.
     ///
+    /// If the compiler cannot infer the error of `f`, annotate the closure's return type, as in
+    /// `Ok::<_, Error>(())`. On the handle of a pool, a function that takes the connection itself
+    /// needs a closure: `|c| job(c)`.
+    ///
     /// # Errors
     ///
     /// [`Error::InTransaction`] when a transaction is open: it would keep the lock

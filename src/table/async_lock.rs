@@ -135,6 +135,11 @@ where
     /// A transaction that `f` opens in it and abandons, by a dropped future or a caught panic,
     /// is rolled back.
     ///
+    /// Write `async |conn| { … }`, not `|conn| async move { … }`. If the compiler cannot infer the
+    /// error of `f`, annotate the closure's return type, as in `Ok::<_, Error>(())`. On the handle of
+    /// a pool, a function that takes the connection itself needs a closure:
+    /// `async |c| job(c).await`.
+    ///
     /// # Errors
     ///
     /// Those of [`TableLock::run`](crate::TableLock::run).
