@@ -1,71 +1,55 @@
 //! The monitor of a sync run: a thread, which outlives the run if its connection hangs.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::Builder;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
+
+use diesel::Connection;
+use diesel::connection::LoadConnection;
+use diesel::pg::Pg;
 
 use super::held::Held;
 use super::lock_watch::LockWatch;
-use crate::error::{Error, Result};
-use crate::session::{SyncDriver, run_ready};
-use crate::source::WatcherSource;
-use crate::trace;
+use crate::error::Result;
+use crate::session::{BackgroundThread, SyncDriver, run_ready};
+use crate::source::Connector;
 
 /// The time that the end of a run waits for a poll that is under way.
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// A thread that polls until this value is dropped.
-///
-/// It owns all that it uses, because a read that does not return keeps it alive.
 pub(super) struct MonitorThread {
     held: Held,
-    stop: Option<Sender<()>>,
-    finished: Receiver<()>,
+    thread: BackgroundThread<()>,
 }
 
 impl MonitorThread {
-    pub(super) fn start<S>(watch: LockWatch, session: S::Connection, source: Arc<S>) -> Result<Self>
+    pub(super) fn start<C>(watch: LockWatch, session: C, connector: Connector<C>) -> Result<Self>
     where
-        S: WatcherSource + 'static,
+        C: Connection<Backend = Pg> + LoadConnection + 'static,
     {
         let held = watch.held().clone();
-        let (stop, stopping) = channel();
-        let (finish, finished) = channel();
-        let thread = trace::in_this_context(move || {
-            let _finish: Sender<()> = finish; // dropped last, after the connection
-            keep_polling(&watch, session, &*source, &stopping);
-        });
-        let name = "pglock monitor".to_owned();
-        let started = Builder::new().name(name).spawn(thread);
-        started.map_err(|error| Error::Watcher(Box::new(error)))?;
-        Ok(Self {
-            held,
-            stop: Some(stop),
-            finished,
-        })
+        let thread = BackgroundThread::start("pglock monitor", move |stopping| {
+            keep_polling(&watch, session, &connector, stopping);
+        })?;
+        Ok(Self { held, thread })
     }
 }
 
 impl Drop for MonitorThread {
     fn drop(&mut self) {
         self.held.end();
-        self.stop = None;
-        // Nothing is ever sent; the channel closes with the thread.
-        let _ = self.finished.recv_timeout(LIMIT);
+        self.thread.stop(LIMIT);
     }
 }
 
-fn keep_polling<S: WatcherSource>(
-    watch: &LockWatch,
-    session: S::Connection,
-    source: &S,
-    stopping: &Receiver<()>,
-) {
+fn keep_polling<C>(watch: &LockWatch, session: C, connector: &Connector<C>, stopping: &Receiver<()>)
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
     let mut session = Some(session);
     let stopped = || stopping.recv_timeout(watch.interval()) != Err(RecvTimeoutError::Timeout);
     loop {
-        poll(watch, &mut session, source);
+        poll(watch, &mut session, connector);
         if watch.is_over() || stopped() {
             return;
         }
@@ -73,12 +57,15 @@ fn keep_polling<S: WatcherSource>(
 }
 
 /// Polls once, over a new connection if the last one failed.
-fn poll<S: WatcherSource>(watch: &LockWatch, session: &mut Option<S::Connection>, source: &S) {
+fn poll<C>(watch: &LockWatch, session: &mut Option<C>, connector: &Connector<C>)
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
     let polled = match session {
         Some(session) => run_ready(watch.poll(&mut SyncDriver(session))),
-        None => source
-            .connect()
-            .and_then(|new| run_ready(watch.poll(&mut SyncDriver(session.insert(new))))),
+        None => {
+            connector().and_then(|new| run_ready(watch.poll(&mut SyncDriver(session.insert(new)))))
+        }
     };
     if polled.is_err() {
         *session = None;

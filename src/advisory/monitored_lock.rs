@@ -1,7 +1,6 @@
 //! The builder of a monitored lock on sync connections.
 
 use std::fmt;
-use std::sync::Arc;
 
 use diesel::Connection;
 use diesel::connection::LoadConnection;
@@ -34,7 +33,7 @@ pub struct MonitoredLock<'c, C, S> {
 impl<C, S> MonitoredLock<'_, C, S>
 where
     C: Connection<Backend = Pg> + LoadConnection,
-    S: WatcherSource + 'static,
+    S: WatcherSource,
 {
     /// Runs `f` while the lock is held and a monitor watches it.
     ///
@@ -153,7 +152,7 @@ fn run_monitored<C, S, R, E>(
 ) -> Result<R, E>
 where
     C: Connection<Backend = Pg> + LoadConnection,
-    S: WatcherSource + 'static,
+    S: WatcherSource,
     E: From<Error>,
 {
     let mut driver = SyncDriver(conn);
@@ -161,7 +160,7 @@ where
     let watch = run_ready(watch)?;
     run_held(conn, hold, |conn| {
         let held = watch.held().clone();
-        let _monitor = MonitorThread::start(watch, session, Arc::clone(monitor.source()))?;
+        let _monitor = MonitorThread::start(watch, session, S::connector(monitor.source()))?;
         f(conn, &held)
     })
 }

@@ -1,8 +1,7 @@
 //! Reads the progress of a migration outside a transaction, and emits it as events.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use diesel::Connection;
@@ -13,9 +12,8 @@ use diesel::query_builder::Query;
 use super::event::MigrationEvent;
 use super::index_progress::{MigrationProgress, ProgressOf, Row};
 use super::settings::Settings;
-use crate::session::{Driver, SyncDriver, run_ready};
+use crate::session::{BackgroundThread, Driver, SyncDriver, run_ready};
 use crate::source::{Connector, WatcherSource};
-use crate::trace;
 
 /// The pause before the first read, and between two.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -25,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Its thread has a connection of its own: the watcher's must be free to signal. A source that
 /// gives none, or late, delays neither the migration nor its end.
 pub(crate) struct ProgressReader {
-    _stop: Sender<()>,
+    _thread: BackgroundThread<()>,
 }
 
 impl ProgressReader {
@@ -37,12 +35,11 @@ impl ProgressReader {
         pid: i32,
     ) -> Option<Self> {
         settings.on_event.as_ref()?;
-        let (stop, stopping) = channel();
         let (connect, settings, name) = (source.connector(), settings.clone(), name.to_owned());
-        thread::spawn(trace::in_this_context(move || {
-            read(&connect, &settings, &name, pid, &stopping);
-        }));
-        Some(Self { _stop: stop })
+        let thread = BackgroundThread::start("pglock progress", move |stopping| {
+            read(&connect, &settings, &name, pid, stopping);
+        });
+        thread.ok().map(|thread| Self { _thread: thread })
     }
 }
 

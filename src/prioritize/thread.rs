@@ -2,21 +2,22 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::Builder;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+#[cfg(feature = "migrations")]
+use std::sync::mpsc::{Sender, channel};
 
 use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
 use super::prioritizer::Prioritizer;
+#[cfg(feature = "migrations")]
 use super::report::PrioritizerReport;
 use super::run_state::{RETURN_LIMIT, RunState};
 use super::watch::Watch;
-use crate::error::{Error, Result};
-use crate::session::Driver;
+use crate::error::Result;
 use crate::session::PrioritizedSession;
-use crate::session::{SyncDriver, run_ready};
+use crate::session::{BackgroundThread, Driver, SyncDriver, run_ready};
 use crate::source::{Connector, WatcherSource};
 use crate::trace;
 
@@ -38,12 +39,9 @@ pub(crate) fn run_with_watcher<S: WatcherSource, R, E>(
 }
 
 /// The thread of a watcher, which stops when this value is dropped.
-///
-/// It owns all that it uses: if its connection hangs, it is left behind.
 pub(crate) struct WatcherThread {
     state: Arc<RunState>,
-    requests: Option<Sender<Request>>,
-    finished: Receiver<()>,
+    thread: BackgroundThread<Request>,
 }
 
 /// A request to the thread between two polls.
@@ -69,27 +67,13 @@ impl WatcherThread {
         let mut watch = Watch::new(session, settings, Arc::clone(&state));
         let mut connection = prioritizer.source().connect()?;
         run_ready(watch.check(&mut SyncDriver(&mut connection)))?;
-        let connector = S::connector(prioritizer.source());
-        let (send, requests) = channel();
-        let (finish, finished) = channel::<()>();
-        let thread = trace::in_this_context(move || {
-            let _finish = finish; // dropped last, after the connection
-            Watcher {
-                watch,
-                connection: Some(connection),
-                connector,
-            }
-            .run(&requests);
-        });
-        let started = Builder::new()
-            .name("pglock watcher".to_owned())
-            .spawn(thread);
-        started.map_err(|error| Error::Watcher(Box::new(error)))?;
-        Ok(Self {
-            state,
-            requests: Some(send),
-            finished,
-        })
+        let watcher = Watcher {
+            watch,
+            connection: Some(connection),
+            connector: S::connector(prioritizer.source()),
+        };
+        let thread = BackgroundThread::start("pglock watcher", |requests| watcher.run(requests))?;
+        Ok(Self { state, thread })
     }
 
     /// Begins a part of the run with a report of its own: the migration `work`, or none.
@@ -98,34 +82,24 @@ impl WatcherThread {
     /// keeps its grace period and its signals.
     #[cfg(feature = "migrations")]
     pub(crate) fn begin_part(&self, work: Option<String>, is_retry: bool) {
-        self.request(Request::BeginPart { work, is_retry });
+        self.thread.request(Request::BeginPart { work, is_retry });
     }
 
     /// Returns the report of the part, once a poll under way has ended.
     #[cfg(feature = "migrations")]
     pub(crate) fn report(&self) -> PrioritizerReport {
         let (answer, answered) = channel();
-        self.request(Request::Publish(answer));
+        self.thread.request(Request::Publish(answer));
         // A poll that hangs leaves its last report.
         let _ = answered.recv_timeout(RETURN_LIMIT);
         self.state.report()
-    }
-
-    #[cfg(feature = "migrations")]
-    fn request(&self, request: Request) {
-        if let Some(requests) = &self.requests {
-            // A thread that has ended has published its report.
-            let _ = requests.send(request);
-        }
     }
 }
 
 impl Drop for WatcherThread {
     fn drop(&mut self) {
         self.state.stop();
-        self.requests = None;
-        // Nothing is ever sent; the channel closes with the thread.
-        if self.finished.recv_timeout(RETURN_LIMIT) == Err(RecvTimeoutError::Timeout) {
+        if !self.thread.stop(RETURN_LIMIT) {
             trace::left_behind(&self.state.abandon());
         }
         self.state.close();
@@ -133,7 +107,10 @@ impl Drop for WatcherThread {
 }
 
 /// The watcher and its connection, on its thread.
-struct Watcher<C> {
+///
+/// A session that did not leave in order is ended: it may hold the mark, and a pool would hand
+/// it on.
+struct Watcher<C: Connection<Backend = Pg> + LoadConnection> {
     watch: Watch,
     connection: Option<C>,
     connector: Connector<C>,
@@ -157,8 +134,8 @@ where
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        if let Some(connection) = &mut self.connection {
-            run_ready(self.watch.leave(&mut SyncDriver(connection)));
+        if let Some(mut connection) = self.connection.take() {
+            run_ready(self.watch.leave(&mut SyncDriver(&mut connection)));
         }
         self.watch.publish();
     }
@@ -176,7 +153,7 @@ where
             None => Ok(()),
         });
         if polled.is_err() {
-            end(self.connection.take());
+            self.end_session();
         }
         self.watch.note_result(polled);
     }
@@ -188,14 +165,19 @@ where
         }
         Ok(())
     }
+
+    fn end_session(&mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            run_ready(SyncDriver(&mut connection).end_session());
+        }
+    }
 }
 
-/// Ends a session that failed: it may hold the mark, and a pool would hand it on.
-fn end<C>(connection: Option<C>)
+impl<C> Drop for Watcher<C>
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    if let Some(mut connection) = connection {
-        run_ready(SyncDriver(&mut connection).end_session());
+    fn drop(&mut self) {
+        self.end_session();
     }
 }

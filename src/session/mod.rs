@@ -8,6 +8,7 @@ mod action;
 mod async_driver;
 #[cfg(feature = "async")]
 pub(crate) mod async_scope;
+mod background;
 mod do_block;
 mod driver;
 mod end_on_drop;
@@ -24,6 +25,7 @@ pub use action::Session;
 pub(crate) use async_driver::AsyncDriver;
 #[cfg(feature = "async")]
 pub use async_scope::{AsyncClosure, AsyncFunc};
+pub(crate) use background::BackgroundThread;
 pub(crate) use do_block::quote;
 pub(crate) use driver::{ColumnsOf, Driver};
 pub(crate) use end_on_drop::EndSessionOnDrop;
