@@ -18,11 +18,11 @@ use super::statement::{BlockingPids, CheckWatcher, LeaveSession, WatcherCheck, W
 use super::target::{Target, Waits};
 use crate::error::{Error, Result};
 use crate::session::Driver;
-use crate::session::PrioritizedSession;
+use crate::session::SessionIdentity;
 
 /// The watcher of one run.
 pub(super) struct Watch {
-    pub(super) session: PrioritizedSession,
+    pub(super) session: SessionIdentity,
     pub(super) settings: Settings,
     pub(super) state: Arc<RunState>,
     pub(super) blockers: Blockers,
@@ -54,11 +54,7 @@ struct OwnSession {
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 impl Watch {
-    pub(super) fn new(
-        session: PrioritizedSession,
-        settings: Settings,
-        state: Arc<RunState>,
-    ) -> Self {
+    pub(super) fn new(session: SessionIdentity, settings: Settings, state: Arc<RunState>) -> Self {
         Self {
             session,
             settings,
@@ -288,6 +284,8 @@ impl Watch {
         self.log.work = work;
         self.report = PrioritizerReport::default();
         self.waiting_since = None;
+        // The wait of the part before has ended, whichever sessions block this one.
+        self.seen = Seen::default();
         self.blockers.begin_part(is_retry);
         self.publish();
     }

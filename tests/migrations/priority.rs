@@ -29,6 +29,27 @@ fn the_grace_period_goes_on_in_the_next_attempt() {
 }
 
 #[test]
+fn attempts_that_follow_each_other_at_once_add_up() {
+    let db = Database::new();
+    let mut holder = db.running("BEGIN; SELECT * FROM users");
+    let migrations = Migrations::new(&db, &["ALTER TABLE users ADD COLUMN age int"]);
+    let mut conn = db.connect();
+    // No poll falls between two attempts.
+    let prioritizer = at_once(&db)
+        .interval(Duration::from_millis(60))
+        .grace(Duration::from_millis(400));
+    let mut harness = PrioritizedHarness::new(&mut conn, prioritizer)
+        .lock_timeout(Duration::from_millis(250))
+        .backoff(Backoff::none())
+        .attempts(10);
+    harness.run_pending_migrations(migrations.source()).unwrap();
+    assert!(
+        holder.batch_execute("SELECT 1").is_err(),
+        "it was terminated"
+    );
+}
+
+#[test]
 fn a_policy_that_can_never_signal_is_refused() {
     let db = Database::new();
     let migrations = Migrations::new(&db, &["CREATE TABLE one ()"]);
