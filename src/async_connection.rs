@@ -19,7 +19,7 @@ use crate::prioritize::task::run_with_watcher;
 use crate::session::AsyncDriver;
 use crate::session::BackendPid;
 use crate::session::Driver;
-use crate::session::PrioritizedSession;
+use crate::session::SessionIdentity;
 use crate::session::async_scope::AsyncClosure;
 use crate::source::AsyncWatcherSource;
 use crate::table::AsyncTableLock;
@@ -214,7 +214,7 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     {
         Box::pin(async move {
             let state = prioritizer.start_run();
-            let session = PrioritizedSession::identify(&mut AsyncDriver(self)).await?;
+            let session = SessionIdentity::identify(&mut AsyncDriver(self)).await?;
             let lock_timeout = prioritizer.settings().lock_timeout;
             let run = async move {
                 match lock_timeout {

@@ -12,7 +12,7 @@ use crate::prioritize::Prioritizer;
 use crate::prioritize::thread::run_with_watcher;
 use crate::session::BackendPid;
 use crate::session::Driver;
-use crate::session::PrioritizedSession;
+use crate::session::SessionIdentity;
 use crate::session::{SyncDriver, run_ready};
 use crate::source::WatcherSource;
 use crate::table::TableLock;
@@ -152,7 +152,7 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
         E: From<Error>,
     {
         let state = prioritizer.start_run();
-        let session = run_ready(PrioritizedSession::identify(&mut SyncDriver(self)))?;
+        let session = run_ready(SessionIdentity::identify(&mut SyncDriver(self)))?;
         run_with_watcher(prioritizer, state, session, || {
             match prioritizer.settings().lock_timeout {
                 Some(timeout) => self.with_lock_timeout(timeout, f),

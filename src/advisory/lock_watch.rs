@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
@@ -17,18 +16,15 @@ use super::statement::AdvisoryTarget;
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::EndSessionOnDrop;
-use crate::session::query;
+use crate::session::{IdentityColumns, OWN_IDENTITY, SessionIdentity, query};
 use crate::trace;
 use crate::views::CURRENT_DATABASE_OID;
 
-/// The session that holds a monitored lock, and its server.
+/// The session that holds a monitored lock, and its database.
 #[derive(Clone, Copy, Debug, diesel::Queryable)]
 pub(super) struct Holder {
-    pid: i32,
-    /// Distinguishes the session from a later one with its pid.
-    pub(super) backend_start: Option<DateTime<Utc>>,
+    pub(super) session: SessionIdentity,
     database: u32,
-    pub(super) server_start: DateTime<Utc>,
     in_recovery: bool,
 }
 
@@ -53,7 +49,7 @@ impl Holder {
     ) -> Result<()> {
         match read_lock(driver, target, self).await? {
             (true, _) => Ok(()),
-            (false, _) => Err(Error::OtherServer(self.pid)),
+            (false, _) => Err(Error::OtherServer(self.session.pid)),
         }
     }
 }
@@ -140,7 +136,7 @@ async fn take_token(
     session.disarm();
     let (pid, wal_file, xid) = taken?;
     // Behind a pooler each statement may have reached another backend.
-    let mut others = [holder.pid, pid].into_iter();
+    let mut others = [holder.session.pid, pid].into_iter();
     if let Some(other) = others.find(|pid| *pid != hold.backend) {
         return Err(session_changed(hold.target, hold.backend, other));
     }
@@ -152,16 +148,15 @@ async fn take_token(
 #[derive(Debug)]
 struct IdentifyHolder;
 
-query!(IdentifyHolder => (Integer, Nullable<Timestamptz>, Oid, Timestamptz, Bool), Holder);
+query!(IdentifyHolder => (IdentityColumns, Oid, Bool), Holder);
 
 impl QueryFragment<Pg> for IdentifyHolder {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "SELECT pg_catalog.pg_backend_pid(), (SELECT a.backend_start \
-             FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a), ",
-        );
+        out.push_sql("SELECT ");
+        out.push_sql(OWN_IDENTITY);
+        out.push_sql(", ");
         out.push_sql(CURRENT_DATABASE_OID);
-        out.push_sql(", pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_is_in_recovery()");
+        out.push_sql(", pg_catalog.pg_is_in_recovery()");
         Ok(())
     }
 }
@@ -180,18 +175,20 @@ query!(ReadLock => (Bool, Bool), (bool, bool));
 
 impl QueryFragment<Pg> for ReadLock {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let Holder { pid, database, .. } = &self.holder;
+        let Holder {
+            session, database, ..
+        } = &self.holder;
         out.push_sql("SELECT pg_catalog.pg_postmaster_start_time() OPERATOR(pg_catalog.=) ");
-        out.push_bind_param::<Timestamptz, _>(&self.holder.server_start)?;
+        out.push_bind_param::<Timestamptz, _>(&session.server_start)?;
         out.push_sql(", ");
         // Without the cast, an operator of another user would be a better fit.
         let database = format!("{database}::pg_catalog.oid");
-        out.push_sql(&self.target.held_by(&pid.to_string(), &database));
+        out.push_sql(&self.target.held_by(&session.pid.to_string(), &database));
         // A role without the privilege reads NULL, and finds no difference.
         out.push_sql(" AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(");
-        out.push_bind_param::<Integer, _>(pid)?;
+        out.push_bind_param::<Integer, _>(&session.pid)?;
         out.push_sql(") AS a WHERE a.backend_start OPERATOR(pg_catalog.<>) ");
-        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.holder.backend_start)?;
+        out.push_bind_param::<Nullable<Timestamptz>, _>(&session.backend_start)?;
         out.push_sql(")");
         out.unsafe_to_cache_prepared();
         Ok(())

@@ -29,14 +29,14 @@ fn a_lock_is_found_only_with_the_session_and_the_server_that_have_it() {
     assert_eq!(read(target, holder).unwrap(), (true, true));
     // The start of the session is hidden from some roles.
     let mut hidden = holder;
-    hidden.backend_start = None;
+    hidden.session.backend_start = None;
     assert_eq!(read(target, hidden).unwrap(), (true, true));
 
     let mut predecessor = holder;
-    predecessor.backend_start = holder.backend_start.map(|start| start - MOMENT);
+    predecessor.session.backend_start = holder.session.backend_start.map(|start| start - MOMENT);
     assert_eq!(read(target, predecessor).unwrap(), (true, false));
     let mut before_restart = holder;
-    before_restart.server_start = holder.server_start - MOMENT;
+    before_restart.session.server_start = holder.session.server_start - MOMENT;
     assert!(!read(target, before_restart).unwrap().0);
 
     let other_key = AdvisoryTarget::new(AdvisoryKey::new(2));

@@ -13,7 +13,7 @@ use super::lock_timeout::with_lock_timeout;
 use super::run::MigrationRun;
 use crate::prioritize::thread::WatcherThread;
 use crate::prioritize::{Prioritizer, PrioritizerReport};
-use crate::session::{PrioritizedSession, run_ready, uncached};
+use crate::session::{SessionIdentity, run_ready, uncached};
 use crate::source::WatcherSource;
 
 /// A part of a run that is prioritized.
@@ -109,7 +109,7 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
     S: WatcherSource,
 {
-    let session = run_ready(PrioritizedSession::identify(&mut uncached(conn)))?;
+    let session = run_ready(SessionIdentity::identify(&mut uncached(conn)))?;
     let state = prioritizer.start_run();
     Ok(WatcherThread::start(prioritizer, state, session)?)
 }

@@ -91,35 +91,7 @@ impl CurrentBlock {
 mod tests {
     use super::*;
     use crate::signal::Wait;
-    use crate::types::{LockMode, LockType};
     use crate::views::PgLock;
-
-    fn lock() -> PgLock {
-        PgLock {
-            pid: Some(1),
-            lock_type: LockType::Relation,
-            mode: LockMode::Share,
-            granted: false,
-            fast_path: false,
-            wait_start: None,
-            wait_duration: None,
-            database: None,
-            database_oid: None,
-            relation: None,
-            relation_oid: None,
-            advisory_key: None,
-            page: None,
-            tuple: None,
-            virtual_xid: None,
-            transaction_id: None,
-            class_id: None,
-            object_id: None,
-            object_subid: None,
-            object: None,
-            virtual_transaction: "3/1".to_owned(),
-            activity: None,
-        }
-    }
 
     fn block(transaction: &str) -> Block {
         let wait = Wait {
@@ -141,7 +113,7 @@ mod tests {
         Blocker {
             pid: Some(2),
             activity: None,
-            lock: lock(),
+            lock: PgLock::default(),
             blocked_for: Duration::ZERO,
             protected: false,
             protection: None,

@@ -6,6 +6,7 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Integer, Text};
 
 use crate::session::query;
+use crate::signal::OBJECT;
 use crate::types::LockMode;
 
 /// Reads the locks that the blockers hold on what the waiters wait for: one row for each, with
@@ -36,9 +37,11 @@ impl HeldLock {
 
 impl QueryFragment<Pg> for ReadHardEdges {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("WITH locks AS MATERIALIZED (SELECT l.pid, l.granted, l.mode, ");
+        out.push_sql(OBJECT);
         // Of two arrays, `unnest` is syntax and takes no schema.
         out.push_sql(
-            "WITH locks AS MATERIALIZED (SELECT l.* FROM pg_catalog.pg_locks AS l) \
+            " AS object FROM pg_catalog.pg_locks AS l) \
              SELECT e.waiter, e.blocker, w.mode, h.mode FROM unnest(",
         );
         out.push_bind_param::<Array<Integer>, _>(&self.waiters)?;
@@ -46,13 +49,7 @@ impl QueryFragment<Pg> for ReadHardEdges {
         out.push_bind_param::<Array<Integer>, _>(&self.blockers)?;
         out.push_sql(
             ") AS e(waiter, blocker) JOIN locks AS w ON w.pid = e.waiter AND NOT w.granted \
-             JOIN locks AS h ON h.pid = e.blocker AND h.granted AND h.locktype = w.locktype \
-             AND h.database IS NOT DISTINCT FROM w.database AND h.relation IS NOT DISTINCT FROM w.relation \
-             AND h.page IS NOT DISTINCT FROM w.page AND h.tuple IS NOT DISTINCT FROM w.tuple \
-             AND h.virtualxid IS NOT DISTINCT FROM w.virtualxid \
-             AND h.transactionid IS NOT DISTINCT FROM w.transactionid \
-             AND h.classid IS NOT DISTINCT FROM w.classid AND h.objid IS NOT DISTINCT FROM w.objid \
-             AND h.objsubid IS NOT DISTINCT FROM w.objsubid",
+             JOIN locks AS h ON h.pid = e.blocker AND h.granted AND h.object = w.object",
         );
         Ok(())
     }

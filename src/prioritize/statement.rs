@@ -6,7 +6,7 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz};
 
-use crate::session::PrioritizedSession;
+use crate::session::SessionIdentity;
 use crate::session::query;
 use crate::signal::HAS_SYNCHRONOUS_STANDBY;
 use crate::signal::{walk_mark, walk_unmark};
@@ -17,14 +17,14 @@ use crate::signal::{walk_mark, walk_unmark};
 /// able to write to the signal log. The mark is set only if both hold.
 #[derive(Debug)]
 pub(super) struct CheckWatcher {
-    session: PrioritizedSession,
+    session: SessionIdentity,
     /// Is `true` if the watcher writes to the signal log.
     audit: bool,
     settings: WatcherSettings,
 }
 
 impl CheckWatcher {
-    pub(super) fn new(session: PrioritizedSession, audit: bool) -> Self {
+    pub(super) fn new(session: SessionIdentity, audit: bool) -> Self {
         Self {
             session,
             audit,

@@ -7,7 +7,7 @@ use pglock_sandbox::Sandbox;
 
 use super::statement::{BlockingPids, CheckWatcher, LeaveSession};
 use super::wait_chain::WaitChain;
-use crate::session::{Driver, Identify, PrioritizedSession};
+use crate::session::{Driver, Identify, SessionIdentity};
 use crate::session::{SyncDriver, run_ready};
 use crate::signal::{Block, WaitPath};
 use crate::signal::{Precondition, SendSignal, SignalKind, StillOnPath};
@@ -67,7 +67,7 @@ fn block_by(conn: &mut PgConnection, pid: i32, prioritized: i32) -> Block {
 /// A session that waits for an advisory lock until its holder ends, and a third that watches.
 struct Blocked {
     conn: PgConnection,
-    session: PrioritizedSession,
+    session: SessionIdentity,
     victim: (i32, Option<DateTime<Utc>>),
     waits: std::thread::JoinHandle<()>,
     _server: Sandbox,
@@ -82,8 +82,7 @@ impl Blocked {
         diesel::sql_query(lock).execute(&mut holder).unwrap();
         let victim = run_ready(SyncDriver(&mut holder).ask(Identify)).unwrap();
         let victim = (victim.pid, victim.backend_start);
-        let session =
-            run_ready(PrioritizedSession::identify(&mut SyncDriver(&mut waiter))).unwrap();
+        let session = run_ready(SessionIdentity::identify(&mut SyncDriver(&mut waiter))).unwrap();
         let waits = std::thread::spawn(move || {
             let _holder = holder;
             diesel::sql_query(lock).execute(&mut waiter).unwrap();
@@ -106,7 +105,7 @@ impl Blocked {
     }
 
     /// Returns the rows of a signal for this block of this prioritized session.
-    fn send(&mut self, session: PrioritizedSession, block: Block) -> Vec<bool> {
+    fn send(&mut self, session: SessionIdentity, block: Block) -> Vec<bool> {
         let path = Precondition::StillOnPath(StillOnPath {
             session,
             wait_path: WaitPath::through(&[session.pid, self.victim.0]),
@@ -122,7 +121,7 @@ impl Blocked {
 fn no_session_is_signalled_for_a_later_session_with_the_same_pid() {
     let mut blocked = Blocked::new();
     let (session, block) = (blocked.session, blocked.block());
-    let successor = PrioritizedSession {
+    let successor = SessionIdentity {
         backend_start: session
             .backend_start
             .map(|it| it - TimeDelta::microseconds(1)),
@@ -137,7 +136,7 @@ fn no_session_is_signalled_for_a_later_session_with_the_same_pid() {
 fn a_prioritized_session_is_not_signalled() {
     let mut blocked = Blocked::new();
     let (session, block, victim) = (blocked.session, blocked.block(), blocked.victim.0);
-    let victim_session = PrioritizedSession {
+    let victim_session = SessionIdentity {
         pid: victim,
         backend_start: None,
         ..session

@@ -18,7 +18,7 @@ use super::watch::Watch;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
 use crate::session::Driver;
-use crate::session::PrioritizedSession;
+use crate::session::SessionIdentity;
 use crate::session::async_scope::{Ended, end};
 use crate::source::AsyncWatcherSource;
 use crate::trace;
@@ -54,7 +54,7 @@ impl Stop {
 pub(crate) async fn run_with_watcher<S: AsyncWatcherSource, R, E: From<Error>>(
     prioritizer: &Prioritizer<S>,
     state: Arc<RunState>,
-    session: PrioritizedSession,
+    session: SessionIdentity,
     run: impl Future<Output = Result<R, E>> + Send,
 ) -> Result<Ended<Result<R, E>>> {
     let mut watch = Watch::new(session, prioritizer.settings().clone(), Arc::clone(&state));

@@ -16,7 +16,7 @@ use super::report::PrioritizerReport;
 use super::run_state::{RETURN_LIMIT, RunState};
 use super::watch::Watch;
 use crate::error::Result;
-use crate::session::PrioritizedSession;
+use crate::session::SessionIdentity;
 use crate::session::{BackgroundThread, Driver, SyncDriver, run_ready};
 use crate::source::{Connector, WatcherSource};
 use crate::trace;
@@ -28,7 +28,7 @@ use crate::trace;
 pub(crate) fn run_with_watcher<S: WatcherSource, R, E>(
     prioritizer: &Prioritizer<S>,
     state: Arc<RunState>,
-    session: PrioritizedSession,
+    session: SessionIdentity,
     f: impl FnOnce() -> Result<R, E>,
 ) -> Result<Result<R, E>> {
     let watcher = WatcherThread::start(prioritizer, Arc::clone(&state), session)?;
@@ -61,7 +61,7 @@ impl WatcherThread {
     pub(crate) fn start<S: WatcherSource>(
         prioritizer: &Prioritizer<S>,
         state: Arc<RunState>,
-        session: PrioritizedSession,
+        session: SessionIdentity,
     ) -> Result<Self> {
         let settings = prioritizer.settings().clone();
         let mut watch = Watch::new(session, settings, Arc::clone(&state));

@@ -31,7 +31,7 @@ pub(crate) use driver::{ColumnsOf, Driver};
 pub(crate) use end_on_drop::EndSessionOnDrop;
 #[cfg(all(test, feature = "postgres"))]
 pub(crate) use identity::Identify;
-pub(crate) use identity::PrioritizedSession;
+pub(crate) use identity::{IdentityColumns, OWN_IDENTITY, SessionIdentity};
 pub(crate) use scope::{in_new_transaction, run_or_undo};
 pub(crate) use statement::{
     ACQUIRED, BUSY, BackendPid, OUTCOME, Statement, TakeOutcome, command, query,

@@ -8,9 +8,19 @@ use diesel::sql_types::{Integer, Text, Timestamptz};
 
 use crate::views::optional;
 
-/// The text that identifies an awaited lock `l`: its mode, and all that names its object.
-pub(crate) const AWAITED: &str = "pg_catalog.format('%s %s %s %s %s %s %s %s %s %s %s', l.mode, l.locktype, \
-    l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)";
+/// The text that identifies the object of a lock `l`.
+macro_rules! object {
+    () => {
+        "pg_catalog.format('%s %s %s %s %s %s %s %s %s %s', l.locktype, l.database, l.relation, \
+         l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)"
+    };
+}
+
+/// The text that identifies the object of a lock `l`.
+pub(crate) const OBJECT: &str = object!();
+
+/// The text that identifies an awaited lock `l`: its mode, and its object.
+pub(crate) const AWAITED: &str = concat!("pg_catalog.concat(l.mode, ' ', ", object!(), ")");
 
 /// The start of the wait for the lock `l`; NULL on PostgreSQL 13.
 pub(crate) const WAIT_START: &str = optional!("l", "waitstart", "timestamptz");

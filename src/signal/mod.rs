@@ -13,7 +13,7 @@ mod types;
 mod wait_path;
 
 pub(crate) use action::{to_activity, to_blocking};
-pub(crate) use block::{AWAITED, Block, WAIT_START, Wait};
+pub(crate) use block::{AWAITED, Block, OBJECT, WAIT_START, Wait};
 pub(crate) use mark::{IS_MARK, walk_mark, walk_unmark};
 pub(crate) use precondition::{
     CONCURRENT_INDEXES, HAS_SYNCHRONOUS_STANDBY, PG_DUMP, Precondition, StillOnPath,

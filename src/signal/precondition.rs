@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, Integer};
 use super::block::Block;
 use super::mark::walk_unmarked;
 use super::wait_path::WaitPath;
-use crate::session::PrioritizedSession;
+use crate::session::SessionIdentity;
 use crate::views::BLOCKERS_OF_REPLAY;
 
 /// The condition that commits wait for a standby. Every role may read this setting.
@@ -85,7 +85,7 @@ fn walk_blocks<'b>(waiters: &'b Vec<i32>, mut out: AstPass<'_, 'b, Pg>) -> Query
 /// still blocks the one before it, the block is the same, and the session is not protected.
 #[derive(Clone, Debug)]
 pub struct StillOnPath {
-    pub(crate) session: PrioritizedSession,
+    pub(crate) session: SessionIdentity,
     pub(crate) wait_path: WaitPath,
     pub(crate) block: Block,
     /// Is `true` for a root: the session must not wait itself.
