@@ -98,7 +98,8 @@ impl From<Row> for InvalidIndex {
 /// Reads the invalid indexes.
 ///
 /// The index of a partitioned table is invalid until each partition has one. An index is invalid
-/// too while another session builds it.
+/// too while another session builds it. If this role lacks the privilege to see which one a
+/// session builds, it may be any, and none is read.
 #[derive(Debug)]
 struct InvalidIndexes;
 
@@ -114,15 +115,23 @@ impl QueryFragment<Pg> for InvalidIndexes {
              JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
              WHERE NOT i.indisvalid AND c.relkind OPERATOR(pg_catalog.=) 'i' AND NOT EXISTS ( \
              SELECT FROM pg_catalog.pg_stat_progress_create_index AS p \
-             WHERE p.index_relid OPERATOR(pg_catalog.=) i.indexrelid) \
+             WHERE p.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() \
+             AND (p.index_relid IS NULL OR p.index_relid OPERATOR(pg_catalog.=) i.indexrelid)) \
              ORDER BY i.indexrelid",
         );
         Ok(())
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "postgres"))]
 mod tests {
+    use std::thread;
+
+    use diesel::PgConnection;
+    use diesel::connection::SimpleConnection;
+    use diesel::prelude::*;
+    use pglock_sandbox::Sandbox;
+
     use super::*;
 
     fn repair(name: &str, repair: IndexRepair) -> String {
@@ -144,5 +153,30 @@ mod tests {
         for remnant in ["name_ccnew", "name_ccnew1", "name_ccold"] {
             assert!(repair(remnant, reindex).starts_with("DROP"), "{remnant}");
         }
+    }
+
+    #[test]
+    fn an_index_that_another_role_builds_is_not_taken_for_an_invalid_one() {
+        let server = Sandbox::start().unwrap();
+        let url = server.url();
+        let connect = |url: &str| PgConnection::establish(url).unwrap();
+        let (mut admin, mut writer, mut builder) = (connect(&url), connect(&url), connect(&url));
+        let scene = "CREATE ROLE plain LOGIN; CREATE TABLE built (i int)";
+        admin.batch_execute(scene).unwrap();
+        let write = "BEGIN; INSERT INTO built VALUES (1)";
+        writer.batch_execute(write).unwrap();
+        let build = "CREATE INDEX CONCURRENTLY ON built (i)";
+        let building = thread::spawn(move || builder.batch_execute(build));
+        let is_built = diesel::dsl::sql::<diesel::sql_types::Bool>(
+            "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE index_relid <> 0)",
+        );
+        while !is_built.clone().get_result::<bool>(&mut admin).unwrap() {
+            thread::yield_now();
+        }
+        let mut plain = connect(&url.replacen("postgres@", "plain@", 1));
+        assert_eq!(InvalidIndex::load(&mut plain).unwrap(), []);
+        assert_eq!(InvalidIndex::load(&mut admin).unwrap(), []);
+        writer.batch_execute("COMMIT").unwrap();
+        building.join().unwrap().unwrap();
     }
 }
