@@ -1,10 +1,8 @@
 //! Names as SQL.
 
-use diesel::pg::PgQueryBuilder;
+use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::query_builder::QueryBuilder;
 use diesel::result::QueryResult;
-
-use diesel::pg::Pg;
 
 /// Renders a name with its schema, quoted.
 pub(crate) fn render<'n>(parts: impl Iterator<Item = &'n str>) -> QueryResult<String> {

@@ -29,28 +29,19 @@ pub(crate) fn with_lock_timeout<C, T>(
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    let previous = run_ready(scoped_timeout::set(
-        &mut uncached(conn),
-        TimeoutSetting::Lock,
-        timeout,
-    ))?;
-    // A failure inside the caller's transaction leaves it usable.
-    let is_local = previous.is_local();
-    let f = |conn: &mut C| {
+    let setting = TimeoutSetting::Lock;
+    let (result, restored) = scoped(conn, setting, timeout, |conn, is_local| {
+        // A failure inside the caller's transaction leaves it usable.
         if is_local {
             conn.transaction(f)
         } else {
             f(conn)
         }
-    };
-    let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
-        let _ = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
-    });
-    let restored = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
+    })?;
     match (result, restored) {
         (Ok(_), Err(error @ Error::SessionChanged { .. })) => Err(error.into()),
         (result, Err(error)) => {
-            report.warn(settings, not_restored(TimeoutSetting::Lock, &error));
+            report.warn(settings, not_restored(setting, &error));
             result
         }
         (result, Ok(_)) => result,
@@ -72,15 +63,31 @@ where
         return Ok((f(conn)?, None));
     };
     let setting = TimeoutSetting::Statement;
+    let (result, restored) = scoped(conn, setting, timeout, |conn, _| f(conn))?;
+    let warning = restored.err().map(|error| not_restored(setting, &error));
+    Ok((result?, warning))
+}
+
+/// Runs `f` under a timeout. Returns its result, and that of restoring the timeout before.
+///
+/// The second argument of `f` is true if the timeout ends with the caller's transaction.
+fn scoped<C, T>(
+    conn: &mut C,
+    setting: TimeoutSetting,
+    timeout: Option<Duration>,
+    f: impl FnOnce(&mut C, bool) -> Result<T>,
+) -> Result<(Result<T>, crate::error::Result<()>)>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
     let previous = run_ready(scoped_timeout::set(&mut uncached(conn), setting, timeout))?;
+    let is_local = previous.is_local();
+    let f = |conn: &mut C| f(conn, is_local);
     let (result, previous) = run_or_undo(conn, previous, f, |conn, previous| {
         let _ = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
     });
     let restored = run_ready(scoped_timeout::restore(&mut uncached(conn), previous));
-    Ok((
-        result?,
-        restored.err().map(|error| not_restored(setting, &error)),
-    ))
+    Ok((result, restored))
 }
 
 fn not_restored(setting: TimeoutSetting, error: &Error) -> String {

@@ -72,7 +72,8 @@ fn parse_name(name: &str) -> Option<Vec<String>> {
             '"' => is_quoted = !is_quoted,
             '.' if !is_quoted => parts.push(String::new()),
             c if is_quoted => part.push(c),
-            c => part.extend(c.to_lowercase()),
+            // The server folds no other letters.
+            c => part.push(c.to_ascii_lowercase()),
         }
     }
     let is_name = !is_quoted && parts.len() <= 2 && parts.iter().all(|part| !part.is_empty());
@@ -202,6 +203,7 @@ mod tests {
     fn a_name_is_read_as_sql_reads_it() {
         let rendered = |name| FirstLock::named(name, TableLockMode::Share).table;
         assert_eq!(rendered("Users"), Ok("\"users\"".to_owned()));
+        assert_eq!(rendered("ÄPFEL"), Ok("\"Äpfel\"".to_owned()));
         assert_eq!(
             rendered("shop.orders"),
             Ok("\"shop\".\"orders\"".to_owned())
