@@ -34,6 +34,7 @@ impl Watch {
             let blocker = self.blockers.with_current_block(index);
             self.log.add(&blocker, &signal, evidence, self.session.pid);
         }
+        self.publish();
         Ok(())
     }
 

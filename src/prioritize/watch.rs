@@ -143,6 +143,8 @@ impl Watch {
         for blocker in self.blockers.note(targets.iter()) {
             self.emit(PrioritizerEvent::Blocked(blocker));
         }
+        // Each further statement may hang.
+        self.publish();
         if !(self.settings.once && self.blockers.victim_count() > 0) {
             self.signal(driver, targets).await?;
         }

@@ -118,6 +118,26 @@ fn a_log_that_the_run_itself_has_locked_is_written_at_its_end() {
 }
 
 #[test]
+fn a_signal_stays_in_the_report_although_its_entry_hangs() {
+    let db = Database::new();
+    let mut conn = db.connect();
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    db.running(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(3); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE INSERT ON pglock.signal_log
+             FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
+    let _holder = idle_holder(&db);
+    let prioritizer = at_once(&db).audit(true);
+    conn.prioritize(&prioritizer, alter).unwrap();
+    let report = prioritizer.report();
+    assert!(is_left_behind(&report), "{report}");
+    assert_eq!(report.victims().count(), 1, "{report}");
+    assert_eq!(report.unlogged.len(), 1, "{report}");
+}
+
+#[test]
 fn a_watcher_whose_server_process_is_stopped_is_left_behind() {
     let db = Database::new();
     let (mut conn, mut observer) = (db.connect(), db.connect());
@@ -166,6 +186,7 @@ fn a_signal_that_waits_in_a_stopped_process_expires() {
     assert!(ran.is_err(), "the blocker lives");
     let report = prioritizer.report();
     assert!(is_left_behind(&report), "{report}");
+    assert_eq!(report.blockers.len(), 1, "{report}");
     assert!(
         report.errors[0].contains("was signalled is unknown"),
         "{report}"
