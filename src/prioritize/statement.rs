@@ -55,9 +55,10 @@ pub(super) struct WatcherSettings {
     pub(super) application_name: String,
     statement_timeout: String,
     lock_timeout: String,
+    synchronous_commit: String,
 }
 
-type SettingColumns = (Text, Text, Text);
+type SettingColumns = (Text, Text, Text, Text);
 
 query!(CheckWatcher => (Bool, Bool, Bool, Bool, Nullable<Bool>, Integer, SettingColumns), WatcherCheck);
 
@@ -86,7 +87,8 @@ impl QueryFragment<Pg> for CheckWatcher {
         out.push_sql(") IS NOT NULL THEN ");
         walk_mark(&self.session.pid, out.reborrow())?;
         out.push_sql(
-            " END END, pg_catalog.pg_backend_pid(), c.application_name, c.statement_timeout, c.lock_timeout FROM (SELECT ",
+            " END END, pg_catalog.pg_backend_pid(), c.application_name, c.statement_timeout, c.lock_timeout, \
+             c.synchronous_commit FROM (SELECT ",
         );
         self.session.walk_ast(out.reborrow())?;
         out.push_sql(" AS sees_session, ");
@@ -97,7 +99,8 @@ impl QueryFragment<Pg> for CheckWatcher {
             " AS has_context, pg_catalog.current_setting('transaction_read_only') = 'on' AS is_read_only, \
              pg_catalog.current_setting('application_name') AS application_name, \
              pg_catalog.current_setting('statement_timeout') AS statement_timeout, \
-             pg_catalog.current_setting('lock_timeout') AS lock_timeout OFFSET 0) AS c",
+             pg_catalog.current_setting('lock_timeout') AS lock_timeout, \
+             pg_catalog.current_setting('synchronous_commit') AS synchronous_commit OFFSET 0) AS c",
         );
         Ok(())
     }
@@ -106,12 +109,14 @@ impl QueryFragment<Pg> for CheckWatcher {
 impl WatcherSettings {
     /// Returns the settings of the watcher of the session `pid`.
     ///
-    /// The limits keep a lock on a catalog, or on the signal log, from stopping the watcher.
+    /// The limits keep a lock on a catalog, or on the signal log, from stopping the watcher. No
+    /// limit ends a commit's wait for a synchronous standby, so entries of the log do not wait.
     fn for_session(pid: i32) -> Self {
         Self {
             application_name: format!("pglock watcher for {pid}"),
             statement_timeout: "5s".to_owned(),
             lock_timeout: "50ms".to_owned(),
+            synchronous_commit: "local".to_owned(),
         }
     }
 
@@ -121,6 +126,7 @@ impl WatcherSettings {
             ("application_name", &self.application_name),
             ("statement_timeout", &self.statement_timeout),
             ("lock_timeout", &self.lock_timeout),
+            ("synchronous_commit", &self.synchronous_commit),
         ];
         for (index, (name, value)) in settings.into_iter().enumerate() {
             out.push_sql(if index == 0 { "" } else { " || " });

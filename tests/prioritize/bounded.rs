@@ -118,6 +118,54 @@ fn a_log_that_the_run_itself_has_locked_is_written_at_its_end() {
 }
 
 #[test]
+fn an_entry_of_the_log_does_not_wait_for_a_synchronous_standby() {
+    let server = pglock_sandbox::Sandbox::start().unwrap();
+    let db = Database::on(&server);
+    let mut conn = db.running("SET synchronous_commit = local");
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    let _holder = idle_holder(&db);
+    require_standby(&mut conn, "nobody");
+    let prioritizer = at_once(&db).audit(true);
+    conn.prioritize(&prioritizer, alter).unwrap();
+    let report = prioritizer.report();
+    assert!(
+        report.errors.is_empty() && report.unlogged.is_empty(),
+        "{report}"
+    );
+    assert_eq!(
+        count(&mut conn, "SELECT count(*) FROM pglock.signal_log"),
+        1
+    );
+}
+
+#[test]
+fn a_pool_gets_the_watchers_session_back_as_it_was() {
+    let db = Database::new();
+    let manager = diesel::r2d2::ConnectionManager::<PgConnection>::new(&db.url);
+    let pool = diesel::r2d2::Pool::builder()
+        .max_size(1)
+        .build(manager)
+        .unwrap();
+    let names = [
+        "application_name",
+        "statement_timeout",
+        "lock_timeout",
+        "synchronous_commit",
+    ];
+    let settings = || {
+        let mut conn = pool.get().unwrap();
+        (pid(&mut conn), names.map(|name| setting(&mut conn, name)))
+    };
+    let before = settings();
+    let prioritizer = Prioritizer::new(pool.clone());
+    let ran = db
+        .connect()
+        .prioritize(&prioritizer, |_| Ok::<_, Error>(()));
+    ran.unwrap();
+    assert_eq!(settings(), before);
+}
+
+#[test]
 fn a_signal_stays_in_the_report_although_its_entry_hangs() {
     let db = Database::new();
     let mut conn = db.connect();
