@@ -542,19 +542,38 @@ fn a_blocker_that_gives_way_at_the_last_moment_is_spared() {
         let _ = holder.lock().unwrap().batch_execute("COMMIT");
         Decision::Terminate
     };
-    let prioritizer = at_once(&db).policy(policy);
-    conn.prioritize(&prioritizer, alter).unwrap();
-    let report = prioritizer.report();
-    assert_eq!(report.blockers[0].signals[0].outcome, SignalOutcome::Gone);
-    assert_eq!(report.victims().count(), 0);
+    let (outcomes, told) = outcomes();
+    let prioritizer = at_once(&db).policy(policy).on_event(outcomes);
+    conn.prioritize(&prioritizer, |conn| {
+        alter(conn)?;
+        // No signal is sent once the code has ended.
+        assert_eq!(told.recv_timeout(LONG), Ok(SignalOutcome::Gone));
+        QueryResult::Ok(())
+    })
+    .unwrap();
+    assert_eq!(prioritizer.report().victims().count(), 0);
     assert!(is_alive(&mut observer, holding));
 }
 
+/// Returns an event handler that sends on the outcome of each signal.
+fn outcomes() -> (
+    impl Fn(&PrioritizerEvent) + Send + Sync + 'static,
+    std::sync::mpsc::Receiver<SignalOutcome>,
+) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let handler = move |event: &PrioritizerEvent| {
+        if let PrioritizerEvent::Signalled { signal, .. } = event {
+            let _ = sender.send(signal.outcome.clone());
+        }
+    };
+    (handler, receiver)
+}
+
 #[test]
-fn a_blocker_that_gave_way_and_comes_back_is_moved() {
+fn a_blocker_that_gave_way_and_comes_back_is_terminated() {
     let db = Database::new();
     let (mut conn, holder) = (db.connect(), Mutex::new(idle_holder(&db)));
-    let (tells, told) = std::sync::mpsc::channel();
+    let (outcomes, told) = outcomes();
     // Gives way between look and signal, and then holds something else.
     let policy = move |blocked: &diesel_pglock::BlockedPgLock, _: Duration| {
         if blocked
@@ -568,11 +587,7 @@ fn a_blocker_that_gave_way_and_comes_back_is_moved() {
         }
         Decision::Terminate
     };
-    let prioritizer = at_once(&db).policy(policy).on_event(move |event| {
-        if let PrioritizerEvent::Signalled { signal, .. } = event {
-            let _ = tells.send(signal.outcome.clone());
-        }
-    });
+    let prioritizer = at_once(&db).policy(policy).on_event(outcomes);
     conn.prioritize(&prioritizer, |conn| {
         alter(conn)?;
         assert_eq!(told.recv_timeout(LONG), Ok(SignalOutcome::Gone));
@@ -762,41 +777,58 @@ fn a_worker_that_waits_is_its_leader() {
     assert_eq!(prioritizer.report().victims().count(), 1);
 }
 
+/// A session that holds rows of `users`, and whose parallel worker waits for `holder`.
+struct WaitingWorker {
+    holder: PgConnection,
+    root: i32,
+    leader: i32,
+    query: thread::JoinHandle<QueryResult<()>>,
+}
+
+impl WaitingWorker {
+    fn new(db: &Database) -> Self {
+        db.running(COUNT_POSTS);
+        let mut holder = db.running("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE");
+        let mut queued = db.running(FORCE_WORKER);
+        queued
+            .batch_execute("BEGIN; UPDATE users SET name = 'x'")
+            .unwrap();
+        let (root, leader) = (pid(&mut holder), pid(&mut queued));
+        let query = thread::spawn(move || queued.batch_execute("SELECT count_posts(); COMMIT"));
+        let blocking = format!("SELECT cardinality(pg_blocking_pids({leader}))");
+        let mut observer = db.connect();
+        wait_until("a worker waits", || count(&mut observer, &blocking) > 0);
+        Self {
+            holder,
+            root,
+            leader,
+            query,
+        }
+    }
+}
+
 #[test]
 fn a_session_whose_worker_waits_is_not_a_root() {
     let db = Database::new();
-    db.running(COUNT_POSTS);
-    let mut holder = db.running("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE");
-    let mut queued = db.running(FORCE_WORKER);
-    queued
-        .batch_execute("BEGIN; UPDATE users SET name = 'x'")
-        .unwrap();
-    let (root, between) = (pid(&mut holder), pid(&mut queued));
-    let mut observer = db.connect();
-    thread::scope(|scope| {
-        let queued = scope.spawn(|| queued.batch_execute("SELECT count_posts(); COMMIT"));
-        wait_until("a worker waits", || {
-            let blocking = format!("SELECT cardinality(pg_blocking_pids({between}))");
-            count(&mut observer, &blocking) > 0
-        });
-        let graph = WaitGraph::load(&mut observer).unwrap();
-        let node = graph.node(between).expect("the leader waits");
-        assert_eq!(node.wait.as_ref().unwrap().blockers[0].pid, Some(root));
-        assert_eq!(node.activity.as_ref().unwrap().pid, between);
-        let roots: Vec<_> = graph.roots().map(|root| root.pid).collect();
-        assert!(roots.contains(&Some(root)) && !roots.contains(&Some(between)));
+    let waiting = WaitingWorker::new(&db);
+    let (root, between) = (waiting.root, waiting.leader);
+    let graph = WaitGraph::load(&mut db.connect()).unwrap();
+    let node = graph.node(between).expect("the leader waits");
+    assert_eq!(node.wait.as_ref().unwrap().blockers[0].pid, Some(root));
+    assert_eq!(node.activity.as_ref().unwrap().pid, between);
+    let roots: Vec<_> = graph.roots().map(|root| root.pid).collect();
+    assert!(roots.contains(&Some(root)) && !roots.contains(&Some(between)));
 
-        let prioritizer = at_once(&db);
-        let mut conn = db.connect();
-        conn.prioritize(&prioritizer, |conn| {
+    let prioritizer = at_once(&db);
+    db.connect()
+        .prioritize(&prioritizer, |conn| {
             conn.batch_execute("ALTER TABLE users ADD COLUMN age int")
         })
         .unwrap();
-        let report = prioritizer.report();
-        let victims: Vec<_> = report.victims().map(|victim| victim.pid).collect();
-        assert_eq!(victims, [Some(root)]);
-        queued.join().unwrap().expect("it was let live");
-    });
+    let report = prioritizer.report();
+    let victims: Vec<_> = report.victims().map(|victim| victim.pid).collect();
+    assert_eq!(victims, [Some(root)]);
+    waiting.query.join().unwrap().expect("it was let live");
 }
 
 #[test]

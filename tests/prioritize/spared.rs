@@ -184,40 +184,28 @@ fn a_policy_can_be_tested_without_a_server() {
 #[test]
 fn a_session_whose_hidden_worker_waits_is_not_a_root() {
     let db = Database::new();
-    db.running(COUNT_POSTS);
-    let mut holder = db.running("BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE");
-    let mut queued = db.running(FORCE_WORKER);
-    queued
-        .batch_execute("BEGIN; UPDATE users SET name = 'x'")
-        .unwrap();
-    let (root, between) = (pid(&mut holder), pid(&mut queued));
-    let mut observer = db.connect();
+    let mut waiting = WaitingWorker::new(&db);
     let role = format!("signaller_{}", db.name);
-    db.running(&format!("CREATE ROLE {role} LOGIN SUPERUSER; CREATE ROLE plain_{role} LOGIN IN ROLE pg_signal_backend"));
-    let url = db.url.replacen("postgres@", &format!("plain_{role}@"), 1);
-    thread::scope(|scope| {
-        let queued = scope.spawn(|| queued.batch_execute("SELECT count_posts(); COMMIT"));
-        wait_until("a worker waits", || {
-            let blocking = format!("SELECT cardinality(pg_blocking_pids({between}))");
-            count(&mut observer, &blocking) > 0
-        });
-        let prioritizer = Prioritizer::new(url)
-            .interval(TICK)
-            .grace(Duration::ZERO)
-            .lock_timeout(Duration::from_millis(600));
-        let ran = db.connect().prioritize(&prioritizer, |conn| {
-            conn.batch_execute("ALTER TABLE users ADD COLUMN age int")
-        });
-        assert!(
-            ran.is_err(),
-            "the role may not signal a superuser's session"
-        );
-        let report = prioritizer.report();
-        let pids: Vec<_> = report.blockers.iter().map(|it| it.pid).collect();
-        assert_eq!(pids, [Some(root)], "{report}");
-        holder.batch_execute("COMMIT").unwrap();
-        queued.join().unwrap().expect("it was let live");
+    db.running(&format!(
+        "CREATE ROLE {role} LOGIN IN ROLE pg_signal_backend"
+    ));
+    let url = db.url.replacen("postgres@", &format!("{role}@"), 1);
+    let prioritizer = Prioritizer::new(url)
+        .interval(TICK)
+        .grace(Duration::ZERO)
+        .lock_timeout(Duration::from_millis(600));
+    let ran = db.connect().prioritize(&prioritizer, |conn| {
+        conn.batch_execute("ALTER TABLE users ADD COLUMN age int")
     });
+    assert!(
+        ran.is_err(),
+        "the role may not signal a superuser's session"
+    );
+    let report = prioritizer.report();
+    let pids: Vec<_> = report.blockers.iter().map(|it| it.pid).collect();
+    assert_eq!(pids, [Some(waiting.root)], "{report}");
+    waiting.holder.batch_execute("COMMIT").unwrap();
+    waiting.query.join().unwrap().expect("it was let live");
 }
 
 #[test]
