@@ -174,7 +174,7 @@ fn with_defaults(conninfo: &str) -> String {
             let separator = if rest.contains('?') { '&' } else { '?' };
             format!("{conninfo}{separator}{}", settings.join("&"))
         }
-        // A word that is no pair is an error, which an added pair must not change.
+        // A word without a pair is an error, which an added pair must not change.
         None if !conninfo.is_empty() && !conninfo.contains('=') => conninfo.to_owned(),
         None => format!("{conninfo} {}", settings.join(" ")),
     }

@@ -86,7 +86,7 @@ pub fn run(
     }
 }
 
-/// What a command does with the migrations of a directory.
+/// The work of a command with the migrations of a directory.
 enum Work {
     List(FileBasedMigrations),
     /// Without a directory it runs the crate's own.
