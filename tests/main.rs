@@ -20,6 +20,8 @@ mod command;
 mod compile_fail;
 mod encodings;
 mod filters;
+#[cfg(feature = "async")]
+mod future_size;
 mod german;
 #[cfg(feature = "migrations")]
 mod hostile_operators;

@@ -90,7 +90,8 @@ where
     {
         async move {
             let (mut driver, lock) = (AsyncDriver(self.conn), SessionLock(self.target));
-            let (holder, session) = connect(&mut driver, self.target, &self.monitor).await?;
+            let (holder, session) =
+                Box::pin(connect(&mut driver, self.target, &self.monitor)).await?;
             let hold = lock_request::acquire(&mut driver, &lock, self.wait).await?;
             run_monitored(driver, hold, holder, session, &self.monitor, f).await
         }
@@ -135,7 +136,8 @@ where
     {
         async move {
             let (mut driver, lock) = (AsyncDriver(self.conn), SessionLock(self.target));
-            let (holder, session) = connect(&mut driver, self.target, &self.monitor).await?;
+            let (holder, session) =
+                Box::pin(connect(&mut driver, self.target, &self.monitor)).await?;
             match lock_request::try_acquire(&mut driver, &lock, self.wait).await? {
                 Some(hold) => run_monitored(driver, hold, holder, session, &self.monitor, f)
                     .await
@@ -182,7 +184,7 @@ where
     let held = EndOnDrop(watch.held().clone());
     let mut holding = EndSessionOnDrop::new(&mut driver);
     let running = end(f(&mut *holding.driver().0, &held.0));
-    let polling = keep_polling(&watch, session, &**monitor.source());
+    let polling = Box::pin(keep_polling(&watch, session, &**monitor.source()));
     let ended = beside(running, polling).await;
     drop(held);
     holding.disarm();

@@ -23,6 +23,9 @@ use crate::error::Result;
 const END_REQUESTS: usize = 5;
 
 /// Drives an async connection.
+///
+/// The futures of diesel-async are boxed: a flow that awaits several of them would else be
+/// several times as large as its closure, and so would each future of the caller.
 pub struct AsyncDriver<'c, C>(pub &'c mut C);
 
 impl<C> Driver for AsyncDriver<'_, C>
@@ -36,24 +39,25 @@ where
         R: FromSqlRow<ST, Pg> + Send + 'static,
         ST: 'static,
     {
-        let rows = self.0.load(query).await?;
-        rows.and_then(|row| std::future::ready(build::<R, ST>(&row)))
-            .try_collect()
-            .await
+        let rows = Box::pin(self.0.load(query)).await?;
+        let rows = rows.and_then(|row| std::future::ready(build::<R, ST>(&row)));
+        Box::pin(rows.try_collect()).await
     }
 
     async fn execute<Q>(&mut self, query: Q) -> QueryResult<()>
     where
         Q: QueryFragment<Pg> + QueryId + Send + 'static,
     {
-        self.0.execute_returning_count(query).await.map(drop)
+        Box::pin(self.0.execute_returning_count(query))
+            .await
+            .map(drop)
     }
 
     async fn begin(&mut self) -> QueryResult<()> {
         if self.is_interrupted() {
             return Err(diesel::result::Error::BrokenTransactionManager);
         }
-        C::TransactionManager::begin_transaction(self.0).await
+        Box::pin(C::TransactionManager::begin_transaction(self.0)).await
     }
 
     /// Commits, and rolls back to a savepoint whose release failed.
@@ -62,16 +66,16 @@ where
     /// fails, and the transaction stays aborted until a rollback to the savepoint.
     async fn commit(&mut self) -> QueryResult<()> {
         let depth = self.depth()?;
-        let committed = C::TransactionManager::commit_transaction(self.0).await;
+        let committed = Box::pin(C::TransactionManager::commit_transaction(self.0)).await;
         if committed.is_err() && depth > 1 {
             let rollback = format!("ROLLBACK TO SAVEPOINT diesel_savepoint_{}", depth - 1);
-            self.0.batch_execute(&rollback).await?;
+            Box::pin(self.0.batch_execute(&rollback)).await?;
         }
         committed
     }
 
     async fn rollback(&mut self) -> QueryResult<()> {
-        C::TransactionManager::rollback_transaction(self.0).await
+        Box::pin(C::TransactionManager::rollback_transaction(self.0)).await
     }
 
     /// Reads the flag of diesel-async for such a future.
@@ -94,7 +98,7 @@ where
     }
 
     async fn batch_execute(&mut self, sql: &str) -> QueryResult<()> {
-        self.0.batch_execute(sql).await
+        Box::pin(self.0.batch_execute(sql)).await
     }
 
     /// Ends the session as soon as its running statement is done: a request leaves with the
@@ -113,7 +117,7 @@ where
     }
 
     async fn pause(&mut self, time: Duration) {
-        tokio::time::sleep(time).await;
+        Box::pin(tokio::time::sleep(time)).await;
     }
 }
 

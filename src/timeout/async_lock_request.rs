@@ -24,7 +24,7 @@ where
     R: Send,
 {
     let locked = async move |conn: &mut C| {
-        acquire(&mut AsyncDriver(conn), &lock, wait).await?;
+        Box::pin(acquire(&mut AsyncDriver(conn), &lock, wait)).await?;
         f(conn).await
     };
     in_new_transaction(conn, locked).await
@@ -44,10 +44,12 @@ where
     E: From<Error> + Send,
     R: Send,
 {
-    let locked =
-        async move |conn: &mut C| match try_acquire(&mut AsyncDriver(conn), &lock, wait).await? {
+    let locked = async move |conn: &mut C| {
+        let held = Box::pin(try_acquire(&mut AsyncDriver(conn), &lock, wait)).await?;
+        match held {
             Some(_) => f(conn).await.map(Some),
             None => Ok(None),
-        };
+        }
+    };
     in_new_transaction(conn, locked).await
 }
