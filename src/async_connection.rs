@@ -12,7 +12,7 @@ use std::time::Duration;
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
-use crate::advisory::AsyncAdvisoryLock;
+use crate::advisory::{AsyncAdvisoryLock, AsyncOwnedAdvisoryLock};
 use crate::error::{Error, Result};
 use crate::prioritize::Prioritizer;
 use crate::prioritize::task::run_with_watcher;
@@ -45,6 +45,18 @@ pub trait AsyncPgLockConnection: AsyncConnection<Backend = Pg> {
     #[doc(alias = "pg_advisory_lock")]
     fn advisory(&mut self, key: impl Into<AdvisoryKey>) -> AsyncAdvisoryLock<'_, Self> {
         AsyncAdvisoryLock::new(self, key.into())
+    }
+
+    /// As [`advisory`](Self::advisory), with the connection moved into the guard; see
+    /// [`AsyncOwnedAdvisoryLock`].
+    ///
+    /// For a role that a process has for long, as `pool.get_owned().await?.advisory_owned("scheduler")`.
+    #[doc(alias = "pg_advisory_lock")]
+    fn advisory_owned(self, key: impl Into<AdvisoryKey>) -> AsyncOwnedAdvisoryLock<Self>
+    where
+        Self: Sized,
+    {
+        AsyncOwnedAdvisoryLock::new(self, key.into())
     }
 
     /// Names a table to be locked; see [`AsyncTableLock`].

@@ -6,7 +6,7 @@ use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
 
-use crate::advisory::AdvisoryLock;
+use crate::advisory::{AdvisoryLock, OwnedAdvisoryLock};
 use crate::error::{Error, Result};
 use crate::prioritize::Prioritizer;
 use crate::prioritize::thread::run_with_watcher;
@@ -26,6 +26,18 @@ pub trait PgLockConnection: Connection<Backend = Pg> + LoadConnection {
     #[doc(alias = "pg_advisory_lock")]
     fn advisory(&mut self, key: impl Into<AdvisoryKey>) -> AdvisoryLock<'_, Self> {
         AdvisoryLock::new(self, key.into())
+    }
+
+    /// As [`advisory`](Self::advisory), with the connection moved into the guard; see
+    /// [`OwnedAdvisoryLock`].
+    ///
+    /// For a role that a process has for long, as `pool.get()?.advisory_owned("scheduler")`.
+    #[doc(alias = "pg_advisory_lock")]
+    fn advisory_owned(self, key: impl Into<AdvisoryKey>) -> OwnedAdvisoryLock<Self>
+    where
+        Self: Sized,
+    {
+        OwnedAdvisoryLock::new(self, key.into())
     }
 
     /// Names a table to be locked; see [`TableLock`].

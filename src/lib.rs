@@ -99,7 +99,10 @@ pub use advisory::{AdvisoryGuard, AdvisoryLock, AdvisoryXactLock};
 pub use advisory::{AsyncAdvisoryLock, AsyncAdvisoryXactLock};
 #[cfg(feature = "async")]
 pub use advisory::{AsyncFunc2, AsyncMonitoredClosure, AsyncMonitoredLock};
+#[cfg(feature = "async")]
+pub use advisory::{AsyncOwnedAdvisoryGuard, AsyncOwnedAdvisoryLock};
 pub use advisory::{FencingToken, Held, LockMonitor, MonitoredLock};
+pub use advisory::{OwnedAdvisoryGuard, OwnedAdvisoryLock};
 #[cfg(feature = "async")]
 pub use async_connection::AsyncPgLockConnection;
 pub use connection::PgLockConnection;

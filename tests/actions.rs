@@ -18,7 +18,7 @@ fn pids(signals: &[Signal]) -> Vec<i32> {
     signals.iter().map(|signal| signal.pid).collect()
 }
 
-fn is_alive(conn: &mut PgConnection) -> bool {
+fn answers(conn: &mut PgConnection) -> bool {
     conn.batch_execute("SELECT 1").is_ok()
 }
 
@@ -52,7 +52,7 @@ fn a_blocker_is_terminated_and_its_waiter_goes_on() {
     assert_eq!(signals[0].kind, SignalKind::Terminate);
     assert_eq!(signals[0].outcome, SignalOutcome::Sent);
     waiting.finish().unwrap();
-    assert!(!is_alive(&mut holder));
+    assert!(!answers(&mut holder));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_cancel_of_the_own_session_is_an_error() {
     let own = pid(&mut conn);
     let cancelled = PgLock::query().pid(own).cancel_activity(&mut conn);
     assert!(matches!(cancelled, Err(Error::Query(_))), "{cancelled:?}");
-    assert!(is_alive(&mut conn));
+    assert!(answers(&mut conn));
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn the_own_session_is_terminated_after_the_others() {
         .into_boxed();
     let ended = in_this_database.terminate_activity(&mut conn);
     assert!(matches!(ended, Err(Error::Query(_))), "{ended:?}");
-    assert!(!is_alive(&mut conn));
-    assert!(!is_alive(&mut other));
+    assert!(!answers(&mut conn));
+    assert!(!answers(&mut other));
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn a_denied_signal_neither_stops_the_others_nor_aborts_the_transaction() {
         Ok::<_, Error>(())
     })
     .unwrap();
-    wait_until("the own session has ended", || !is_alive(&mut own));
-    assert!(is_alive(&mut admins) && is_alive(&mut more));
+    wait_until("the own session has ended", || !answers(&mut own));
+    assert!(answers(&mut admins) && answers(&mut more));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_session_that_no_longer_blocks_is_not_signalled() {
     let mut holder = commit.join().unwrap();
     assert_eq!(pids(&signals), [holder_pid]);
     assert_eq!(signals[0].outcome, SignalOutcome::Gone);
-    assert!(is_alive(&mut holder));
+    assert!(answers(&mut holder));
     waiting.finish().unwrap();
 }
 
@@ -240,7 +240,7 @@ fn an_action_in_a_transaction_finds_new_sessions() {
         let signals = PgLock::query().pid(late_pid).terminate_activity(conn)?;
         assert_eq!(pids(&signals), [late_pid]);
         assert_eq!(signals[0].outcome, SignalOutcome::Sent);
-        wait_until("the session has ended", || !is_alive(&mut late));
+        wait_until("the session has ended", || !answers(&mut late));
         Ok::<_, Error>(())
     })
     .unwrap();

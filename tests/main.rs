@@ -30,6 +30,13 @@ mod layout;
 #[cfg(feature = "migrations")]
 mod migrations;
 mod monitored;
+#[cfg(all(
+    feature = "r2d2",
+    feature = "bb8",
+    feature = "deadpool",
+    feature = "mobc"
+))]
+mod owned_guard;
 mod pgbouncer;
 mod prioritize;
 #[cfg(all(

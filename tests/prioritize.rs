@@ -43,13 +43,6 @@ fn alter(conn: &mut PgConnection) -> QueryResult<()> {
     conn.batch_execute("ALTER TABLE users ADD COLUMN IF NOT EXISTS age int")
 }
 
-fn is_alive(observer: &mut PgConnection, pid: i32) -> bool {
-    count(
-        observer,
-        &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"),
-    ) == 1
-}
-
 #[test]
 fn an_idle_transaction_is_terminated_and_the_code_goes_on() {
     let db = Database::new();

@@ -24,8 +24,9 @@ use crate::types::AdvisoryKey;
 /// [`advisory`](crate::AsyncPgLockConnection::advisory).
 ///
 /// The options and what they mean are those of [`AdvisoryLock`](crate::AdvisoryLock).
-/// A guard does not exist here: its drop could not wait for the release. [`run`](Self::run)
-/// and [`try_run`](Self::try_run) hold the lock while a closure runs.
+/// [`run`](Self::run) and [`try_run`](Self::try_run) hold the lock while a closure runs. A guard
+/// that borrows the connection does not exist here: its drop could not wait for the release. One that
+/// owns the connection does: [`advisory_owned`](crate::AsyncPgLockConnection::advisory_owned).
 #[must_use = "the lock is taken by `run` or `try_run`"]
 #[doc(alias = "pg_advisory_lock")]
 pub struct AsyncAdvisoryLock<'c, C> {
@@ -35,7 +36,7 @@ pub struct AsyncAdvisoryLock<'c, C> {
 }
 
 advisory_lock_options!(
-    AsyncAdvisoryLock,
+    AsyncAdvisoryLock<'_, C>,
     "pg_try_advisory_lock",
     "pg_advisory_lock_shared"
 );

@@ -27,7 +27,7 @@ pub struct AsyncAdvisoryXactLock<'c, C> {
 }
 
 advisory_lock_options!(
-    AsyncAdvisoryXactLock,
+    AsyncAdvisoryXactLock<'_, C>,
     "pg_try_advisory_xact_lock",
     "pg_advisory_xact_lock_shared"
 );

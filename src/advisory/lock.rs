@@ -41,7 +41,7 @@ pub struct AdvisoryLock<'c, C> {
 }
 
 advisory_lock_options!(
-    AdvisoryLock,
+    AdvisoryLock<'_, C>,
     "pg_try_advisory_lock",
     "pg_advisory_lock_shared"
 );

@@ -8,6 +8,10 @@ mod async_monitored_closure;
 #[cfg(feature = "async")]
 mod async_monitored_lock;
 #[cfg(feature = "async")]
+mod async_owned_guard;
+#[cfg(feature = "async")]
+mod async_owned_lock;
+#[cfg(feature = "async")]
 mod async_xact_lock;
 mod fencing_token;
 mod guard;
@@ -19,6 +23,8 @@ mod lock_watch;
 mod monitor;
 mod monitor_thread;
 mod monitored_lock;
+mod owned_guard;
+mod owned_lock;
 mod statement;
 mod xact_lock;
 
@@ -32,6 +38,10 @@ pub use async_monitored_closure::{AsyncFunc2, AsyncMonitoredClosure};
 #[cfg(feature = "async")]
 pub use async_monitored_lock::AsyncMonitoredLock;
 #[cfg(feature = "async")]
+pub use async_owned_guard::AsyncOwnedAdvisoryGuard;
+#[cfg(feature = "async")]
+pub use async_owned_lock::AsyncOwnedAdvisoryLock;
+#[cfg(feature = "async")]
 pub use async_xact_lock::AsyncAdvisoryXactLock;
 pub use fencing_token::FencingToken;
 pub use guard::AdvisoryGuard;
@@ -41,6 +51,8 @@ pub(crate) use hold::{AdvisoryHold, might_hold};
 pub use lock::AdvisoryLock;
 pub use monitor::LockMonitor;
 pub use monitored_lock::MonitoredLock;
+pub use owned_guard::OwnedAdvisoryGuard;
+pub use owned_lock::OwnedAdvisoryLock;
 #[cfg(feature = "migrations")]
 pub(crate) use statement::AdvisoryTarget;
 pub use xact_lock::AdvisoryXactLock;

@@ -31,7 +31,7 @@ pub struct AdvisoryXactLock<'c, C> {
 }
 
 advisory_lock_options!(
-    AdvisoryXactLock,
+    AdvisoryXactLock<'_, C>,
     "pg_try_advisory_xact_lock",
     "pg_advisory_xact_lock_shared"
 );

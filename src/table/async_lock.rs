@@ -27,7 +27,7 @@ pub struct AsyncTableLock<'c, C> {
     wait: WaitOption,
 }
 
-lock_options!(AsyncTableLock, tables, "NOWAIT");
+lock_options!(AsyncTableLock<'_, C>, tables, "NOWAIT");
 
 impl<'c, C> AsyncTableLock<'c, C> {
     pub(crate) fn new<T: LockableTable>(conn: &'c mut C, mode: TableLockMode) -> Self {

@@ -83,7 +83,7 @@ impl Tables {
     }
 }
 
-lock_options!(TableLock, tables, "NOWAIT");
+lock_options!(TableLock<'_, C>, tables, "NOWAIT");
 
 impl<'c, C> TableLock<'c, C> {
     pub(crate) fn new<T: LockableTable>(conn: &'c mut C, mode: TableLockMode) -> Self {

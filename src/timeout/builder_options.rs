@@ -3,8 +3,8 @@
 /// Gives a builder `nowait`, `timeout` and `Debug`; `$target` is its field that says what is
 /// locked, `$nowait` what `nowait` is called in SQL.
 macro_rules! lock_options {
-    ($Lock:ident, $target:ident, $nowait:literal) => {
-        impl<C> $Lock<'_, C> {
+    ($Lock:ident<$($arg:tt),+>, $target:ident, $nowait:literal) => {
+        impl<C> $Lock<$($arg),+> {
             /// Does not wait at all.
             ///
             /// A refused `acquire` or `run` reads `pg_locks` for the holders that its error names,
@@ -28,7 +28,7 @@ macro_rules! lock_options {
         }
 
         /// Connections need not be `Debug`.
-        impl<C> std::fmt::Debug for $Lock<'_, C> {
+        impl<C> std::fmt::Debug for $Lock<$($arg),+> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct(stringify!($Lock))
                     .field(stringify!($target), &self.$target)
@@ -41,10 +41,10 @@ macro_rules! lock_options {
 
 /// Gives a builder of advisory locks its options; `$shared` is what `shared` is called in SQL.
 macro_rules! advisory_lock_options {
-    ($Lock:ident, $nowait:literal, $shared:literal) => {
-        $crate::timeout::lock_options!($Lock, target, $nowait);
+    ($Lock:ident<$($arg:tt),+>, $nowait:literal, $shared:literal) => {
+        $crate::timeout::lock_options!($Lock<$($arg),+>, target, $nowait);
 
-        impl<C> $Lock<'_, C> {
+        impl<C> $Lock<$($arg),+> {
             /// Shares the lock with other sessions that ask for it shared.
             ///
             /// Two sessions that hold it shared and both ask for it exclusively deadlock.

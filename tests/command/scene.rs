@@ -124,8 +124,7 @@ impl Scene {
 
     /// Returns whether a session still exists.
     pub fn is_alive(&self, pid: i32) -> bool {
-        let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
-        crate::support::count(&mut self.database.connect(), &sessions) == 1
+        crate::support::is_alive(&mut self.database.connect(), pid)
     }
 
     /// Waits until no session waits but those of the deadlock and of the prepared transaction.

@@ -156,6 +156,12 @@ pub fn is_blocked(observer: &mut PgConnection, pid: i32) -> bool {
     count(observer, &waiting) > 0
 }
 
+/// Returns true if the session `pid` still exists.
+pub fn is_alive(observer: &mut PgConnection, pid: i32) -> bool {
+    let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+    count(observer, &sessions) == 1
+}
+
 /// Counts the advisory locks that sessions of this database hold or wait for.
 const ADVISORY_LOCKS: &str = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
      WHERE locktype = 'advisory' AND d.datname = current_database()";
