@@ -6,6 +6,8 @@ mod manual;
 mod migrate;
 mod night;
 mod page;
+#[cfg(unix)]
+mod run;
 mod scene;
 mod terminal;
 mod top;

@@ -9,6 +9,8 @@ use crate::list::ListArgs;
 use crate::list::TreeArgs;
 use crate::list::WhoArgs;
 use crate::migrate::MigrateArgs;
+#[cfg(unix)]
+use crate::run::RunArgs;
 use crate::top::TopArgs;
 
 /// Lists the locks of a PostgreSQL database, and cancels or terminates the sessions that block others.
@@ -42,6 +44,8 @@ pub enum Command {
     Who(WhoArgs),
     /// Runs a directory of migrations, and terminates the sessions that block them
     Migrate(MigrateArgs),
+    #[cfg(unix)]
+    Run(RunArgs),
     /// Shows the settings in force and their sources
     Config(ConfigArgs),
     /// Writes the completions for a shell to stdout

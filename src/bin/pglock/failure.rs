@@ -18,6 +18,8 @@ pub enum Outcome {
     Denied,
     /// A signal was sent and has not had its effect.
     StillThere,
+    /// A command was run, and its exit code is passed on.
+    Exit(u8),
 }
 
 impl Outcome {
@@ -38,9 +40,13 @@ impl From<Outcome> for ExitCode {
             Outcome::Nothing => 1,
             Outcome::Denied => 4,
             Outcome::StillThere => 6,
+            Outcome::Exit(code) => code,
         })
     }
 }
+
+/// The exit code if `pglock run` fails before the command starts.
+pub const NOT_RUN: u8 = 125;
 
 /// The error that ended a command.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +55,8 @@ pub enum Failure {
     Connection(String),
     /// The server refused a statement, or a file cannot be read or written.
     Failed(String),
+    /// The command of `pglock run` was not started.
+    NotRun(String),
     /// Ctrl-C ended the command.
     Interrupted,
     /// The reader of the output has closed the pipe.
@@ -61,6 +69,7 @@ impl From<Failure> for ExitCode {
             Failure::Usage(_) => 2,
             Failure::Connection(_) => 3,
             Failure::Failed(_) => 5,
+            Failure::NotRun(_) => NOT_RUN,
             Failure::Interrupted => 130,
             Failure::ClosedPipe => 0,
         })
@@ -70,7 +79,10 @@ impl From<Failure> for ExitCode {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Connection(text) | Self::Failed(text) => f.write_str(text),
+            Self::Usage(text)
+            | Self::Connection(text)
+            | Self::Failed(text)
+            | Self::NotRun(text) => f.write_str(text),
             Self::Interrupted => f.write_str("interrupted"),
             Self::ClosedPipe => Ok(()),
         }

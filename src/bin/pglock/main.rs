@@ -11,6 +11,8 @@ mod list;
 mod manual;
 mod migrate;
 mod output;
+#[cfg(unix)]
+mod run;
 mod signal;
 mod top;
 
@@ -24,6 +26,10 @@ use failure::{Failure, Outcome};
 use list::ListArgs;
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    if let Some(code) = run::become_command() {
+        return code;
+    }
     let arguments = match Arguments::try_parse().and_then(Arguments::checked) {
         Ok(arguments) => arguments,
         Err(error) => return print_usage(&error),
@@ -73,6 +79,8 @@ fn run_on_database(
         Some(Command::Top(args)) => top::run(&args, connect, &environment),
         Some(Command::Who(args)) => list::who::run(&args, connect, &environment),
         Some(Command::Migrate(args)) => migrate::run(&args, connect, &environment),
+        #[cfg(unix)]
+        Some(Command::Run(args)) => run::run(&args, connect, &environment),
         Some(Command::Config(args)) => connect::config::run(&args, connect, &environment),
         Some(Command::Completions { .. } | Command::Man { .. }) => Ok(Outcome::Done),
     }

@@ -3,6 +3,7 @@
 pub mod config;
 mod connection;
 mod limit;
+mod pooler;
 mod redact;
 mod settings;
 mod settings_file;
@@ -10,6 +11,7 @@ mod settings_file;
 pub use config::ConfigArgs;
 pub use connection::{ConnectionArgs, Database, Environment};
 pub use limit::{LimitArgs, limited};
+pub use pooler::refuse_pooler;
 pub use redact::redact_arguments;
 pub use settings::{ActiveConfig, Settings};
 pub use settings_file::error_at;

@@ -102,7 +102,7 @@ fn parse_part(kind: Kind, text: &str) -> Result<Value, String> {
 fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::Text | Kind::Relation => Ok(Value::Text(text.to_owned())),
-        Kind::Key => Ok(Value::Key(key(text))),
+        Kind::Key => Ok(Value::Key(advisory_key(text))),
         Kind::Address => match text.parse::<IpAddr>() {
             Ok(address) => Ok(Value::Text(address.to_string())),
             Err(_) => Err(format!("`{text}` is not an address; `~` compares a part")),
@@ -125,7 +125,7 @@ fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
 /// Parses a number, a pair, or else a name, as the key of an advisory lock.
 ///
 /// From then on the key is shown by that name.
-fn key(text: &str) -> AdvisoryKey {
+pub fn advisory_key(text: &str) -> AdvisoryKey {
     let pair = text
         .split_once(',')
         .map(|(a, b)| (a.trim().parse(), b.trim().parse()));

@@ -13,7 +13,7 @@ mod value;
 pub mod who;
 
 pub use field::Field;
-pub use filter::Filter;
+pub use filter::{Filter, advisory_key};
 pub use locks::ListArgs;
 pub use overview::{client, name};
 pub use row::{Blocker, Row};

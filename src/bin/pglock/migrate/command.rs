@@ -13,16 +13,19 @@ use serde::Serialize;
 use super::directory::DirectoryArgs;
 use super::interrupt::Interrupt;
 use super::metadata::exceptions;
-use super::pooler::refuse_pooler;
 use super::priority::PriorityArgs;
 use super::progress::Progress;
 use super::redo::{Number, is_nothing_to_revert, redo, revert};
 use super::summary::summary;
-use crate::connect::{ConnectionArgs, Database, Environment, Settings};
+use crate::connect::{ConnectionArgs, Database, Environment, Settings, refuse_pooler};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Screen, show, show_json};
 
 pub type Harness<'c> = PrioritizedHarness<'c, PgConnection, String>;
+
+const POOLER: &str = "a pooler in transaction mode is between `pglock` and the server; there the \
+    migration lock and the lock timeout would stay in sessions of other clients, and the watcher \
+    would terminate sessions that block another client; connect to the server directly";
 
 pub type BoxedError = Box<dyn Error + Send + Sync>;
 
@@ -120,7 +123,7 @@ impl MigrateArgs {
         source: Option<&FileBasedMigrations>,
     ) -> Result<Outcome, Failure> {
         let exceptions = source.map(exceptions).transpose()?.unwrap_or_default();
-        refuse_pooler(conn, database)?;
+        refuse_pooler(conn, database, POOLER)?;
         let pid = conn.backend_pid()?;
         let interrupt = Interrupt::catch(pid, database)?;
         let progress = (!self.json).then(|| Progress::start(&Screen::of_stdout(), pid));

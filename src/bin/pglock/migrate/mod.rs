@@ -7,7 +7,6 @@ mod first_lock;
 mod interrupt;
 mod list;
 mod metadata;
-mod pooler;
 mod priority;
 mod progress;
 mod redo;

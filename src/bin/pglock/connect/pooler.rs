@@ -9,18 +9,19 @@ use diesel_pglock::PgActivity;
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::pg_stat_activity;
 
-use crate::connect::Database;
+use super::connection::Database;
 use crate::failure::Failure;
-
-const REFUSAL: &str = "a pooler in transaction mode is between `pglock` and the server; there the \
-    migration lock and the lock timeout would stay in sessions of other clients, and the watcher \
-    would terminate sessions that block another client; connect to the server directly";
 
 /// The limit for a session that has closed its connection to end.
 const END: Duration = Duration::from_secs(1);
 
-/// Fails if the backend of this session changes between transactions.
-pub fn refuse_pooler(conn: &mut PgConnection, database: &Database) -> Result<(), Failure> {
+/// Fails if the backend of this session changes between transactions; `refusal` says why that
+/// does harm.
+pub fn refuse_pooler(
+    conn: &mut PgConnection,
+    database: &Database,
+    refusal: &str,
+) -> Result<(), Failure> {
     let pid = conn.backend_pid()?;
     let mut other = database.connect()?;
     // While its transaction lasts, this session has a backend for itself.
@@ -30,7 +31,7 @@ pub fn refuse_pooler(conn: &mut PgConnection, database: &Database) -> Result<(),
         Ok::<_, diesel_pglock::Error>((!is_pooled).then_some(other_pid))
     })?;
     drop(other);
-    let other_pid = other_pid.ok_or_else(|| Failure::Usage(REFUSAL.to_owned()))?;
+    let other_pid = other_pid.ok_or_else(|| Failure::Usage(refusal.to_owned()))?;
     wait_for_end(conn, other_pid)
 }
 
