@@ -96,11 +96,10 @@ pub struct Jam {
 
 impl Jam {
     pub fn new() -> Self {
-        Self::between("holder", "waiter")
+        Self::between(Database::new(), "holder", "waiter")
     }
 
-    pub fn between(holder_name: &str, waiter_name: &str) -> Self {
-        let database = Database::new();
+    pub fn between(database: Database, holder_name: &str, waiter_name: &str) -> Self {
         let mut holder = named(&database, holder_name);
         let mut waiter = named(&database, waiter_name);
         let (holder_pid, waiter_pid) = (pid(&mut holder), pid(&mut waiter));

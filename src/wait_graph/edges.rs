@@ -24,6 +24,7 @@ pub fn blockers(row: &WaitGraphRow, locks: &LocksByTag<'_>) -> Vec<WaitBlocker> 
     }
     let blocker = |(id, kind): (WaitId, BlockKind)| WaitBlocker {
         pid: id.pid(),
+        gid: None,
         kind,
         id,
     };

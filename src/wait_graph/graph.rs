@@ -99,7 +99,28 @@ impl WaitGraph {
             let node = nodes.entry(id.clone()).or_insert_with(|| WaitNode::new(id));
             node.add(row, blockers);
         }
-        Self { nodes }
+        let mut graph = Self { nodes };
+        graph.name_blockers();
+        graph
+    }
+
+    /// Adds the names of prepared transactions to the blocks.
+    fn name_blockers(&mut self) {
+        let gids = self
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.id.clone(), node.gid.clone()?)));
+        let gids: BTreeMap<WaitId, String> = gids.collect();
+        if gids.is_empty() {
+            return;
+        }
+        let waits = self
+            .nodes
+            .values_mut()
+            .filter_map(|node| node.wait.as_mut());
+        for blocker in waits.flat_map(|wait| &mut wait.blockers) {
+            blocker.gid = gids.get(&blocker.id).cloned();
+        }
     }
 
     /// Returns true if no session waits.

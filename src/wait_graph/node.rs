@@ -53,6 +53,8 @@ pub struct WaitBlocker {
     pub(crate) id: WaitId,
     /// The process id of the session; `None` for a prepared transaction.
     pub pid: Option<i32>,
+    /// The name of the prepared transaction, if it is known; `None` for a session.
+    pub gid: Option<String>,
     /// The kind of the block.
     pub kind: BlockKind,
 }

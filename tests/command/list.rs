@@ -142,7 +142,7 @@ fn a_lock_is_listed_with_its_blocker() {
     assert_eq!(rows.len(), 1, "{}", ran.out);
     assert_eq!(rows[0]["pid"], jam.waiter_pid);
     assert_eq!(rows[0]["blocking"]["pid"], jam.holder_pid);
-    assert_eq!(rows[0]["blocking"]["application"], "holder");
+    assert_eq!(rows[0]["blocking"]["application_name"], "holder");
     assert!(rows[0]["activity"]["transaction_duration"].is_f64());
     jam.end().unwrap();
 }
@@ -335,6 +335,67 @@ fn a_denied_signal_is_exit_code_4() {
     admin.batch_execute(&format!("DROP ROLE {role}")).unwrap();
 }
 
+/// Fields of a list that no type of the library has.
+const EXTRA: [&str; 5] = ["activity", "gid", "target", "relation_kind", "context"];
+
+#[test]
+fn lists_and_trees_name_the_same_things_alike() {
+    let jam = Jam::new();
+    let list = pglock(
+        &jam.database,
+        &["--json", "-f", "granted=false", "--on", "users"],
+    );
+    let tree = pglock(&jam.database, &["tree", "--json", "--on", "users"]);
+    jam.end().unwrap();
+    let row = json(&list.out).remove(0);
+    let tree: Value = serde_json::from_str(&tree.out).unwrap();
+    let nodes = tree["nodes"].as_array().unwrap();
+    let node = nodes.iter().find(|it| it["pid"] == row["pid"]).unwrap();
+    let same = |shown: &Value, known: &Value| {
+        for (name, value) in shown.as_object().unwrap() {
+            let known = known.get(name);
+            let is_extra = EXTRA.contains(&&**name);
+            assert!(known.is_some() || is_extra, "{name}");
+            let is_age = name.ends_with("duration");
+            assert!(
+                is_extra || is_age || known == Some(value),
+                "{name}: {value}"
+            );
+        }
+    };
+    same(&row, &node["wait"]["lock"]);
+    same(&row["activity"], &node["activity"]);
+}
+
+#[test]
+fn short_names_of_fields_are_accepted() {
+    let jam = Jam::new();
+    let columns = [
+        "--on",
+        "users",
+        "--columns",
+        "pid,type,activity.client",
+        "-a",
+        "prepared",
+    ];
+    let ran = pglock(
+        &jam.database,
+        &[&columns[..], &["-f", "activity.start>2020-01-01T00:00:00Z"]].concat(),
+    );
+    jam.end().unwrap();
+    let head = ran
+        .out
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    assert_eq!(
+        head.collect::<Vec<_>>(),
+        ["PID", "TYPE", "CLIENT", "PREPARED"],
+        "{ran:?}"
+    );
+}
+
 #[test]
 fn a_prepared_transaction_is_listed_by_its_name() {
     let database = Database::new();
@@ -346,10 +407,17 @@ fn a_prepared_transaction_is_listed_by_its_name() {
     let terminated = pglock(&database, &["--on", "users", "--terminate", "--yes"]);
     let waiting = Waiting::on(&database, "BEGIN; LOCK users; COMMIT");
     let blocking = pglock(&database, &["--on", "users", "--blocking", "--json"]);
+    let tree = pglock(&database, &["tree", "--on", "users", "--json"]);
     conn.batch_execute(&format!("ROLLBACK PREPARED '{gid}'"))
         .unwrap();
-    assert_eq!(json(&shown.out)[0]["prepared"], *gid);
-    assert_eq!(json(&blocking.out)[0]["blocking"]["prepared"], *gid);
+    assert_eq!(json(&shown.out)[0]["gid"], *gid);
+    assert_eq!(json(&blocking.out)[0]["blocking"]["gid"], *gid);
+    let tree: Value = serde_json::from_str(&tree.out).unwrap();
+    assert!(
+        tree.to_string()
+            .contains(&format!(r#""blockers":[{{"gid":"{gid}""#)),
+        "{tree}"
+    );
     assert_eq!(terminated.code, 1, "{terminated:?}");
     waiting.finish().unwrap();
 }

@@ -9,7 +9,7 @@ use std::thread;
 use diesel::connection::SimpleConnection;
 
 use super::{Folder, Jam, named, ran};
-use crate::support::{count, pid, server, wait_until};
+use crate::support::{Database, count, pid, server, wait_until};
 
 /// A command of the page, and the output below it.
 struct Shown {
@@ -25,7 +25,9 @@ fn the_page_shows_the_output_of_the_command() {
     }
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/command.md");
     let page = fs::read_to_string(&path).expect("the page");
-    let jam = Jam::between("console", "deploy");
+    // A server without the sessions of other tests, which the first command would count.
+    let server = pglock_sandbox::Sandbox::start().expect("a server");
+    let jam = Jam::between(Database::on(&server), "console", "deploy");
     let mut web = named(&jam.database, "web");
     let web_pid = pid(&mut web);
     let web = thread::spawn(move || web.batch_execute("SELECT * FROM users WHERE id = 1"));

@@ -21,7 +21,7 @@ fn jam() -> (Jam, String) {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let name = format!("{name}-{number}");
-    let jam = Jam::between(&format!("{name}-h"), &format!("{name}-w"));
+    let jam = Jam::between(Database::new(), &format!("{name}-h"), &format!("{name}-w"));
     (jam, name)
 }
 

@@ -47,7 +47,7 @@ fn the_tree_has_formats_for_other_programs() {
 
 #[test]
 fn the_tree_fits_the_terminal_and_has_no_escape_sequences() {
-    let jam = Jam::between("\u{1b}]0;owned\u{7}", &"漢".repeat(20));
+    let jam = Jam::between(Database::new(), "\u{1b}]0;owned\u{7}", &"漢".repeat(20));
     let mut terminal = Terminal::start(&jam.database, &["tree"], (24, 50));
     assert_eq!(terminal.end(), 0);
     assert!(!terminal.raw.contains('\u{1b}'), "{:?}", terminal.raw);

@@ -77,7 +77,7 @@ fn a_prepared_transaction_is_listed_by_its_name() {
         .unwrap();
     assert!(table.out.contains(&format!("prepared {gid}")), "{table:?}");
     let found: Vec<Value> = serde_json::from_str(&json.out).expect("JSON");
-    assert_eq!(found[0]["prepared"], *gid);
+    assert_eq!(found[0]["gid"], *gid);
     assert_eq!(found[0]["lock"]["mode"], "AccessExclusiveLock");
 }
 

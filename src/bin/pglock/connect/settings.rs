@@ -16,7 +16,7 @@ const ATTRIBUTES: [&str; 9] = [
     "mode",
     "target",
     "wait_duration",
-    "activity.application",
+    "activity.application_name",
     "activity.state",
     "activity.transaction_duration",
     "activity.query",
@@ -25,7 +25,7 @@ const ATTRIBUTES: [&str; 9] = [
 const BLOCKING_ATTRIBUTES: [&str; 10] = [
     "blocking.pid",
     "blocking.blocks",
-    "blocking.application",
+    "blocking.application_name",
     "blocking.state",
     "blocking.transaction_duration",
     "pid",
@@ -154,7 +154,7 @@ impl Settings {
         blocking: bool,
     ) -> Result<Sourced<Vec<&'static Field>>, Failure> {
         if !option.is_empty() {
-            return fields(option, Source::Option("--attribute"));
+            return fields(option, Source::Option("--columns"));
         }
         let of_config = config.and_then(|it| Some((it.settings.attributes()?, it.source())));
         if let Some((names, source)) = of_config {

@@ -1,4 +1,4 @@
-//! The fields of a lock: the names in `--filter`, `--attribute` and `--json`.
+//! The fields of a lock: the names in `--filter`, `--columns` and `--json`.
 
 use std::fmt;
 
@@ -77,8 +77,8 @@ const IMPORTANT: [&str; 15] = [
     "blocking.blocks",
     "target",
     "wait_duration",
-    "blocking.application",
-    "activity.application",
+    "blocking.application_name",
+    "activity.application_name",
     "blocking.query",
     "activity.query",
     "mode",
@@ -87,6 +87,15 @@ const IMPORTANT: [&str; 15] = [
     "blocking.state",
     "activity.state",
     "granted",
+];
+
+/// The last part of names, and its short form.
+const SHORT_NAMES: [(&str, &str); 5] = [
+    ("lock_type", "type"),
+    ("gid", "prepared"),
+    ("application_name", "application"),
+    ("client_addr", "client"),
+    ("query_start", "start"),
 ];
 
 macro_rules! fields {
@@ -109,14 +118,15 @@ macro_rules! fields_of {
 macro_rules! activity {
     ($prefix:literal, $find:path) => {
         fields_of! { $prefix, $find:
-            "application", Kind::Text => |it| it.activity?.application_name.clone(),
+            "application_name", Kind::Text => |it| it.activity?.application_name.clone(),
             "user", Kind::Text => |it| it.user(),
             "database", Kind::Text => |it| it.database(),
-            "client", Kind::Address => |it| Some(it.activity?.client_addr?.to_string()),
+            "client_addr", Kind::Address => |it| Some(it.activity?.client_addr?.to_string()),
             "backend_type", Kind::Text => |it| it.activity?.backend_type.clone(),
             "state", Kind::Word(STATES) => |it| Some(it.activity?.state.as_ref()?.to_string()),
             "wait_event", Kind::Text => |it| it.activity?.wait_event.clone(),
-            "start", Kind::Timestamp => |it| it.activity?.backend_start,
+            "backend_start", Kind::Timestamp => |it| it.activity?.backend_start,
+            "query_start", Kind::Timestamp => |it| it.activity?.query_start,
             "duration", Kind::Duration => |it| it.activity?.duration,
             "transaction_duration", Kind::Duration => |it| it.transaction_duration(),
             "context", Kind::Text => |it| Some(it.activity?.context()?.to_string()),
@@ -127,8 +137,8 @@ macro_rules! activity {
 
 static LOCK: [Field; 19] = fields! {
     "pid", Kind::Integer => |row| row.lock.pid,
-    "prepared", Kind::Text => |row| row.prepared.as_ref().map(|it| it.gid.clone()),
-    "type", Kind::Word(TYPES) => |row| row.lock.lock_type.as_str(),
+    "gid", Kind::Text => |row| row.prepared.as_ref().map(|it| it.gid.clone()),
+    "lock_type", Kind::Word(TYPES) => |row| row.lock.lock_type.as_str(),
     "mode", Kind::Mode => |row| row.lock.mode.clone(),
     "granted", Kind::Bool => |row| row.lock.granted,
     "fast_path", Kind::Bool => |row| row.lock.fast_path,
@@ -147,11 +157,11 @@ static LOCK: [Field; 19] = fields! {
     "virtual_transaction", Kind::Text => |row| row.lock.virtual_transaction.clone(),
 };
 
-static ACTIVITY: [Field; 12] = activity!("activity", waiting);
+static ACTIVITY: [Field; 13] = activity!("activity", waiting);
 
 static BLOCKING_PID: [Field; 3] = fields! {
     "blocking.pid", Kind::Integer => |row| row.blocker.as_ref().map(|it| it.pid),
-    "blocking.prepared", Kind::Text => |row| {
+    "blocking.gid", Kind::Text => |row| {
         row.blocker.as_ref().and_then(|it| Some(it.prepared.as_ref()?.gid.clone()))
     },
     "blocking.blocks", Kind::Integer => |row| {
@@ -159,7 +169,7 @@ static BLOCKING_PID: [Field; 3] = fields! {
     },
 };
 
-static BLOCKING: [Field; 12] = activity!("blocking", blocking);
+static BLOCKING: [Field; 13] = activity!("blocking", blocking);
 
 /// A session, or the prepared transaction in its place.
 #[derive(Clone, Copy)]
@@ -210,8 +220,20 @@ pub fn fields() -> impl Iterator<Item = &'static Field> {
 
 impl Field {
     pub fn named(name: &str) -> Result<&'static Self, UnknownField> {
-        let found = fields().find(|field| field.name == name);
+        let is_named = |field: &&Self| field.name == name || field.short_name() == name;
+        let found = fields().find(is_named);
         found.ok_or_else(|| UnknownField(name.to_owned()))
+    }
+
+    /// Returns the name without what the title of a column needs not: options accept it too.
+    ///
+    /// The full names are those of the library's types, which JSON has everywhere.
+    pub fn short_name(&self) -> String {
+        let (outer, inner) = self
+            .name
+            .split_at(self.name.rfind('.').map_or(0, |dot| dot + 1));
+        let short = SHORT_NAMES.iter().find(|(name, _)| *name == inner);
+        format!("{outer}{}", short.map_or(inner, |(_, short)| short))
     }
 
     /// Returns the text of a cell: a prepared transaction in the place of its pid, its name
@@ -231,8 +253,8 @@ impl Field {
         match (self.name, (self.get)(row)) {
             ("pid", Value::None) if row.lock.mode == LockMode::SiReadLock => "ended".to_owned(),
             ("pid", Value::None) | ("blocking.pid", Value::Integer(0)) => "prepared".to_owned(),
-            ("activity.application", value) if value.is_none() => name(waiting(row)),
-            ("blocking.application", value) if value.is_none() => name(blocking(row)),
+            ("activity.application_name", value) if value.is_none() => name(waiting(row)),
+            ("blocking.application_name", value) if value.is_none() => name(blocking(row)),
             (_, Value::Text(query)) if self.is_query() => clean_query(&query),
             (_, value) => value.cell(),
         }
@@ -267,7 +289,8 @@ impl Field {
 
     /// Returns the title of its column, such as `BLOCKER` and `ITS TRANSACTION`.
     pub fn title(&self) -> String {
-        let name = self.name.strip_prefix("activity.").unwrap_or(self.name);
+        let name = self.short_name();
+        let name = name.strip_prefix("activity.").unwrap_or(&name);
         let name = match name.split_once('.') {
             Some(("blocking", "pid")) => "blocker".to_owned(),
             Some(("blocking", "blocks")) => "blocks".to_owned(),

@@ -30,9 +30,15 @@ pub struct ListArgs {
     /// Only locks with `FIELD=VALUE`, or one of != < <= > >= ~; repeatable, and all must match
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
-    /// Shows this field; repeatable
-    #[arg(short, long, value_name = "FIELD")]
-    pub attribute: Vec<String>,
+    /// Shows these fields, separated by commas; repeatable
+    #[arg(
+        short = 'a',
+        long,
+        visible_alias = "attribute",
+        value_name = "FIELDS",
+        value_delimiter = ','
+    )]
+    pub columns: Vec<String>,
     /// Only locks that sessions wait for, each with its blockers
     #[arg(short, long)]
     blocking: bool,
@@ -83,7 +89,7 @@ pub fn run(
     let settings = Settings::find()?;
     let config = settings.config(args.config.as_deref())?;
     let selection = args.selection(config)?;
-    let fields = settings.attributes(&args.attribute, config, selection.is_blocking())?;
+    let fields = settings.attributes(&args.columns, config, selection.is_blocking())?;
     check(&fields.value, &selection)?;
     let limit = settings.limit(args.limit, config).value;
 
@@ -98,9 +104,13 @@ pub fn run(
         let selection = selection.for_signals(action.hits_queue());
         return action.run(kind, &selection, &mut conn, args.timeout, args.json);
     }
-    let load = |conn: &mut PgConnection| List::load(conn, &selection, fields.value);
-    let mut list = args.timeout.within(&mut conn, load)?;
-    list.rows.truncate(limit);
+    let load = |conn: &mut PgConnection| selection.load(conn, limit);
+    let listing = args.timeout.within(&mut conn, load)?;
+    let list = List {
+        rows: listing.rows,
+        found: listing.found,
+        fields: fields.value,
+    };
     if args.json {
         list.show_json(&args, &selection)?;
     } else {
@@ -162,24 +172,10 @@ fn check(attributes: &[&'static Field], selection: &Selection) -> Result<(), Fai
 }
 
 impl List {
-    fn load(
-        conn: &mut PgConnection,
-        selection: &Selection,
-        fields: Vec<&'static Field>,
-    ) -> Result<Self, Failure> {
-        let rows = selection.load(conn)?.rows;
-        let found = rows.len();
-        Ok(Self {
-            rows,
-            found,
-            fields,
-        })
-    }
-
     /// Shows the chosen fields, or all.
     fn show_json(&self, args: &ListArgs, selection: &Selection) -> Result<(), Failure> {
         let all = fields().filter(|field| selection.is_blocking() || !field.is_blocking());
-        let fields = if args.attribute.is_empty() {
+        let fields = if args.columns.is_empty() {
             all.collect()
         } else {
             self.fields.clone()

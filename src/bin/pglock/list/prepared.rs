@@ -10,28 +10,37 @@ use diesel_pglock::{LockType, PgLock, PreparedTransaction};
 use super::row::Row;
 use crate::failure::Failure;
 
-/// Adds the prepared transactions that hold a lock of the rows.
-pub fn add(conn: &mut PgConnection, rows: &mut [Row]) -> Result<(), Failure> {
-    if !rows.iter().any(|row| row.lock.pid.is_none()) {
-        return Ok(());
+/// The prepared transactions, by the only column that all locks of one share.
+pub struct Prepared(HashMap<String, PreparedTransaction>);
+
+impl Prepared {
+    pub fn load(conn: &mut PgConnection) -> Result<Self, Failure> {
+        let all: Vec<PreparedTransaction> = PreparedTransaction::query().load(conn)?;
+        if all.is_empty() {
+            return Ok(Self(HashMap::new()));
+        }
+        by_virtual_transaction(conn, &all).map(Self)
     }
-    let prepared = by_virtual_transaction(conn)?;
-    let held = rows.iter_mut().filter(|row| row.lock.pid.is_none());
-    for row in held {
-        row.prepared = prepared.get(&row.lock.virtual_transaction).cloned();
+
+    /// Returns a row, with the prepared transaction that holds the lock.
+    pub fn row(&self, lock: PgLock) -> Row {
+        let is_prepared = lock.pid.is_none();
+        let found = self.0.get(&lock.virtual_transaction);
+        Row {
+            prepared: found.filter(|_| is_prepared).cloned(),
+            ..Row::from(lock)
+        }
     }
-    Ok(())
 }
 
-/// Returns the prepared transactions by the only column that all locks of one share.
 fn by_virtual_transaction(
     conn: &mut PgConnection,
+    all: &[PreparedTransaction],
 ) -> Result<HashMap<String, PreparedTransaction>, Failure> {
     let ids = PgLock::query()
         .filter(pg_locks::pid.is_null())
         .filter(pg_locks::locktype.eq(LockType::TransactionId));
     let ids: Vec<PgLock> = ids.load(conn)?;
-    let all: Vec<PreparedTransaction> = PreparedTransaction::query().load(conn)?;
     let of_lock = |lock: PgLock| {
         let mut found = all.iter();
         let found = found.find(|it| Some(it.transaction_id) == lock.transaction_id)?;

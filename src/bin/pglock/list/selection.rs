@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use diesel::PgConnection;
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel_pglock::prelude::*;
 use diesel_pglock::schema::{pg_class, pg_locks};
 use diesel_pglock::{LockType, PgLock, WaitGraph, WaitNode};
 
 use super::filter::Filter;
-use super::prepared;
+use super::prepared::Prepared;
 use super::relation;
 use super::row::{Blocker, Row};
 use crate::failure::Failure;
@@ -37,10 +38,12 @@ pub enum Blockers {
     Roots,
 }
 
-/// The rows of a list.
+/// The rows of a list, the longest waits first, held locks last.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     pub rows: Vec<Row>,
+    /// The number of rows before the limit.
+    pub found: usize,
     /// The deadlocks, which have no root.
     pub cycles: Vec<Vec<i32>>,
 }
@@ -59,18 +62,24 @@ impl Selection {
         selection
     }
 
-    /// Loads the rows: the longest waits first, held locks last.
-    pub fn load(&self, conn: &mut PgConnection) -> Result<Listing, Failure> {
+    /// Loads no more rows than the limit, which is `usize::MAX` for all.
+    pub fn load(&self, conn: &mut PgConnection, limit: usize) -> Result<Listing, Failure> {
         let on = self.on.iter().map(|name| relation::find(conn, name));
         let on = on.collect::<Result<Vec<u32>, Failure>>()?;
-        let mut listing = match self.blockers {
-            Blockers::None => self.locks(conn, on)?,
-            Blockers::Direct | Blockers::Roots => self.waits(conn, &on)?,
+        let mut rows = FirstRows::new(limit);
+        let cycles = match self.blockers {
+            Blockers::None => self.locks(conn, on, &mut rows).map(|()| Vec::new())?,
+            Blockers::Direct | Blockers::Roots => self.waits(conn, &on, &mut rows)?,
         };
-        let is_match = |row: &Row| self.filters.iter().all(|filter| filter.matches(row));
-        listing.rows.retain(is_match);
-        sort(&mut listing.rows);
-        Ok(listing)
+        Ok(Listing {
+            found: rows.found,
+            rows: rows.sorted(),
+            cycles,
+        })
+    }
+
+    fn matches(&self, row: &Row) -> bool {
+        self.filters.iter().all(|filter| filter.matches(row))
     }
 
     /// Loads the waits that concern the selected sessions, locks and tables; all by default.
@@ -82,16 +91,23 @@ impl Selection {
             return Ok(graph);
         }
         let has_wait = |node: &WaitNode| {
-            let matches = |row: &Row| self.filters.iter().all(|filter| filter.matches(row));
-            Row::awaited(node).is_some_and(|row| is_on(&row, &on) && matches(&row))
+            Row::awaited(node).is_some_and(|row| is_on(&row, &on) && self.matches(&row))
         };
         let needs_wait = !on.is_empty() || !self.filters.is_empty();
         Ok(graph.related_to(|node| self.is_of_pids(node) && (!needs_wait || has_wait(node))))
     }
 
     /// Leaves out the locks of the own session, which only this query takes.
-    fn locks(&self, conn: &mut PgConnection, on: Vec<u32>) -> Result<Listing, Failure> {
+    ///
+    /// The locks are read one by one: a server may have more than fit into memory.
+    fn locks(
+        &self,
+        conn: &mut PgConnection,
+        on: Vec<u32>,
+        rows: &mut FirstRows,
+    ) -> Result<(), Failure> {
         let own = conn.backend_pid()?;
+        let prepared = Prepared::load(conn)?;
         let mut query = PgLock::query()
             .filter(pg_locks::pid.is_distinct_from(own))
             .into_boxed();
@@ -101,14 +117,14 @@ impl Selection {
         if !on.is_empty() {
             query = query.filter(pg_class::oid.eq_any(on.clone()));
         }
-        let locks: Vec<PgLock> = query.load(conn)?;
-        let mut rows: Vec<Row> = locks.into_iter().map(Row::from).collect();
+        for lock in query.load_iter::<PgLock, PgRowByRowLoadingMode>(conn)? {
+            let row = prepared.row(lock?);
+            rows.extend(Some(row).filter(|row| self.matches(row)));
+        }
         if !on.is_empty() {
             rows.extend(self.row_waits(conn, &on)?);
         }
-        prepared::add(conn, &mut rows)?;
-        let cycles = Vec::new();
-        Ok(Listing { rows, cycles })
+        Ok(())
     }
 
     /// Returns the waits for rows of some tables, which await a transaction.
@@ -118,7 +134,7 @@ impl Selection {
         let rows = waiters.filter_map(Row::awaited);
         let awaits_transaction = |row: &Row| row.lock.lock_type == LockType::TransactionId;
         Ok(rows
-            .filter(|row| awaits_transaction(row) && is_on(row, on))
+            .filter(|row| awaits_transaction(row) && is_on(row, on) && self.matches(row))
             .collect())
     }
 
@@ -126,18 +142,23 @@ impl Selection {
         self.pids.is_empty() || node.pid.is_some_and(|pid| self.pids.contains(&pid))
     }
 
-    fn waits(&self, conn: &mut PgConnection, on: &[u32]) -> Result<Listing, Failure> {
+    /// Returns the deadlocks.
+    fn waits(
+        &self,
+        conn: &mut PgConnection,
+        on: &[u32],
+        rows: &mut FirstRows,
+    ) -> Result<Vec<Vec<i32>>, Failure> {
         let graph = WaitGraph::load(conn)?;
         let blockers = BlockerRows::of(&graph);
-        let mut rows = Vec::new();
         for waiter in graph.nodes().filter(|node| self.is_of_pids(node)) {
             let Some(row) = Row::awaited(waiter).filter(|row| is_on(row, on)) else {
                 continue;
             };
-            rows.extend(blockers.of_waiter(&row, waiter, self.blockers));
+            let found = blockers.of_waiter(&row, waiter, self.blockers);
+            rows.extend(found.into_iter().filter(|row| self.matches(row)));
         }
-        let cycles = graph.cycles();
-        Ok(Listing { rows, cycles })
+        Ok(graph.cycles())
     }
 }
 
@@ -202,6 +223,44 @@ fn waiting_processes(graph: &WaitGraph) -> HashMap<Name<'_>, Vec<i32>> {
     waiters
 }
 
+/// The first rows by the order of lists, and the number of all.
+struct FirstRows {
+    limit: usize,
+    rows: Vec<Row>,
+    found: usize,
+}
+
+impl FirstRows {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            rows: Vec::new(),
+            found: 0,
+        }
+    }
+
+    fn extend(&mut self, rows: impl IntoIterator<Item = Row>) {
+        for row in rows {
+            self.found += 1;
+            self.rows.push(row);
+            // Seldom, since each time costs a sort.
+            if self.rows.len() > self.limit.saturating_mul(2).max(1_000) {
+                self.cut();
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        sort(&mut self.rows);
+        self.rows.truncate(self.limit);
+    }
+
+    fn sorted(mut self) -> Vec<Row> {
+        self.cut();
+        self.rows
+    }
+}
+
 fn sort(rows: &mut [Row]) {
     rows.sort_by_key(|row| {
         let blocker = row.blocker.as_ref();
@@ -225,4 +284,23 @@ fn age(lock: &PgLock) -> Option<chrono::TimeDelta> {
     }
     // PostgreSQL 13 has no `waitstart`: the age of the query is the best estimate.
     lock.wait_duration.or(activity.and_then(|it| it.duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rows_of_many_are_kept() {
+        let mut rows = FirstRows::new(3);
+        for pid in (0..10_000).rev() {
+            let mut lock = PgLock::default();
+            (lock.pid, lock.granted) = (Some(pid), pid % 2 == 0);
+            rows.extend([Row::from(lock)]);
+            assert!(rows.rows.len() <= 1_000);
+        }
+        assert_eq!(rows.found, 10_000);
+        let first: Vec<_> = rows.sorted().iter().map(|row| row.lock.pid).collect();
+        assert_eq!(first, [Some(1), Some(3), Some(5)]);
+    }
 }

@@ -19,8 +19,8 @@ pub enum Value {
     Mode(LockMode),
     Duration(TimeDelta),
     Timestamp(DateTime<Utc>),
-    /// The name of a relation as it is shown, and the names by which it can be given.
-    Relation(String, Vec<String>),
+    /// A relation, and the names by which it can be given.
+    Relation(LockedRelation, Vec<String>),
     Key(AdvisoryKey),
 }
 
@@ -35,7 +35,7 @@ impl Value {
         let names = [Some(&*shown), quoted_name, Some(name)];
         let mut names: Vec<String> = names.into_iter().flatten().map(str::to_owned).collect();
         names.push(format!("{schema}.{name}"));
-        Self::Relation(shown, names)
+        Self::Relation(relation.clone(), names)
     }
 
     /// Returns true if the other value means the same: a relation or a key has several names.
@@ -84,7 +84,8 @@ impl Value {
             Self::None => String::new(),
             Self::Integer(number) => number.to_string(),
             Self::Bool(value) => value.to_string(),
-            Self::Text(text) | Self::Relation(text, _) => text.clone(),
+            Self::Text(text) => text.clone(),
+            Self::Relation(relation, _) => relation.to_string(),
             Self::Key(key) => key.to_string(),
             Self::Mode(mode) => mode.to_string(),
             Self::Duration(duration) => format_duration(*duration),
@@ -93,7 +94,7 @@ impl Value {
     }
 }
 
-/// Writes durations in seconds, and timestamps as RFC 3339.
+/// Writes durations in seconds, timestamps as RFC 3339, and the rest as the library does.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -101,6 +102,9 @@ impl Serialize for Value {
             Self::Integer(number) => serializer.serialize_i64(*number),
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Duration(duration) => serializer.serialize_f64(duration.as_seconds_f64()),
+            Self::Timestamp(timestamp) => timestamp.serialize(serializer),
+            Self::Relation(relation, _) => relation.serialize(serializer),
+            Self::Key(key) => key.serialize(serializer),
             other => serializer.serialize_str(&other.text()),
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::field::Field;
 use super::locks::hint;
-use super::prepared;
+use super::prepared::Prepared;
 use super::relation;
 use super::row::Row;
 use crate::connect::{ConnectionArgs, Environment, LimitArgs};
@@ -51,7 +51,7 @@ const TITLES: [&str; 8] = [
 /// The fields of the last columns.
 const FIELDS: [&str; 5] = [
     "relation",
-    "activity.application",
+    "activity.application_name",
     "activity.state",
     "activity.transaction_duration",
     "activity.query",
@@ -61,7 +61,7 @@ const FIELDS: [&str; 5] = [
 #[derive(Debug, Serialize)]
 struct Conflict<'r> {
     lock: &'r PgLock,
-    prepared: Option<&'r str>,
+    gid: Option<&'r str>,
 }
 
 pub fn run(
@@ -89,10 +89,9 @@ pub fn run(
 fn conflicts(conn: &mut PgConnection, args: &WhoArgs) -> Result<Vec<Row>, Failure> {
     relation::find(conn, &args.table)?;
     let locks = table_lock_conflicts(conn, &args.table, args.mode, args.only)?;
-    let mut rows: Vec<Row> = locks.into_iter().map(Row::from).collect();
-    rows.retain(|row| !is_parallel_worker(row));
-    prepared::add(conn, &mut rows)?;
-    Ok(rows)
+    let prepared = Prepared::load(conn)?;
+    let rows = locks.into_iter().map(|lock| prepared.row(lock));
+    Ok(rows.filter(|row| !is_parallel_worker(row)).collect())
 }
 
 /// Returns true for a worker of a parallel query: its leader holds the same lock.
@@ -109,7 +108,7 @@ impl<'r> Conflict<'r> {
     fn new(row: &'r Row) -> Self {
         Self {
             lock: &row.lock,
-            prepared: row.prepared.as_ref().map(|it| &*it.gid),
+            gid: row.prepared.as_ref().map(|it| &*it.gid),
         }
     }
 }

@@ -75,7 +75,7 @@ impl ActionArgs {
         timeout: LimitArgs,
         json: bool,
     ) -> Result<Outcome, Failure> {
-        let listing = timeout.within(conn, |conn| selection.load(conn))?;
+        let listing = timeout.within(conn, |conn| selection.load(conn, usize::MAX))?;
         note(&beyond_signals(&listing, self.queue))?;
         let targets = victims(&listing.rows);
         let request = SignalRequest { kind, targets };
@@ -90,7 +90,7 @@ impl ActionArgs {
             return report_nothing(DECLINED, json);
         }
         // The list has aged at the prompt: only sessions that still match are signalled.
-        let current = timeout.within(conn, |conn| selection.load(conn))?;
+        let current = timeout.within(conn, |conn| selection.load(conn, usize::MAX))?;
         let current = victims(&current.rows);
         let verify = self.verify.unwrap_or(VERIFY);
         let results = request.send_to_current(conn, &current, timeout, verify)?;
