@@ -19,14 +19,20 @@ use super::settings;
 use crate::support::*;
 
 #[test]
-fn no_cancel_leaves_a_lock_behind() {
+fn no_cancel_of_a_sync_call_leaves_a_lock_behind() {
+    cancel_all(&syncs());
+}
+
+#[test]
+fn no_cancel_of_an_async_call_leaves_a_lock_behind() {
+    cancel_all(&asyncs());
+}
+
+fn cancel_all<C: Front>(calls: &[Call<C>]) {
     let server = Sandbox::start().expect("a throwaway server");
     let (mut chance, count) = (Chance(settings::seed()), settings::count(100));
-    for call in syncs() {
-        cancel_each(&slow_database(&server), &call, count, &mut chance);
-    }
-    for call in asyncs() {
-        cancel_each(&slow_database(&server), &call, count, &mut chance);
+    for call in calls {
+        cancel_each(&slow_database(&server), call, count, &mut chance);
     }
 }
 

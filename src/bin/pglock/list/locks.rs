@@ -3,6 +3,7 @@
 use clap::Args;
 use diesel::PgConnection;
 use diesel_pglock::PgActivity;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
 use super::field::{Field, fields};
@@ -180,8 +181,8 @@ impl List {
         } else {
             self.fields.clone()
         };
-        let objects = self.rows.iter().map(|row| object(row, &fields));
-        show_json(&objects.collect::<Vec<_>>())
+        let rows = &self.rows;
+        show_json(&Objects { rows, fields })
     }
 
     fn show(&self, is_expanded: bool) -> Result<(), Failure> {
@@ -270,6 +271,18 @@ fn expanded(rows: &[Row], fields: &[&'static Field]) -> String {
         }
     }
     text
+}
+
+/// The rows as objects, of which one at a time is made.
+struct Objects<'r> {
+    rows: &'r [Row],
+    fields: Vec<&'static Field>,
+}
+
+impl Serialize for Objects<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows.iter().map(|row| object(row, &self.fields)))
+    }
 }
 
 /// Writes `activity.query` as `query` of an object `activity`.
