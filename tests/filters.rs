@@ -212,6 +212,31 @@ fn the_filter_on_this_database_excludes_others() {
 }
 
 #[test]
+fn the_filter_on_this_database_keeps_all_locks_of_its_prepared_transactions() {
+    let (db, other) = (Database::new(), Database::new());
+    let prepare = |db: &Database| {
+        let update = "BEGIN; UPDATE users SET name = 'x'; PREPARE TRANSACTION";
+        db.running(&format!("{update} '{}'", db.name));
+    };
+    prepare(&db);
+    prepare(&other);
+    let mut conn = db.connect();
+    let held = PgLock::query().filter(pg_locks::pid.is_null());
+    let types = |locks: Vec<PgLock>| locks.into_iter().map(|it| it.lock_type);
+    let here: Vec<PgLock> = held.current_database().load(&mut conn).unwrap();
+    assert!(
+        here.iter()
+            .all(|it| it.virtual_transaction == here[0].virtual_transaction)
+    );
+    let here: Vec<LockType> = types(here).collect();
+    assert!(here.contains(&LockType::TransactionId), "{here:?}");
+    assert!(here.contains(&LockType::Relation), "{here:?}");
+    for db in [db, other] {
+        db.running(&format!("ROLLBACK PREPARED '{}'", db.name));
+    }
+}
+
+#[test]
 fn a_filtered_query_is_an_ordinary_diesel_query() {
     let mut scene = Scene::new();
     let conn = &mut scene.observer;

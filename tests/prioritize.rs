@@ -346,21 +346,40 @@ fn once_acts_at_one_look_only() {
 }
 
 #[test]
-fn a_prepared_transaction_is_reported_and_not_signalled() {
+fn prepared_transactions_are_reported_by_their_names_and_not_signalled() {
     let db = Database::new();
     let mut conn = db.connect();
-    idle_holder(&db)
-        .batch_execute(&format!("PREPARE TRANSACTION '{}'", db.name))
-        .unwrap();
+    let gids = [
+        format!("{}'s first", db.name),
+        format!("{} second", db.name),
+    ];
+    for gid in &gids {
+        let gid = gid.replace('\'', "''");
+        db.running(&format!(
+            "BEGIN; LOCK TABLE users IN ROW EXCLUSIVE MODE; PREPARE TRANSACTION '{gid}'"
+        ));
+    }
     let prioritizer = at_once(&db).lock_timeout(Duration::from_secs(2));
     assert!(conn.prioritize(&prioritizer, alter).is_err());
     let report = prioritizer.report();
-    assert_eq!(
-        (report.blockers[0].pid, report.blockers[0].signals.len()),
-        (None, 0)
-    );
-    conn.batch_execute(&format!("ROLLBACK PREPARED '{}'", db.name))
-        .unwrap();
+    assert!(report.errors.is_empty(), "{report}");
+    let prepared = |it: &Blocker| it.prepared.clone().expect("a prepared transaction");
+    let mut found: Vec<_> = report.blockers.iter().map(prepared).collect();
+    found.sort_by_key(|it| it.transaction_id);
+    assert!(found.iter().map(|it| &it.gid).eq(&gids), "{report}");
+    for blocker in &report.blockers {
+        assert_eq!((blocker.pid, blocker.signals.len()), (None, 0));
+        assert_eq!(blocker.lock.relation.as_ref().unwrap().name, "users");
+        let (line, rollback) = (blocker.to_string(), prepared(blocker).rollback_statement());
+        assert!(line.starts_with("prepared transaction '"), "{line}");
+        assert!(
+            line.ends_with(&format!("type in its database: {rollback}")),
+            "{line}"
+        );
+        let json = serde_json::to_value(blocker).unwrap();
+        assert_eq!(json["prepared"]["gid"], prepared(blocker).gid);
+        conn.batch_execute(&rollback).unwrap();
+    }
 }
 
 #[test]

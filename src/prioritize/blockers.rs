@@ -9,7 +9,7 @@ use super::current_block::CurrentBlock;
 use super::report::Blocker;
 use super::target::Target;
 use crate::signal::{Signal, SignalOutcome};
-use crate::views::{BlockedPgLock, PgActivity};
+use crate::views::PgActivity;
 
 /// The record of the blockers of a run.
 #[derive(Debug, Default)]
@@ -51,22 +51,23 @@ impl Blockers {
     fn note_target(&mut self, target: &Target) {
         let session = self.note_session(target);
         let block = target.block.clone();
-        let index = match self.find(&target.row) {
+        let index = match self.find(target) {
             Some(index) => {
                 self.current[index].update(session, block);
                 index
             }
-            None => self.add(CurrentBlock::new(session, block), &target.row),
+            None => self.add(CurrentBlock::new(session, block), target),
         };
         let current = &self.current[index];
-        if let Some(known) = self.all.iter_mut().find(|it| is_same(it, &target.row)) {
+        if let Some(known) = self.all.iter_mut().find(|it| is_same(it, target)) {
             keep_longest(known, current);
         }
     }
 
     /// Adds a block, and returns its index.
-    fn add(&mut self, mut block: CurrentBlock, row: &BlockedPgLock) -> usize {
-        let earlier = self.carried.iter().position(|it| is_same(&it.session, row));
+    fn add(&mut self, mut block: CurrentBlock, target: &Target) -> usize {
+        let mut carried = self.carried.iter();
+        let earlier = carried.position(|it| is_same(&it.session, target));
         if let Some(earlier) = earlier {
             block.carry_over(&self.carried.swap_remove(earlier));
         }
@@ -76,9 +77,9 @@ impl Blockers {
 
     /// Updates the entry of the session among all blockers. Returns it, with the present lock.
     fn note_session(&mut self, target: &Target) -> Blocker {
-        let is_known = |it: &Blocker| is_same(it, &target.row);
+        let is_known = |it: &Blocker| is_same(it, target);
         let index = self.all.iter().rposition(is_known).unwrap_or_else(|| {
-            self.all.push(new_blocker(&target.row));
+            self.all.push(new_blocker(target));
             self.all.len() - 1
         });
         update(&mut self.all[index], target);
@@ -89,9 +90,9 @@ impl Blockers {
     }
 
     /// Returns the index of a session among the current blocks.
-    pub(super) fn find(&self, row: &BlockedPgLock) -> Option<usize> {
-        let is_row = |block: &CurrentBlock| is_same(&block.session, row);
-        self.current.iter().rposition(is_row)
+    pub(super) fn find(&self, target: &Target) -> Option<usize> {
+        let is_target = |block: &CurrentBlock| is_same(&block.session, target);
+        self.current.iter().rposition(is_target)
     }
 
     pub(super) fn current(&self, index: usize) -> &CurrentBlock {
@@ -187,9 +188,11 @@ fn key(session: &Blocker) -> (i32, Option<DateTime<Utc>>) {
 }
 
 /// Returns the entry of a session that is found for the first time.
-fn new_blocker(row: &BlockedPgLock) -> Blocker {
+fn new_blocker(target: &Target) -> Blocker {
+    let row = &target.row;
     Blocker {
         pid: (row.blocking_pid != 0).then_some(row.blocking_pid),
+        prepared: target.prepared.clone(),
         protected: false,
         protection: None,
         activity: row.blocking_activity.clone(),
@@ -205,6 +208,9 @@ fn update(blocker: &mut Blocker, target: &Target) {
         blocker.activity.clone_from(&target.row.blocking_activity);
         blocker.protection = target.protection;
     }
+    if target.prepared.is_some() {
+        blocker.prepared.clone_from(&target.prepared);
+    }
     blocker.protected = blocker.protection.is_some();
 }
 
@@ -217,13 +223,17 @@ fn keep_longest(blocker: &mut Blocker, block: &CurrentBlock) {
     }
 }
 
-/// Returns whether an entry and a row show the same session.
+/// Returns whether an entry and a target are the same session or prepared transaction.
 ///
 /// A pid is used again after its session has ended; the start of the session distinguishes
 /// the two. A session that has ended since it was found has no activity.
-fn is_same(blocker: &Blocker, row: &BlockedPgLock) -> bool {
+fn is_same(blocker: &Blocker, target: &Target) -> bool {
+    if let (Some(known), Some(seen)) = (&blocker.prepared, &target.prepared) {
+        return known.is_same(seen);
+    }
     let start = |activity: Option<&PgActivity>| activity.and_then(|a| a.backend_start);
-    let seen = row.blocking_activity.as_ref();
-    blocker.pid.unwrap_or_default() == row.blocking_pid
+    let seen = target.row.blocking_activity.as_ref();
+    blocker.pid.unwrap_or_default() == target.row.blocking_pid
+        && blocker.prepared.is_some() == target.prepared.is_some()
         && (seen.is_none() || start(blocker.activity.as_ref()) == start(seen))
 }

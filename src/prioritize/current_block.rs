@@ -112,6 +112,7 @@ mod tests {
     fn session() -> Blocker {
         Blocker {
             pid: Some(2),
+            prepared: None,
             activity: None,
             lock: PgLock::default(),
             blocked_for: Duration::ZERO,

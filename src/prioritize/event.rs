@@ -34,7 +34,8 @@ impl PrioritizerEvent {
         #[cfg(feature = "tracing")]
         match self {
             Self::Blocked(blocker) => {
-                tracing::info!(pid = blocker.pid, %blocker, "a session blocks the run");
+                let gid = blocker.prepared.as_ref().map(|it| it.gid.as_str());
+                tracing::info!(pid = blocker.pid, gid, %blocker, "a session blocks the run");
             }
             Self::Signalled { blocker, signal } => {
                 let (kind, outcome) = (signal.kind, &signal.outcome);

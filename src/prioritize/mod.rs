@@ -7,6 +7,7 @@ mod event;
 mod evidence;
 mod hard_edges;
 mod policy;
+mod prepared_blockers;
 mod prioritizer;
 mod process;
 mod protection;

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use super::protection::Protection;
 use crate::fmt::{backquoted, format_duration, single_line};
 use crate::signal::{Signal, SignalOutcome};
-use crate::views::{PgActivity, PgLock};
+use crate::views::{PgActivity, PgLock, PreparedTransaction};
 
 /// A report of a prioritized run: its blockers, and the signals to them.
 #[derive(Clone, Debug, Default)]
@@ -35,13 +35,15 @@ pub struct PrioritizerReport {
     pub unlogged: Vec<Signal>,
 }
 
-/// A session that blocked the run, directly or through other sessions.
+/// A session or a prepared transaction that blocked the run, directly or through other sessions.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Blocker {
     /// The pid of the session; `None` for a prepared transaction, which cannot be signalled.
     pub pid: Option<i32>,
+    /// The prepared transaction, with its name; `None` for a session.
+    pub prepared: Option<PreparedTransaction>,
     /// The activity of the session at the last poll that found it.
     pub activity: Option<PgActivity>,
     /// The lock for which the blocked session waited: the prioritized session, or one that
@@ -80,9 +82,12 @@ impl Blocker {
 /// Formats the blocker as one line for a person to read.
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pid {
-            Some(pid) => write!(f, "pid {pid}")?,
-            None => write!(f, "a prepared transaction")?,
+        match (self.pid, &self.prepared) {
+            (Some(pid), _) => write!(f, "pid {pid}")?,
+            (None, Some(it)) => {
+                write!(f, "prepared transaction {} ({})", it.name(), it.origin())?;
+            }
+            (None, None) => write!(f, "a prepared transaction")?,
         }
         if let Some(activity) = &self.activity {
             write!(f, " ({})", properties(activity).join(", "))?;
@@ -100,6 +105,13 @@ impl fmt::Display for Blocker {
         }
         if let Some(protection) = self.protection {
             write!(f, ": spared, {protection}")?;
+        }
+        if let Some(prepared) = &self.prepared {
+            write!(
+                f,
+                ": no signal ends it; type in its database: {}",
+                prepared.rollback_statement()
+            )?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ impl Watch {
         driver: &mut impl Driver,
         target: Target,
     ) -> Result<()> {
-        let Some(index) = self.blockers.find(&target.row) else {
+        let Some(index) = self.blockers.find(&target) else {
             return Ok(());
         };
         let Some(kind) = self.decide(index, &target) else {

@@ -4,21 +4,24 @@ use diesel::dsl::not;
 use diesel::prelude::*;
 
 use super::cycle::{Cycle, read_cycles};
+use super::prepared_blockers::read_prepared_blockers;
 use super::protection::Protection;
 use super::settings::Victims;
 use super::statement::HasSynchronousStandby;
-use super::wait_chain::{Edges, WaitChain};
+use super::wait_chain::{Edges, PREPARED, WaitChain};
 use crate::error::Result;
 use crate::session::{ColumnsOf, Driver};
 use crate::signal::{Block, WaitPath};
 use crate::tables::{pg_locks, pg_stat_activity};
 use crate::views::blocking_table as blocking;
-use crate::views::{BlockedPgLock, PgActivity, PgLock};
+use crate::views::{BlockedPgLock, PgActivity, PgLock, PreparedTransaction};
 
 /// A blocker that is to be signalled: at the end of its grace period, or at once in a cycle.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) row: BlockedPgLock,
+    /// The prepared transaction; `None` for a session.
+    pub(super) prepared: Option<PreparedTransaction>,
     /// The waits that lead to it from the prioritized session.
     pub(super) wait_path: WaitPath,
     pub(super) block: Block,
@@ -32,6 +35,7 @@ pub(super) struct Waits {
     chain: WaitChain,
     cycles: Vec<Cycle>,
     pids: Vec<i32>,
+    victims: Victims,
 }
 
 impl Waits {
@@ -47,6 +51,7 @@ impl Waits {
             chain,
             cycles,
             pids,
+            victims,
         })
     }
 
@@ -65,9 +70,40 @@ impl Waits {
         if self.pids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut rows = blocked_locks(driver, &self.chain, &self.pids).await?;
+        let prepared = self.prepared(driver).await?;
+        let is_found = |pid: &i32| *pid == PREPARED && prepared.is_some();
+        let sessions = self.pids.iter().copied().filter(|pid| !is_found(pid));
+        let sessions = self.sessions(driver, sessions.collect()).await?;
+        Ok(prepared.into_iter().flatten().chain(sessions).collect())
+    }
+
+    /// Reads the targets that are prepared transactions; `None` if this role cannot see the
+    /// waits for them.
+    async fn prepared(&self, driver: &mut impl Driver) -> Result<Option<Vec<Target>>> {
+        if !self.pids.contains(&PREPARED) {
+            return Ok(None);
+        }
+        let mut blocked = self.chain.blocked_by_prepared();
+        if self.victims == Victims::All {
+            blocked.retain(|pid| *pid == self.chain.prioritized());
+        }
+        let processes = self.chain.processes_of(&blocked);
+        if processes.is_empty() {
+            return Ok(None);
+        }
+        let blockers = read_prepared_blockers(driver, processes).await?;
+        let target = |(lock, prepared)| Target {
+            prepared: Some(prepared),
+            ..self.target(row(lock, PREPARED, None), None)
+        };
+        Ok(Some(blockers.into_iter().map(target).collect()))
+    }
+
+    /// Reads the rows of the targets that are sessions.
+    async fn sessions(&self, driver: &mut impl Driver, pids: Vec<i32>) -> Result<Vec<Target>> {
+        let mut rows = blocked_locks(driver, &self.chain, &pids).await?;
         let found: Vec<_> = rows.iter().map(|row| row.blocking_pid).collect();
-        let hidden = self.pids.iter().filter(|pid| !found.contains(pid));
+        let hidden = pids.iter().filter(|pid| !found.contains(pid));
         let (prioritized, hidden) = (self.chain.prioritized(), hidden.copied().collect());
         rows.extend(blocked_by_hidden_waits(driver, prioritized, hidden).await?);
         let has_standby = hides_waits(&rows) && driver.ask(HasSynchronousStandby).await?;
@@ -86,6 +122,7 @@ impl Waits {
             block: self.chain.block_by(pid),
             is_in_cycle: cycle.is_some(),
             protection,
+            prepared: None,
             row,
         }
     }
@@ -152,12 +189,19 @@ async fn blocked_by_hidden_waits(
     let activities = PgActivity::query().filter(pg_stat_activity::pid.eq_any(pids.clone()));
     let activities = driver.load::<_, ColumnsOf<PgActivity>, PgActivity>(activities);
     let activities = activities.await?;
-    let row = |pid: i32| BlockedPgLock {
-        lock: lock.clone(),
-        blocking_pid: pid,
-        blocking_activity: activities.iter().find(|it| it.pid == pid).cloned(),
+    let blocked = |pid: i32| {
+        let activity = activities.iter().find(|it| it.pid == pid);
+        row(lock.clone(), pid, activity.cloned())
     };
-    Ok(pids.into_iter().map(row).collect())
+    Ok(pids.into_iter().map(blocked).collect())
+}
+
+fn row(lock: PgLock, blocking_pid: i32, activity: Option<PgActivity>) -> BlockedPgLock {
+    BlockedPgLock {
+        lock,
+        blocking_pid,
+        blocking_activity: activity,
+    }
 }
 
 /// Returns whether this role lacks the privilege to read the wait event of one of the blockers.

@@ -10,6 +10,9 @@ use crate::signal::{Block, Wait};
 /// The sessions on the way to the roots, each with its blockers, in the order of their pids.
 pub(super) type Edges = Vec<(i32, Vec<i32>)>;
 
+/// The number that stands for each prepared transaction among the pids of blockers.
+pub(super) const PREPARED: i32 = 0;
+
 /// The sessions that block the prioritized session, each with the session that it blocks.
 #[derive(Debug, Default)]
 pub(super) struct WaitChain {
@@ -120,7 +123,7 @@ impl WaitChain {
         sorted(edges.collect())
     }
 
-    /// Returns the blockers that do not wait; pid 0 is a prepared transaction.
+    /// Returns the blockers that do not wait; [`PREPARED`] stands for prepared transactions.
     ///
     /// A blocker whose waits were not read may wait: it came up while the server read them.
     pub(super) fn roots(&self) -> Vec<i32> {
@@ -176,6 +179,13 @@ impl WaitChain {
     /// Returns the waits of a session, one per process.
     pub(super) fn waits_of(&self, session: i32) -> Vec<Wait> {
         self.waits.get(&session).cloned().unwrap_or_default()
+    }
+
+    /// Returns the sessions that prepared transactions block.
+    pub(super) fn blocked_by_prepared(&self) -> Vec<i32> {
+        let lists_one = |(_, blockers): &(&i32, &Vec<i32>)| blockers.contains(&PREPARED);
+        let blocked = self.blockers.iter().filter(lists_one);
+        blocked.map(|(pid, _)| *pid).collect()
     }
 
     /// Returns the session that `pid` blocks on the shortest path from the prioritized session.

@@ -176,7 +176,7 @@ pub trait PgLockDsl: Sized {
     /// Keeps the locks of this database.
     ///
     /// A lock on a transaction or on a shared catalog belongs to no database. The database of
-    /// its session decides.
+    /// its session, or of its prepared transaction, decides.
     fn current_database(self) -> CurrentDatabase<Self>
     where
         Self: FilterDsl<InCurrentDatabase>,

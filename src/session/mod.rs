@@ -34,7 +34,7 @@ pub(crate) use identity::Identify;
 pub(crate) use identity::{IdentityColumns, OWN_IDENTITY, SessionIdentity};
 pub(crate) use scope::{in_new_transaction, run_or_undo};
 pub(crate) use statement::{
-    ACQUIRED, BUSY, BackendPid, OUTCOME, Statement, TakeOutcome, command, query,
+    ACQUIRED, BUSY, BackendPid, OUTCOME, Statement, TakeOutcome, command, query, render,
 };
 pub(crate) use sync_driver::{SyncDriver, run_ready};
 #[cfg(feature = "migrations")]

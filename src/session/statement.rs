@@ -1,8 +1,8 @@
 //! The trait of this crate's statements, and statements that several folders send.
 
 use diesel::QueryResult;
-use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::pg::{Pg, PgQueryBuilder};
+use diesel::query_builder::{AstPass, Query, QueryBuilder, QueryFragment, QueryId};
 use diesel::sql_types::{Integer, Nullable, Text};
 
 /// A query of this crate, which knows what its row is read into.
@@ -38,6 +38,13 @@ macro_rules! command {
 }
 
 pub(crate) use {command, query};
+
+/// Returns the text of a part of a statement, which must have no parameters.
+pub(crate) fn render(fragment: &impl QueryFragment<Pg>) -> QueryResult<String> {
+    let mut sql = PgQueryBuilder::new();
+    fragment.to_sql(&mut sql, &Pg)?;
+    Ok(sql.finish())
+}
 
 /// The custom setting in which a `DO` block, which has no rows, leaves its outcome.
 pub(crate) const OUTCOME: &str = "diesel_pglock.outcome";

@@ -74,15 +74,34 @@ expression! {
     r#""pg_catalog"."pg_class"."oid" = "pg_catalog"."pg_locks"."relation" AND ("pg_catalog"."pg_locks"."database" = 0::pg_catalog.oid OR "pg_catalog"."pg_database"."datname" = pg_catalog.current_database())"#
 }
 
+/// Selects the virtual transactions of the prepared transactions of this database.
+///
+/// One lock of each names it in `pg_prepared_xacts`. The locks are read once more only if a row
+/// needs them.
+macro_rules! own_prepared_transactions {
+    () => {
+        "ARRAY(SELECT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
+         JOIN pg_catalog.pg_prepared_xacts AS x ON x.transaction OPERATOR(pg_catalog.=) l.transactionid \
+         WHERE l.pid IS NULL AND l.granted AND l.locktype OPERATOR(pg_catalog.=) 'transactionid' \
+         AND x.database OPERATOR(pg_catalog.=) pg_catalog.current_database())"
+    };
+}
+
 expression! {
     /// Keeps the locks that belong to this database.
     ///
     /// A lock on a transaction or on a shared catalog belongs to no database. The database
-    /// of its session decides.
+    /// of its session, or of its prepared transaction, decides.
     InCurrentDatabase: Nullable<Bool>, beside (pg_locks::pid, pg_stat_activity::pid),
     concat!(
+        r#"CASE WHEN "pg_catalog"."pg_locks"."pid" IS NULL "#,
+        r#"AND NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid) IS NULL "#,
+        r#"THEN "pg_catalog"."pg_locks"."virtualtransaction" OPERATOR(pg_catalog.=) ANY ("#,
+        own_prepared_transactions!(),
+        ") ELSE ",
         r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid), "pg_catalog"."pg_stat_activity"."datid") = "#,
         current_database_oid!(),
+        " END"
     )
 }
 

@@ -6,7 +6,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 
 use super::expression::PreparedDuration;
-use crate::fmt::quote_literal;
+use crate::fmt::{format_duration, quote_literal, single_line};
 use crate::tables::pg_prepared_xacts;
 use crate::types::LossyText;
 
@@ -44,6 +44,9 @@ pub struct PreparedTransaction {
     pub database: String,
 }
 
+/// The greatest length of the name of a role or a database in a line, in characters.
+const MAX_NAME: usize = 30;
+
 /// The query that [`PreparedTransaction::query`] returns.
 pub type PreparedTransactionQuery =
     Select<pg_prepared_xacts::table, AsSelect<PreparedTransaction, Pg>>;
@@ -72,7 +75,25 @@ impl PreparedTransaction {
     /// ```
     #[doc(alias = "ROLLBACK PREPARED")]
     pub fn rollback_statement(&self) -> String {
-        format!("ROLLBACK PREPARED {}", quote_literal(&self.gid))
+        format!("ROLLBACK PREPARED {}", self.name())
+    }
+
+    /// Returns whether both are the same transaction. Its name may be used again after its end.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.transaction_id, self.prepared) == (other.transaction_id, other.prepared)
+    }
+
+    /// Returns its name, as a literal of SQL.
+    pub(crate) fn name(&self) -> String {
+        quote_literal(&self.gid)
+    }
+
+    /// Returns its owner, its database and its age, for a line.
+    pub(crate) fn origin(&self) -> String {
+        let name = |name: &str| single_line(name, MAX_NAME);
+        let (owner, database) = (name(&self.owner), name(&self.database));
+        let age = format_duration(self.duration);
+        format!("of {owner} in database {database}, prepared {age} ago")
     }
 
     /// Reads `pg_prepared_xacts`: the prepared transactions of all databases.

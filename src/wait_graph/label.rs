@@ -3,12 +3,12 @@
 use super::node::{BlockKind, Wait, WaitBlocker, WaitNode};
 use crate::fmt::format_duration;
 use crate::fmt::{quote_literal, single_line, single_line_query};
-use crate::views::{PgActivity, PreparedTransaction};
+use crate::views::PgActivity;
 
 /// The greatest length of a query, in characters.
 const MAX_QUERY: usize = 60;
 
-/// The greatest length of the name of a client or a prepared transaction, in characters.
+/// The greatest length of the name of a client, in characters.
 const MAX_NAME: usize = 30;
 
 /// The greatest length of the name of a locked object, in characters.
@@ -53,20 +53,11 @@ pub fn headline(node: &WaitNode) -> String {
         (Some(wait), _) => line + &describe_wait(wait),
         (None, Some(activity)) => line + &describe_activity(activity),
         (None, None) => {
-            line + &node
-                .prepared
-                .as_ref()
-                .map(describe_prepared)
-                .unwrap_or_default()
+            let prepared = node.prepared.as_ref();
+            let origin = prepared.map(|it| format!(" {}", it.origin()));
+            line + &origin.unwrap_or_default()
         }
     }
-}
-
-fn describe_prepared(prepared: &PreparedTransaction) -> String {
-    let name = |name: &str| single_line(name, MAX_NAME);
-    let (owner, database) = (name(&prepared.owner), name(&prepared.database));
-    let age = format_duration(prepared.duration);
-    format!(" of {owner} in database {database}, prepared {age} ago")
 }
 
 fn describe_wait(wait: &Wait) -> String {

@@ -1,14 +1,14 @@
 //! The statement behind [`WaitGraph`](crate::WaitGraph).
 
 use diesel::expression::Selectable;
-use diesel::pg::{Pg, PgQueryBuilder};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryBuilder, QueryFragment};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::result::Error::QueryBuilderError;
 use diesel::sql_types::{Array, Integer, Nullable};
 
 use crate::session::ColumnsOf;
-use crate::session::query;
+use crate::session::{query, render};
 use crate::views::{LockedRelationIsHere, PgLock, PreparedTransaction, ROW_WAITS};
 
 /// The views as Diesel writes them.
@@ -117,12 +117,6 @@ fn with_rows(sql: &str) -> String {
         let completed = format!("COALESCE({own}, row_waits.{column})");
         sql.replace(&own, &completed)
     })
-}
-
-fn render(fragment: &impl QueryFragment<Pg>) -> QueryResult<String> {
-    let mut sql = PgQueryBuilder::new();
-    fragment.to_sql(&mut sql, &Pg)?;
-    Ok(sql.finish())
 }
 
 /// Replaces a view by its snapshot; an error if the SQL does not mention the view.
