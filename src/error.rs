@@ -147,6 +147,20 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
+    /// A migration waited until its timeout for blockers that cannot be signalled: prepared
+    /// transactions, spared sessions, or sessions that the watcher's role lacks the privilege to signal.
+    #[error(
+        "{}; no signal ended its wait for {}",
+        cause(.source.as_ref()), .blockers.join("; ")
+    )]
+    #[non_exhaustive]
+    Unsignallable {
+        /// The blockers, each in one line, as [`Blocker`](crate::Blocker) formats it.
+        blockers: Vec<String>,
+        /// The error of the migration.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// A migration failed, or could not be read.
     ///
     /// Harnesses return boxed errors; `?` turns one into this, or into the [`Error`] in it.

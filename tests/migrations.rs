@@ -13,6 +13,7 @@ mod processes;
 mod retry;
 mod run;
 mod session;
+mod unsignallable;
 mod within_transaction;
 
 use std::path::PathBuf;

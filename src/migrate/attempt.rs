@@ -20,6 +20,7 @@ use super::migration_lock::{REACQUIRED, is_lost_lock};
 use super::report::MigrationReport;
 use super::retry::LockFailure;
 use super::run::MigrationRun;
+use super::unsignallable::Unsignallable;
 use super::watched::Part;
 use crate::fmt::with_sources;
 use crate::prioritize::Blocker;
@@ -50,10 +51,11 @@ where
         report: &mut MigrationReport,
     ) -> Result<()> {
         let mut limits = self.settings.limits_of(migration, self.prioritizer)?;
+        let lock_timeout = limits.lock_timeout;
         loop {
             report.attempts += 1;
             if report.attempts >= limits.attempts {
-                return self.try_once(migration, &limits, None, report);
+                return self.try_last(migration, &limits, report);
             }
             self.lock_failures.before_attempt(self.conn);
             let (started, mut extent) = (Instant::now(), Extent::Nothing);
@@ -71,11 +73,34 @@ where
             if failure == Some(LockFailure::Deadlock) && migration.runs_in_transaction() {
                 self.lock_first_next_time(&mut limits.locks, &report.blockers[blockers..]);
             }
+            let unsignallable = Unsignallable::of(&report.blockers, blockers);
+            let error = unsignallable.name_in(error, self.conn);
             self.pause(&report.name, report.attempts, error.as_ref());
+            limits.limit_locks(unsignallable.wait(self.conn, lock_timeout));
             self.keep_migration_lock()?;
             if self.is_done(&migration.version(), migration.direction) {
                 return Ok(());
             }
+        }
+    }
+
+    /// Tries for the last time. The error names the blockers that could not be signalled.
+    fn try_last(
+        &mut self,
+        migration: DirectedMigration<'_>,
+        limits: &MigrationLimits,
+        report: &mut MigrationReport,
+    ) -> Result<()> {
+        let (started, blockers) = (Instant::now(), report.blockers.len());
+        let tried = self.try_once(migration, limits, None, report);
+        let Err(error) = tried else { return Ok(()) };
+        let unsignallable = Unsignallable::of(&report.blockers, blockers);
+        if unsignallable.is_empty() {
+            return Err(error);
+        }
+        match self.lock_failure(error.as_ref(), started.elapsed()) {
+            Some(_) => Err(unsignallable.name_in(error, self.conn)),
+            None => Err(error),
         }
     }
 

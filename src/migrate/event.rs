@@ -42,7 +42,8 @@ pub enum MigrationEvent {
     Retrying {
         /// The name of the migration, or of the history's table.
         name: String,
-        /// The pause before the next attempt.
+        /// The pause before the next attempt. It is longer, by the lock timeout at most, while a
+        /// blocker that cannot be signalled holds its lock.
         after: Duration,
         /// The error of this attempt.
         error: String,

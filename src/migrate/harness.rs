@@ -24,7 +24,8 @@ use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 /// * Each migration is [prioritized](Prioritizer): sessions that block it for longer than the
 ///   grace period are signalled.
 /// * Each migration runs under a `lock_timeout`, so that it does not block the application's
-///   queries for long. After a lock timeout or a deadlock it is tried again. A migration that
+///   queries for long. After a lock timeout or a deadlock it is tried again. Behind a blocker that
+///   cannot be signalled it waits in the queue once, and then outside of it. A migration that
 ///   has ended its transaction may have committed a part of itself, and is not tried again.
 ///
 /// The history of migrations is read like a migration is run: prioritized, under the
@@ -49,7 +50,8 @@ use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
 /// [`wait_for_instances`](Self::wait_for_instances),
 /// [`InTransaction`](crate::Error::InTransaction) inside a transaction,
 /// [`Watcher`](crate::Error::Watcher) without a connection for the watcher,
-/// [`NeverSignals`](crate::Error::NeverSignals) if the lock timeouts leave the watcher no time, and
+/// [`NeverSignals`](crate::Error::NeverSignals) if the lock timeouts leave the watcher no time,
+/// [`Unsignallable`](crate::Error::Unsignallable) after a wait for a blocker that cannot be signalled, and
 /// [`History`](crate::Error::History) if the history cannot be read.
 ///
 /// # Examples

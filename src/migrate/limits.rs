@@ -21,6 +21,14 @@ pub(crate) struct MigrationLimits {
     pub(crate) locks: LocksFirst,
 }
 
+impl MigrationLimits {
+    /// Sets the lock timeout of the next attempt.
+    pub(crate) fn limit_locks(&mut self, timeout: Option<Duration>) {
+        self.lock_timeout = timeout;
+        self.locks.limit(timeout);
+    }
+}
+
 impl Settings {
     /// Returns the limits of a migration: its own exceptions, or else those of the harness.
     ///

@@ -113,6 +113,11 @@ impl LocksFirst {
         Self { locks, timeout }
     }
 
+    /// Sets the limit of all rounds together.
+    pub(crate) fn limit(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+    }
+
     /// Adds locks on further tables.
     pub(crate) fn add<'l>(&mut self, locks: impl Iterator<Item = &'l PgLock>) {
         for lock in locks.filter_map(FirstLock::like) {

@@ -33,6 +33,7 @@ mod report;
 mod retry;
 mod run;
 mod settings;
+mod unsignallable;
 mod watched;
 
 pub use backoff::Backoff;

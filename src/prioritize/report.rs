@@ -79,6 +79,28 @@ impl Blocker {
     }
 }
 
+impl Blocker {
+    /// Returns whether no signal can end the block: it is a prepared transaction or a session that
+    /// is spared, or the server has refused the signals.
+    #[cfg(feature = "migrations")]
+    pub(crate) fn is_unsignallable(&self) -> bool {
+        let is_refused = |it: &Signal| {
+            use SignalOutcome::{Denied, Unsignallable};
+            matches!(it.outcome, Denied(_) | Unsignallable)
+        };
+        let is_refused = self.signals.iter().any(is_refused) && !self.is_victim();
+        self.pid.is_none() || self.protected || is_refused
+    }
+
+    /// Returns whether both are the same session, or the same prepared transaction.
+    #[cfg(feature = "migrations")]
+    pub(crate) fn is_same_session(&self, other: &Self) -> bool {
+        let start = |it: &Self| it.activity.as_ref().and_then(|it| it.backend_start);
+        let transaction = |it: &Self| it.prepared.as_ref().map(|it| it.transaction_id);
+        (self.pid, start(self), transaction(self)) == (other.pid, start(other), transaction(other))
+    }
+}
+
 /// Formats the blocker as one line for a person to read.
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
