@@ -153,6 +153,37 @@ fn a_blocker_is_terminated_and_named() {
 }
 
 #[test]
+fn a_session_that_an_option_spares_is_not_signalled() {
+    let (folder, database) = (folder(), Database::new());
+    let mut holder = named(&database, "billing job");
+    holder.batch_execute("BEGIN; SELECT FROM users").unwrap();
+    let mut args = vec![
+        "--grace",
+        "0s",
+        "--lock-timeout",
+        "400ms",
+        "--attempts",
+        "1",
+    ];
+    args.extend(["--spare", "pid=1", "--spare", "activity.application~BILL"]);
+    let run = migrate(&folder, &database, &args);
+    assert_eq!(run.code, 5, "{run:?}");
+    let spared = ": spared, the prioritizer was told to spare it";
+    assert!(
+        run.out.contains(spared) && run.err.contains(spared),
+        "{run:?}"
+    );
+    holder.batch_execute("COMMIT").expect("it was spared");
+
+    let run = migrate(&folder, &database, &["--spare", "relation=users"]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(
+        run.err.contains("`relation` is no field of a session"),
+        "{run:?}"
+    );
+}
+
+#[test]
 fn observing_signals_no_session() {
     let (folder, database) = (folder(), Database::new());
     let mut holder = named(&database, "holder");

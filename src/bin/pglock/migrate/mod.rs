@@ -10,6 +10,7 @@ mod metadata;
 mod priority;
 mod progress;
 mod redo;
+mod spare;
 mod summary;
 
 pub use command::{MigrateArgs, run};

@@ -7,6 +7,7 @@ use diesel::PgConnection;
 use diesel_pglock::{IndexRepair, Policy, PrioritizedHarness, Prioritizer, Victims};
 
 use super::first_lock::FirstLock;
+use super::spare::Spare;
 use crate::duration::parse_duration;
 
 /// The options of the prioritizer and the harness.
@@ -29,6 +30,10 @@ pub struct PriorityArgs {
     /// Signals the root blockers, or all direct blockers
     #[arg(long, value_enum, default_value_t = VictimSelection::Roots)]
     victims: VictimSelection,
+    /// Never signals sessions that match, such as `activity.application~billing`; may be repeated.
+    /// Fields and operators are those of `--filter`
+    #[arg(long, value_name = "FIELD~VALUE")]
+    spare: Vec<Spare>,
     /// Signals in a single poll only
     #[arg(long)]
     once: bool,
@@ -160,6 +165,9 @@ impl PriorityArgs {
             .policy(self.policy())
             .victims(self.victims.into())
             .audit(self.audit);
+        for spare in self.spare.clone() {
+            prioritizer = prioritizer.spare(move |activity| spare.selects(activity));
+        }
         if self.once {
             prioritizer = prioritizer.once();
         }
