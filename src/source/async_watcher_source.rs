@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 /// Such a closure is `move || { let url = url.clone(); async move { … } }`. An `async` closure
 /// that captures something could not be called more than once.
 ///
-/// The requirements of [`WatcherSource`](crate::WatcherSource) apply here too. A URL is
-/// connected to without TLS; use a closure or a pool for more.
+/// The requirements of [`WatcherSource`](crate::WatcherSource) apply here too, and so do the limits of
+/// a silent network. A URL is connected to without TLS; use a closure or a pool for more.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be used as a source of async watcher connections",
     note = "a source is a database URL, a pool (features `bb8`, `deadpool`, `mobc`), or a closure that returns a future of `ConnectionResult<C>`"

@@ -15,6 +15,8 @@ mod r2d2;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod redact;
 #[cfg(any(feature = "postgres", feature = "async"))]
+mod tcp_limits;
+#[cfg(any(feature = "postgres", feature = "async"))]
 mod url;
 mod watcher_source;
 

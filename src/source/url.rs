@@ -9,6 +9,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 #[cfg(feature = "async")]
 use super::async_watcher_source::AsyncWatcherSource;
 use super::redact::redact_error;
+use super::tcp_limits;
 #[cfg(feature = "postgres")]
 use super::watcher_source::{Connector, WatcherSource, shared};
 use crate::error::Result;
@@ -31,7 +32,8 @@ impl WatcherSource for &str {
     type Connection = diesel::PgConnection;
 
     fn connect(&self) -> Result<diesel::PgConnection> {
-        let connected = <diesel::PgConnection as diesel::Connection>::establish(self);
+        let limited = tcp_limits::with_limits(self, &tcp_limits::LIBPQ);
+        let connected = <diesel::PgConnection as diesel::Connection>::establish(&limited);
         connected.map_err(|error| redact_error(error, self))
     }
 
@@ -54,7 +56,8 @@ impl AsyncWatcherSource for &str {
     type Connection = AsyncPgConnection;
 
     async fn connect(&self) -> Result<AsyncPgConnection> {
-        let connected = AsyncPgConnection::establish(self).await;
+        let limited = tcp_limits::with_limits(self, &tcp_limits::TOKIO_POSTGRES);
+        let connected = AsyncPgConnection::establish(&limited).await;
         connected.map_err(|error| redact_error(error, self))
     }
 }

@@ -15,6 +15,11 @@ use crate::error::{Error, Result};
 /// checked. It must not lead through a pooler in transaction mode, which gives each statement
 /// another session. The source must have a connection to spare: one per run at the same time.
 ///
+/// A connection from a URL notices within about ten seconds that its network is silent: by
+/// [`tcp_user_timeout`][libpq] and the parameters of TCP keepalives, where the URL does not set them
+/// itself. This needs libpq 12 or later. Connections of pools and closures have the limits that
+/// these give them.
+///
 /// A closure must own what it uses (`move || …`): the watcher's thread outlives the run if its
 /// connection hangs.
 ///
@@ -29,6 +34,7 @@ use crate::error::{Error, Result};
 /// A [`LockMonitor`](crate::LockMonitor) uses the same sources. Its session needs no privileges,
 /// and acquires no lock.
 ///
+/// [libpq]: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TCP-USER-TIMEOUT
 /// [pg]: https://www.postgresql.org/docs/current/predefined-roles.html
 ///
 /// # Examples

@@ -39,7 +39,7 @@ pub fn watcher_pid(observer: &mut PgConnection) -> i32 {
     i32::try_from(count(observer, watcher)).unwrap()
 }
 
-fn is_left_behind(report: &PrioritizerReport) -> bool {
+pub fn is_left_behind(report: &PrioritizerReport) -> bool {
     report
         .errors
         .iter()

@@ -1,10 +1,12 @@
 //! Shared helpers: a server, fresh databases, sessions, and waiting for a condition.
 
 mod chance;
+mod proxy;
 mod standby;
 mod waiting;
 
 pub use chance::{Chance, seed};
+pub use proxy::{Network, Proxy};
 pub use standby::{await_replay, standby_of};
 pub use waiting::Waiting;
 
