@@ -127,6 +127,10 @@ impl Blockers {
         if !is_known {
             known.signals.push(signal.clone());
         }
+        // The block has lasted since the poll found it.
+        if is_sent(signal) {
+            keep_longest(known, current);
+        }
         current.session.signals.clone_from(&known.signals);
         is_sent(signal) || !is_known
     }
