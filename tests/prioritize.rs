@@ -17,6 +17,7 @@ use diesel_pglock::{
 use crate::support::*;
 
 pub mod bounded;
+mod catalog;
 mod duel;
 mod faults;
 mod spared;

@@ -41,7 +41,7 @@ impl QueryFragment<Pg> for ReadHardEdges {
         out.push_sql(OBJECT);
         // Of two arrays, `unnest` is syntax and takes no schema.
         out.push_sql(
-            " AS object FROM pg_catalog.pg_locks AS l) \
+            " AS object FROM pg_catalog.pg_lock_status() AS l) \
              SELECT e.waiter, e.blocker, w.mode, h.mode FROM unnest(",
         );
         out.push_bind_param::<Array<Integer>, _>(&self.waiters)?;

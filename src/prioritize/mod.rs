@@ -6,6 +6,7 @@ mod cycle;
 mod event;
 mod evidence;
 mod hard_edges;
+mod nameless_rows;
 mod policy;
 mod prepared_blockers;
 mod prioritizer;

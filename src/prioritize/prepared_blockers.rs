@@ -75,7 +75,7 @@ impl QueryFragment<Pg> for ReadPreparedBlockers {
         );
         out.push_sql(OBJECT);
         out.push_sql(
-            " AS object FROM pg_catalog.pg_locks AS l), \
+            " AS object FROM pg_catalog.pg_lock_status() AS l), \
              held AS (SELECT l.* FROM locks AS l WHERE l.granted AND l.pid IS NULL) \
              SELECT w.pid, w.mode, h.mode, ",
         );

@@ -73,7 +73,7 @@ const WORKERS: &str = ", workers AS MATERIALIZED (SELECT a.pid, a.leader_pid FRO
 impl QueryFragment<Pg> for Processes {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "WITH RECURSIVE locks AS MATERIALIZED (SELECT l.* FROM pg_catalog.pg_locks AS l \
+            "WITH RECURSIVE locks AS MATERIALIZED (SELECT l.* FROM pg_catalog.pg_lock_status() AS l \
              WHERE l.pid IS NOT NULL AND (NOT l.granted OR l.locktype = 'virtualxid' OR ",
         );
         out.push_sql(IS_MARK);

@@ -4,12 +4,13 @@ use diesel::dsl::not;
 use diesel::prelude::*;
 
 use super::cycle::{Cycle, read_cycles};
+use super::nameless_rows::NamelessRows;
 use super::prepared_blockers::read_prepared_blockers;
 use super::protection::Protection;
 use super::settings::Victims;
 use super::statement::HasSynchronousStandby;
 use super::wait_chain::{Edges, PREPARED, WaitChain};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::{ColumnsOf, Driver};
 use crate::signal::{Block, WaitPath};
 use crate::tables::{pg_locks, pg_stat_activity};
@@ -65,11 +66,29 @@ impl Waits {
         self.chain.block_by(0).is_dated()
     }
 
-    /// Reads the rows of the targets.
-    pub(super) async fn targets(&self, driver: &mut impl Driver) -> Result<Vec<Target>> {
+    /// Reads the rows of the targets, without names if the names cannot be read.
+    ///
+    /// The error is that of the names. A session that locks a catalog must not stop the signals.
+    pub(super) async fn targets(
+        &self,
+        driver: &mut impl Driver,
+    ) -> Result<(Vec<Target>, Option<Error>)> {
         if self.pids.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
+        let error = match self.named_targets(driver).await {
+            Ok(targets) => return Ok((targets, None)),
+            Err(error) => error,
+        };
+        let rows = driver.load::<_, ColumnsOf<BlockedPgLock>, BlockedPgLock>(NamelessRows {
+            processes: self.blocked_processes(),
+            blockers: self.pids.clone(),
+        });
+        let rows = self.distinct(rows.await?);
+        Ok((self.session_targets(driver, rows).await?, Some(error)))
+    }
+
+    async fn named_targets(&self, driver: &mut impl Driver) -> Result<Vec<Target>> {
         let prepared = self.prepared(driver).await?;
         let is_found = |pid: &i32| *pid == PREPARED && prepared.is_some();
         let sessions = self.pids.iter().copied().filter(|pid| !is_found(pid));
@@ -101,17 +120,60 @@ impl Waits {
 
     /// Reads the rows of the targets that are sessions.
     async fn sessions(&self, driver: &mut impl Driver, pids: Vec<i32>) -> Result<Vec<Target>> {
-        let mut rows = blocked_locks(driver, &self.chain, &pids).await?;
+        let mut rows = self.blocked_locks(driver, &pids).await?;
         let found: Vec<_> = rows.iter().map(|row| row.blocking_pid).collect();
         let hidden = pids.iter().filter(|pid| !found.contains(pid));
         let (prioritized, hidden) = (self.chain.prioritized(), hidden.copied().collect());
         rows.extend(blocked_by_hidden_waits(driver, prioritized, hidden).await?);
+        self.session_targets(driver, rows).await
+    }
+
+    /// Returns the targets of these rows. A role without privileges asks the server once more.
+    async fn session_targets(
+        &self,
+        driver: &mut impl Driver,
+        rows: Vec<BlockedPgLock>,
+    ) -> Result<Vec<Target>> {
         let has_standby = hides_waits(&rows) && driver.ask(HasSynchronousStandby).await?;
         let target = |row: BlockedPgLock| {
             let protection = protection(&row, &self.chain, has_standby);
             self.target(row, protection)
         };
         Ok(rows.into_iter().map(target).collect())
+    }
+
+    /// Reads one row for each of the blockers `pids`: the lock that it blocks on the chain.
+    async fn blocked_locks(
+        &self,
+        driver: &mut impl Driver,
+        pids: &[i32],
+    ) -> Result<Vec<BlockedPgLock>> {
+        let query = BlockedPgLock::query()
+            .filter(pg_locks::pid.eq_any(self.blocked_processes()))
+            .filter(blocking::pid.eq_any(pids.to_vec()))
+            .order_by((blocking::pid, pg_locks::pid));
+        let rows = driver.load::<_, ColumnsOf<BlockedPgLock>, BlockedPgLock>(query);
+        Ok(self.distinct(rows.await?))
+    }
+
+    /// Returns the processes that the targets block on the chain.
+    fn blocked_processes(&self) -> Vec<i32> {
+        let blocked = self
+            .pids
+            .iter()
+            .filter_map(|&pid| self.chain.blocked_by(pid));
+        self.chain.processes_of(&blocked.collect::<Vec<_>>())
+    }
+
+    /// Returns one row for each blocker: the lock that it blocks on the chain.
+    fn distinct(&self, mut rows: Vec<BlockedPgLock>) -> Vec<BlockedPgLock> {
+        let chain = &self.chain;
+        rows.retain(|row| {
+            let session = row.lock.pid.and_then(|pid| chain.session_of(pid));
+            session.is_some() && session == chain.blocked_by(row.blocking_pid)
+        });
+        rows.dedup_by_key(|row| row.blocking_pid);
+        rows
     }
 
     fn target(&self, row: BlockedPgLock, protection: Option<Protection>) -> Target {
@@ -145,28 +207,6 @@ fn wait_path(chain: &WaitChain, cycle: Option<&Cycle>, pid: i32) -> WaitPath {
         Some(cycle) => WaitPath::through(&cycle.sessions),
         None => WaitPath::through(&chain.path_to(pid)),
     }
-}
-
-/// Reads one row for each of the blockers `pids`: the lock that it blocks on the chain.
-async fn blocked_locks(
-    driver: &mut impl Driver,
-    chain: &WaitChain,
-    pids: &[i32],
-) -> Result<Vec<BlockedPgLock>> {
-    let blocked = pids.iter().filter_map(|&pid| chain.blocked_by(pid));
-    let blocked: Vec<_> = blocked.collect();
-    let query = BlockedPgLock::query()
-        .filter(pg_locks::pid.eq_any(chain.processes_of(&blocked)))
-        .filter(blocking::pid.eq_any(pids.to_vec()))
-        .order_by((blocking::pid, pg_locks::pid));
-    let rows = driver.load::<_, ColumnsOf<BlockedPgLock>, BlockedPgLock>(query);
-    let mut rows = rows.await?;
-    rows.retain(|row| {
-        let session = row.lock.pid.and_then(|pid| chain.session_of(pid));
-        session.is_some() && session == chain.blocked_by(row.blocking_pid)
-    });
-    rows.dedup_by_key(|row| row.blocking_pid);
-    Ok(rows)
 }
 
 /// Returns a row for each of the blockers `pids`, whose waiters this role cannot see, with the

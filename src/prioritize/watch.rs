@@ -164,7 +164,10 @@ impl Watch {
         }
         let began = Instant::now();
         let waits = Waits::read(driver, self.session.pid, self.settings.victims).await?;
-        let mut targets = waits.targets(driver).await?;
+        let (mut targets, error) = waits.targets(driver).await?;
+        if let Some(error) = error {
+            self.fail(&error);
+        }
         for target in &mut targets {
             let activity = target.row.blocking_activity.as_ref();
             let chosen = activity.and_then(|activity| self.settings.protection(activity));

@@ -56,7 +56,9 @@ impl QueryFragment<Pg> for SessionIdentity {
         // Every role may read the start of the server.
         out.push_sql("(pg_catalog.pg_postmaster_start_time() = ");
         out.push_bind_param::<Timestamptz, _>(&self.server_start)?;
-        out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS s WHERE s.pid = ");
+        out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(");
+        out.push_bind_param::<Integer, _>(&self.pid)?;
+        out.push_sql(") AS s WHERE s.pid = ");
         out.push_bind_param::<Integer, _>(&self.pid)?;
         // A role without the privilege sees NULL there.
         out.push_sql(" AND (s.backend_start IS NULL OR s.backend_start = coalesce(");

@@ -128,7 +128,7 @@ impl Wait {
 impl QueryFragment<Pg> for Wait {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE NOT l.granted AND l.pid = ",
+            "EXISTS (SELECT FROM pg_catalog.pg_lock_status() AS l WHERE NOT l.granted AND l.pid = ",
         );
         out.push_bind_param::<Integer, _>(&self.process)?;
         out.push_sql(" AND ");
@@ -148,7 +148,7 @@ fn walk_transaction<'b>(
     transaction: &'b String,
     mut out: AstPass<'_, 'b, Pg>,
 ) -> QueryResult<()> {
-    out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE l.pid = ");
+    out.push_sql(" AND EXISTS (SELECT FROM pg_catalog.pg_lock_status() AS l WHERE l.pid = ");
     out.push_bind_param::<Integer, _>(pid)?;
     out.push_sql(" AND l.virtualtransaction = ");
     out.push_bind_param::<Text, _>(transaction)?;

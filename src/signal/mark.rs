@@ -41,7 +41,7 @@ fn walk_call<'b>(function: &str, pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> 
 
 /// Writes the condition that no watcher has marked the session `pid`.
 pub(crate) fn walk_unmarked<'b>(pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-    out.push_sql("NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE ");
+    out.push_sql("NOT EXISTS (SELECT FROM pg_catalog.pg_lock_status() AS l WHERE ");
     out.push_sql(IS_MARK);
     out.push_sql(" AND l.objid::pg_catalog.int8 = ");
     out.push_bind_param::<Integer, _>(pid)?;

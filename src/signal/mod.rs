@@ -1,6 +1,8 @@
 //! Sends signals to sessions: one statement per pid, one outcome per pid.
 //!
-//! The statement that sends a signal checks its reason again.
+//! The statement that sends a signal checks its reason again. It and the statements that find a
+//! blocker call the functions below the views: a view waits while a session locks a catalog, and
+//! `VACUUM FULL pg_class` must not stop the watcher.
 
 mod action;
 mod block;

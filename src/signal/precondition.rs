@@ -122,7 +122,7 @@ impl QueryFragment<Pg> for StillOnPath {
 fn walk_unprotected<'b>(pid: &'b i32, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
     // A role without the privilege sees no `backend_type`; the other two are visible to it.
     out.push_sql(" AND (backend_type IS NOT NULL OR usesysid IS NOT NULL)");
-    out.push_sql(" AND pid NOT IN (SELECT r.pid FROM pg_catalog.pg_stat_replication AS r)");
+    out.push_sql(" AND pid NOT IN (SELECT r.pid FROM pg_catalog.pg_stat_get_wal_senders() AS r)");
     // A commit that waits for its standby is done; its client would not learn of it.
     out.push_sql(" AND CASE WHEN backend_type IS NULL THEN NOT (");
     out.push_sql(HAS_SYNCHRONOUS_STANDBY);

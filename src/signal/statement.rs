@@ -36,7 +36,9 @@ impl QueryFragment<Pg> for SendSignal {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("SELECT ");
         self.walk_signal(out.reborrow())?;
-        out.push_sql(" FROM pg_catalog.pg_stat_activity WHERE pid = ");
+        out.push_sql(" FROM pg_catalog.pg_stat_get_activity(");
+        out.push_bind_param::<Integer, _>(&self.pid)?;
+        out.push_sql(") AS pg_stat_activity WHERE pid = ");
         out.push_bind_param::<Integer, _>(&self.pid)?;
         out.push_sql(" AND backend_start IS NOT DISTINCT FROM ");
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.backend_start)?;

@@ -10,7 +10,7 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::query_source::AliasedField;
 use diesel::sql_types::{BigInt, Binary, Bool, Interval, Nullable, Text, Timestamptz};
 
-use super::sql_macro::{current_database_oid, optional, since};
+use super::sql_macro::{current_database_oid, decoded_query, optional, since, visible_query};
 use crate::tables::{BlockingActivity, pg_locks, pg_prepared_xacts, pg_stat_activity};
 
 /// Declares an expression that is valid in every query in which its column is valid.
@@ -155,17 +155,6 @@ expression! {
     WaitDuration: Nullable<Interval>, beside pg_locks::pid, since!(wait_start!())
 }
 
-/// Replaces the text that the view shows instead of a hidden query by NULL.
-macro_rules! visible_query {
-    ($activity:expr) => {
-        concat!(
-            "NULLIF(",
-            $activity,
-            r#"."query", '<insufficient privilege>')"#
-        )
-    };
-}
-
 /// Reads a query as bytes, for [`LossyText`](crate::types::LossyText).
 ///
 /// The server would refuse to convert a text of another encoding, and with it all rows. The
@@ -174,9 +163,9 @@ macro_rules! query_bytes {
     ($activity:expr) => {
         concat!(
             "CASE WHEN pg_catalog.current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') \
-             THEN pg_catalog.decode(pg_catalog.replace(",
-            visible_query!($activity),
-            r", E'\\', E'\\\\'), 'escape') WHEN ",
+             THEN ",
+            decoded_query!($activity),
+            " WHEN ",
             $activity,
             ".\"datid\" = ANY (ARRAY(SELECT d.oid FROM pg_catalog.pg_database AS d \
              JOIN pg_catalog.pg_database AS own ON own.encoding = d.encoding \

@@ -34,4 +34,6 @@ pub(crate) use predicate::{IsAdvisory, IsOn, IsRoot, own_pid};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 pub(crate) use row_wait::ROW_WAITS;
-pub(crate) use sql_macro::{BLOCKERS_OF_REPLAY, CURRENT_DATABASE_OID, optional};
+pub(crate) use sql_macro::{
+    BLOCKERS_OF_REPLAY, CURRENT_DATABASE_OID, QUERY_ID, UTF8_QUERY, optional,
+};

@@ -66,11 +66,45 @@ macro_rules! since {
     };
 }
 
-pub(super) use {blockers_of_replay, since};
+/// Replaces the text that the view shows instead of a hidden query by NULL.
+macro_rules! visible_query {
+    ($activity:expr) => {
+        concat!(
+            "NULLIF(",
+            $activity,
+            r#"."query", '<insufficient privilege>')"#
+        )
+    };
+}
+
+/// Selects the bytes of a query, in a database whose encoding is UTF8 or SQL_ASCII.
+macro_rules! decoded_query {
+    ($activity:expr) => {
+        concat!(
+            "pg_catalog.decode(pg_catalog.replace(",
+            visible_query!($activity),
+            r", E'\\', E'\\\\'), 'escape')"
+        )
+    };
+}
+
+pub(super) use {blockers_of_replay, decoded_query, since, visible_query};
 pub(crate) use {current_database_oid, optional};
 
 /// The blockers of the replay, for the row `w` of `pg_locks`.
 pub(crate) const BLOCKERS_OF_REPLAY: &str = blockers_of_replay!("w");
+
+/// The identifier of the query of the session `a`; NULL on PostgreSQL 13.
+pub(crate) const QUERY_ID: &str = optional!("a", "query_id", "int8");
+
+/// The query of the session `a` as bytes; NULL in a database with another encoding than UTF8.
+///
+/// It reads no catalog.
+pub(crate) const UTF8_QUERY: &str = concat!(
+    "CASE WHEN pg_catalog.current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') THEN ",
+    decoded_query!("a"),
+    " END"
+);
 
 /// The [`current_database_oid!`] as a constant, for statements that are pushed piece by piece.
 pub(crate) const CURRENT_DATABASE_OID: &str = current_database_oid!();
