@@ -148,6 +148,7 @@ pub mod internal {
     pub use crate::fmt::{
         format_duration, is_bidi_control, single_line, single_line_query, with_sources,
     };
+    pub use crate::prioritize::{ManualEntry, ManualLog};
     pub use crate::source::{redact_conninfo, url};
     pub use crate::table::table_lock_conflicts;
     pub use crate::views::{REGCLASS_PREFIX, REGCLASS_SUFFIX};

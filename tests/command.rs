@@ -2,6 +2,7 @@
 
 mod config;
 mod list;
+mod log;
 mod manual;
 mod migrate;
 mod night;

@@ -6,6 +6,8 @@ mod cycle;
 mod event;
 mod evidence;
 mod hard_edges;
+#[cfg(feature = "cli")]
+mod manual_log;
 mod nameless_rows;
 mod policy;
 mod prepared_blockers;
@@ -32,6 +34,8 @@ mod watch;
 mod still_on_path_tests;
 
 pub use event::PrioritizerEvent;
+#[cfg(feature = "cli")]
+pub use manual_log::{ManualEntry, ManualLog};
 pub use policy::Policy::{Cancel, CancelThenTerminate, Observe, Terminate};
 pub use policy::{Decision, Policy};
 pub use prioritizer::Prioritizer;

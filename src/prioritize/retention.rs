@@ -13,7 +13,7 @@ use crate::session::command;
 use crate::tables::signal_log;
 
 /// A signal in the table `pglock.signal_log`, which [audited](crate::Prioritizer::audit) runs
-/// write.
+/// write, and the command `pglock` for signals by hand.
 ///
 /// The crate's own migrations create the table (`diesel_pglock::MIGRATIONS`, feature
 /// `migrations`).
@@ -56,7 +56,8 @@ pub struct SignalLog {
     pub wait_path: Option<Vec<i32>>,
     /// The duration of the block, in seconds.
     pub blocked_seconds: f64,
-    /// The process id of the prioritized session.
+    /// The process id of the prioritized session; for a signal by hand, of the session that it
+    /// blocked longest, or 0.
     pub blocked_pid: i32,
     /// The query of the prioritized session, without passwords, cut at 1,024 bytes.
     pub blocked_query: Option<String>,

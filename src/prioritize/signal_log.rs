@@ -83,6 +83,16 @@ pub(super) struct LogQueue {
 }
 
 impl LogQueue {
+    /// Creates the queue of a session whose application is named `sender`.
+    #[cfg(feature = "cli")]
+    pub(super) fn new(sender: String, has_context: bool) -> Self {
+        Self {
+            sender,
+            has_context,
+            ..Self::default()
+        }
+    }
+
     /// Adds a signal to a session that blocked `blocked_pid`.
     pub(super) fn add(
         &mut self,
@@ -97,12 +107,17 @@ impl LogQueue {
             sender_application_name: self.sender.clone(),
             ..entry(blocker, signal)
         };
-        let context = Context {
-            wait_path: Some(evidence.wait_path),
+        let mut context = Context {
             blocked_query: evidence.blocked_query.as_deref().map(short),
             work: self.work.clone(),
             ..context(blocker)
         };
+        if evidence.wait_path.is_empty() {
+            // No session waited for it.
+            context.awaited = None;
+        } else {
+            context.wait_path = Some(evidence.wait_path);
+        }
         self.pending.push_back(Pending {
             entry,
             context,

@@ -62,18 +62,54 @@ type SettingColumns = (Text, Text, Text, Text);
 
 query!(CheckWatcher => (Bool, Bool, Bool, Bool, Nullable<Bool>, Integer, SettingColumns), WatcherCheck);
 
+/// The signal log in the catalogs.
+macro_rules! log_table {
+    ($columns:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace ",
+            $columns,
+            " WHERE n.nspname = 'pglock' AND c.relname = 'signal_log'"
+        )
+    };
+}
+
 /// The condition that this role may write to the signal log.
-const HAS_LOG: &str = "EXISTS (SELECT FROM pg_catalog.pg_class AS c \
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-    WHERE n.nspname = 'pglock' AND c.relname = 'signal_log' \
-    AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
-    AND pg_catalog.has_table_privilege(c.oid, 'INSERT'))";
+const HAS_LOG: &str = concat!(
+    log_table!(""),
+    " AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+     AND pg_catalog.has_table_privilege(c.oid, 'INSERT'))"
+);
+
+/// The condition that there is a signal log.
+const LOG_EXISTS: &str = concat!(log_table!(""), ")");
 
 /// The condition that the signal log has the columns of the crate's second migration.
-const HAS_CONTEXT: &str = "EXISTS (SELECT FROM pg_catalog.pg_attribute AS a \
-    JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid \
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-    WHERE n.nspname = 'pglock' AND c.relname = 'signal_log' AND a.attname = 'wait_path' AND NOT a.attisdropped)";
+const HAS_CONTEXT: &str = concat!(
+    log_table!("JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid"),
+    " AND a.attname = 'wait_path' AND NOT a.attisdropped)"
+);
+
+/// Finds the signal log.
+#[derive(Debug)]
+pub(super) struct FindLog;
+
+// Whether there is a log, it has all columns, and the session is read-only; the client's name.
+query!(FindLog => (Bool, Bool, Bool, Text), (bool, bool, bool, String));
+
+impl QueryFragment<Pg> for FindLog {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ");
+        out.push_sql(LOG_EXISTS);
+        out.push_sql(", ");
+        out.push_sql(HAS_CONTEXT);
+        out.push_sql(
+            ", pg_catalog.current_setting('transaction_read_only') = 'on', \
+             pg_catalog.current_setting('application_name')",
+        );
+        Ok(())
+    }
+}
 
 impl QueryFragment<Pg> for CheckWatcher {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {

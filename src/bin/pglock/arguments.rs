@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::connect::ConfigArgs;
 use crate::connect::ConnectionArgs;
 use crate::list::ListArgs;
+use crate::list::LogArgs;
 use crate::list::TreeArgs;
 use crate::list::WhoArgs;
 use crate::migrate::MigrateArgs;
@@ -42,6 +43,8 @@ pub enum Command {
     Top(TopArgs),
     /// Lists the locks that conflict with a lock on a table
     Who(WhoArgs),
+    /// Lists the signals that were sent, from the signal log
+    Log(LogArgs),
     /// Runs a directory of migrations, and terminates the sessions that block them
     Migrate(MigrateArgs),
     #[cfg(unix)]

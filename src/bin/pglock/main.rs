@@ -78,6 +78,7 @@ fn run_on_database(
         Some(Command::Tree(args)) => list::tree::run(&args, connect, &environment),
         Some(Command::Top(args)) => top::run(&args, connect, &environment),
         Some(Command::Who(args)) => list::who::run(&args, connect, &environment),
+        Some(Command::Log(args)) => list::log::run(&args, connect, &environment),
         Some(Command::Migrate(args)) => migrate::run(&args, connect, &environment),
         #[cfg(unix)]
         Some(Command::Run(args)) => run::run(&args, connect, &environment),

@@ -3,6 +3,7 @@
 mod field;
 mod filter;
 pub mod locks;
+pub mod log;
 pub mod overview;
 mod prepared;
 mod relation;
@@ -15,6 +16,7 @@ pub mod who;
 pub use field::Field;
 pub use filter::{Filter, advisory_key};
 pub use locks::ListArgs;
+pub use log::LogArgs;
 pub use overview::{client, name};
 pub use row::{Blocker, Row};
 pub use selection::{Listing, Selection};

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::request::{Delivery, SignalResult};
 use crate::connect::LimitArgs;
 use crate::failure::Failure;
+use diesel_pglock::internal::{ManualEntry, ManualLog};
 
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -44,6 +45,9 @@ pub enum Effect {
 
 /// The server before the signals.
 pub struct Before {
+    graph: WaitGraph,
+    /// The signal log, if there is one.
+    log: Option<ManualLog>,
     activities: HashMap<i32, PgActivity>,
     /// The waits behind each session.
     waits: HashMap<i32, HashSet<WaitKey>>,
@@ -74,7 +78,20 @@ impl Before {
         Ok(Self {
             activities: activities(conn, pids)?,
             waits: pids.iter().map(behind).collect(),
+            log: ManualLog::find(conn)?,
+            graph,
         })
+    }
+
+    /// Reads what the signal log records about a session; `None` without a log.
+    pub fn entry(&self, conn: &mut PgConnection, pid: i32) -> Result<Option<ManualEntry>, Failure> {
+        let Some(log) = self.log.as_ref().filter(|log| log.is_writable()) else {
+            return Ok(None);
+        };
+        let activity = self.activities.get(&pid).cloned();
+        let waited = |node: &&WaitNode| node.wait.as_ref().and_then(|it| it.lock.wait_duration);
+        let waiter = self.graph.waiters_of(pid).max_by_key(waited);
+        Ok(Some(log.read(conn, pid, activity, waiter)?))
     }
 
     /// Adds proofs to the results, once all have succeeded or the limit is over.

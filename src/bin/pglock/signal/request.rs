@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use diesel::PgConnection;
+use diesel::connection::SimpleConnection;
 use diesel_pglock::{SignalKind, SignalOutcome};
 use serde::Serialize;
 
@@ -79,7 +80,7 @@ impl SignalRequest {
         let mut results = Vec::new();
         for target in &self.targets {
             results.push(match current.iter().find(|it| it.is_same_session(target)) {
-                Some(current) => timeout.within(conn, |conn| current.signal(conn, self.kind))?,
+                Some(current) => self.send_one(conn, current, &before, timeout)?,
                 None => SignalResult::new(target.pid, self.kind, SignalOutcome::Gone),
             });
         }
@@ -89,6 +90,30 @@ impl SignalRequest {
         Ok(results)
     }
 
+    /// Signals a session, and records that in the signal log if there is one.
+    fn send_one(
+        &self,
+        conn: &mut PgConnection,
+        target: &Victim,
+        before: &Before,
+        timeout: LimitArgs,
+    ) -> Result<SignalResult, Failure> {
+        let entry = timeout.within(conn, |conn| before.entry(conn, target.pid));
+        let mut result = timeout.within(conn, |conn| target.signal(conn, self.kind))?;
+        let written = entry.and_then(|entry| match entry {
+            Some(entry) => timeout.within(conn, |conn| {
+                // No limit ends a wait for a synchronous standby.
+                conn.batch_execute(
+                    "SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = 500",
+                )?;
+                Ok(entry.write(conn, self.kind, result.signalled.clone())?)
+            }),
+            None => Ok(()),
+        });
+        result.not_logged = written.err().map(|failure| failure.to_string());
+        Ok(result)
+    }
+
     /// Returns the results of `--dry-run`.
     pub fn dry_run(&self) -> Vec<SignalResult> {
         let result = |target: &Victim| SignalResult {
@@ -96,7 +121,9 @@ impl SignalRequest {
             kind: self.kind,
             outcome: Delivery::DryRun,
             reason: None,
+            not_logged: None,
             proof: None,
+            signalled: SignalOutcome::Gone,
         };
         self.targets.iter().map(result).collect()
     }
@@ -114,6 +141,11 @@ pub struct SignalResult {
     pub kind: SignalKind,
     pub outcome: Delivery,
     reason: Option<String>,
+    /// Why the signal log lacks the signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_logged: Option<String>,
+    #[serde(skip)]
+    signalled: SignalOutcome,
     /// What became of the session; `None` if nothing was sent or verified.
     #[serde(flatten)]
     pub proof: Option<Proof>,
@@ -132,6 +164,7 @@ pub enum Delivery {
 
 impl SignalResult {
     pub fn new(pid: i32, kind: SignalKind, outcome: SignalOutcome) -> Self {
+        let signalled = outcome.clone();
         let (outcome, reason) = match outcome {
             SignalOutcome::Sent => (Delivery::Sent, None),
             SignalOutcome::Denied(reason) => (Delivery::Denied, Some(reason)),
@@ -143,6 +176,8 @@ impl SignalResult {
             kind,
             outcome,
             reason,
+            not_logged: None,
+            signalled,
             proof: None,
         }
     }
@@ -157,11 +192,21 @@ impl SignalResult {
     }
 }
 
+impl SignalResult {
+    fn fmt_not_logged(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.not_logged {
+            Some(error) => write!(f, "; not in the signal log: {}", clean(error)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for SignalResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pid, kind, .. } = self;
         if let Some(proof) = &self.proof {
-            return write!(f, "{pid} {}", describe(proof, *kind));
+            write!(f, "{pid} {}", describe(proof, *kind))?;
+            return self.fmt_not_logged(f);
         }
         let outcome = match self.outcome {
             Delivery::Sent => "sent",
@@ -171,10 +216,10 @@ impl fmt::Display for SignalResult {
             Delivery::DryRun => "not sent",
         };
         write!(f, "{pid}: {kind} {outcome}")?;
-        match &self.reason {
-            Some(reason) => write!(f, ": {}", clean(reason)),
-            None => Ok(()),
+        if let Some(reason) = &self.reason {
+            write!(f, ": {}", clean(reason))?;
         }
+        self.fmt_not_logged(f)
     }
 }
 
