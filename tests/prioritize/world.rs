@@ -1,9 +1,10 @@
 //! A world of sessions at random, and a model that refutes signals.
 //!
 //! Twelve sessions lock tables, advisory keys and rows, alone and two at a time, briefly and
-//! long, and some are told to commit just before they are signalled. The driver records when each
-//! request was sent and answered. From that the model knows, for each signal, what cannot have
-//! been the case between its decision and its answer.
+//! long. One of them updates a row again and again, and the prioritized session sometimes does the
+//! same. Just before a session is signalled, it may be told to commit, or to wait for a lock that is
+//! never released. The driver records when each request was sent and answered. From that the model
+//! knows, for each signal, what cannot have been the case between its decision and its answer.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
@@ -14,6 +15,15 @@ use pglock_sandbox::Sandbox;
 use super::*;
 
 const SESSIONS: usize = 12;
+
+/// The session that updates the hot row.
+const HOT: usize = 8;
+
+/// The number of the hot row, as an object.
+const HOT_ROW: u64 = 9;
+
+/// An object that a spared session holds all the time.
+const KEPT: u64 = 100;
 const INTERVAL: Duration = Duration::from_millis(4);
 const GRACE: Duration = Duration::from_millis(40);
 
@@ -50,6 +60,17 @@ struct Request {
     acquired: Option<Instant>,
     /// The answer to the end of the transaction, or the error of the request.
     ended: Option<Instant>,
+    /// True if the session was terminated before the answer.
+    was_terminated: bool,
+}
+
+impl Request {
+    /// Returns whether it was not answered before `then`.
+    fn is_pending(&self, then: Instant) -> bool {
+        // The lock that is kept is never acquired: the session waited until its end.
+        let waited_to_its_end = self.was_terminated && self.object == KEPT;
+        waited_to_its_end || self.acquired.or(self.ended).is_none_or(|end| end > then)
+    }
 }
 
 /// A decision to signal a session, and the answer of the signal.
@@ -57,6 +78,8 @@ struct Request {
 struct Shot {
     pid: i32,
     decided: Instant,
+    /// The time at which the session was asked whether it waits, if it did.
+    seen_waiting: Option<Instant>,
     answered: Option<Instant>,
     was_sent: bool,
 }
@@ -67,7 +90,9 @@ struct World {
     commits: Mutex<Vec<Instant>>,
     terminated: Mutex<Vec<(i32, Instant)>>,
     /// The session that is told to commit now.
-    told: AtomicI32,
+    told_to_commit: AtomicI32,
+    /// The session that is told to wait now.
+    told_to_wait: AtomicI32,
     is_over: AtomicBool,
     prepared: AtomicUsize,
 }
@@ -80,7 +105,7 @@ impl World {
     }
 }
 
-/// Returns a statement that locks one of nine objects in one of its modes.
+/// Returns a statement that locks one of nine objects in one of its modes, or the hot row.
 fn lock(object: u64, dice: &mut Dice) -> String {
     let number = object % 3 + 1;
     match object / 3 {
@@ -91,7 +116,8 @@ fn lock(object: u64, dice: &mut Dice) -> String {
         }
         1 if dice.below(3) == 0 => format!("SELECT pg_advisory_xact_lock_shared({number})"),
         1 => format!("SELECT pg_advisory_xact_lock({number})"),
-        _ => format!("UPDATE cells SET n = n + 1 WHERE id = {number}"),
+        2 => format!("UPDATE cells SET n = n + 1 WHERE id = {number}"),
+        _ => "UPDATE cells SET n = n + 1 WHERE id = 4".to_owned(),
     }
 }
 
@@ -111,6 +137,7 @@ fn request(
         sent: Instant::now(),
         acquired: None,
         ended: None,
+        was_terminated: false,
     };
     let index = World::note(&world.requests, new);
     let answer = conn.batch_execute(sql);
@@ -120,18 +147,25 @@ fn request(
         Ok(()) => request.acquired = now,
         Err(error) => {
             request.ended = now;
+            let text = error.to_string();
+            request.was_terminated = !text.contains("lock timeout") && !text.contains("deadlock");
             return Err(error);
         }
     }
     Ok(index)
 }
 
-/// Holds for a while, or until it is told to commit.
-fn hold(world: &World, pid: i32, time: Duration) {
+/// Holds for a while, or until it is told to do otherwise. Returns whether it is to wait now.
+fn hold(world: &World, pid: i32, time: Duration) -> bool {
     let began = Instant::now();
-    while began.elapsed() < time && world.told.load(Ordering::SeqCst) != pid {
+    let is_told = |told: &AtomicI32| told.load(Ordering::SeqCst) == pid;
+    while began.elapsed() < time && !is_told(&world.told_to_commit) {
+        if is_told(&world.told_to_wait) {
+            return true;
+        }
         thread::sleep(Duration::from_micros(200));
     }
+    false
 }
 
 /// Runs one transaction of a session.
@@ -146,16 +180,29 @@ fn transaction(
     let ran = (|| {
         conn.batch_execute("BEGIN")?;
         // A third take two locks.
-        for _ in 0..=dice.below(3) / 2 {
-            let object = dice.below(9);
+        let locks = if session == HOT {
+            1
+        } else {
+            1 + dice.below(3) / 2
+        };
+        for _ in 0..locks {
+            let object = if session == HOT {
+                HOT_ROW
+            } else {
+                dice.below(9)
+            };
             let sql = lock(object, dice);
             held.push(request(world, session, conn, pid, object, &sql)?);
         }
-        let time = match session % 3 {
-            0 => dice.millis(60, 200),
+        let time = match session {
+            HOT => dice.millis(10, 18),
+            _ if session % 3 == 0 => dice.millis(60, 200),
             _ => dice.millis(1, 10),
         };
-        hold(world, pid, time);
+        if hold(world, pid, time) {
+            let wait = format!("SELECT pg_advisory_xact_lock({KEPT})");
+            held.push(request(world, session, conn, pid, KEPT, &wait)?);
+        }
         match session == 10 && dice.below(2) == 0 {
             true => prepare(world, conn, dice),
             false => conn.batch_execute("COMMIT"),
@@ -182,7 +229,11 @@ fn prepare(world: &World, conn: &mut PgConnection, dice: &mut Dice) -> QueryResu
 
 fn live(world: &World, db: &Database, session: usize, seed: u64) {
     let mut dice = Dice(seed + 1000 * u64::try_from(session).unwrap());
-    let name = if session == 11 { "spared" } else { "world" };
+    let name = match session {
+        HOT => "hot",
+        11 => "spared",
+        _ => "world",
+    };
     let connect = || {
         let mut conn = db.running(&format!("SET application_name = '{name}'; SET lock_timeout = '200ms'; SET deadlock_timeout = '20ms'"));
         let pid = pid(&mut conn);
@@ -195,28 +246,88 @@ fn live(world: &World, db: &Database, session: usize, seed: u64) {
             World::note(&world.terminated, (pid, Instant::now()));
             (conn, pid) = connect();
         }
-        thread::sleep(dice.millis(0, 20));
+        if session != HOT {
+            thread::sleep(dice.millis(0, 20));
+        }
+    }
+}
+
+/// What happens between the decision to signal a session and the signal.
+#[derive(Clone, Copy)]
+enum Twist {
+    None,
+    Commit,
+    /// The session begins to wait, and is seen waiting.
+    Wait,
+}
+
+/// Decides at random what happens before a signal, and brings it about.
+struct Fate {
+    world: Arc<World>,
+    dice: Mutex<Dice>,
+    observer: Mutex<PgConnection>,
+}
+
+impl Fate {
+    fn twist(&self) -> Twist {
+        match self.dice.lock().unwrap().below(8) {
+            0..=1 => Twist::None,
+            2..=6 => Twist::Commit,
+            _ => Twist::Wait,
+        }
+    }
+
+    /// Returns the decision to terminate the session.
+    fn decide(&self, row: &BlockedPgLock) -> Decision {
+        let (pid, mut seen_waiting) = (row.blocking_pid, None);
+        let activity = row.blocking_activity.as_ref();
+        let twist = match activity.and_then(|it| it.application_name.as_deref()) {
+            Some("hot") => Twist::None,
+            _ => self.twist(),
+        };
+        match twist {
+            Twist::None => {}
+            Twist::Commit => self.world.told_to_commit.store(pid, Ordering::SeqCst),
+            Twist::Wait => seen_waiting = self.let_wait(pid),
+        }
+        let shot = Shot {
+            pid,
+            decided: Instant::now(),
+            seen_waiting,
+            answered: None,
+            was_sent: false,
+        };
+        World::note(&self.world.shots, shot);
+        Decision::Terminate
+    }
+
+    /// Tells the session to wait. Returns the last time at which it was asked whether it does.
+    fn let_wait(&self, pid: i32) -> Option<Instant> {
+        self.world.told_to_wait.store(pid, Ordering::SeqCst);
+        let waits = format!("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = {pid}");
+        let (mut observer, began) = (self.observer.lock().unwrap(), Instant::now());
+        loop {
+            let asked = Instant::now();
+            if count(&mut observer, &waits) > 0 {
+                return Some(asked);
+            }
+            if began.elapsed() > GRACE {
+                return None;
+            }
+        }
     }
 }
 
 /// Runs the prioritized session.
 fn prioritized(world: &Arc<World>, db: &Database, rounds: usize, seed: u64) -> usize {
     let mut dice = Dice(seed);
-    let (deciding, answering) = (Arc::clone(world), Arc::clone(world));
-    let tells = Mutex::new(Dice(seed + 7));
-    let policy = Policy::custom(move |row, _| {
-        if tells.lock().unwrap().below(4) > 0 {
-            deciding.told.store(row.blocking_pid, Ordering::SeqCst);
-        }
-        let shot = Shot {
-            pid: row.blocking_pid,
-            decided: Instant::now(),
-            answered: None,
-            was_sent: false,
-        };
-        World::note(&deciding.shots, shot);
-        Decision::Terminate
-    });
+    let fate = Fate {
+        world: Arc::clone(world),
+        dice: Mutex::new(Dice(seed + 7)),
+        observer: Mutex::new(db.connect()),
+    };
+    let policy = Policy::custom(move |row, _| fate.decide(row));
+    let answering = Arc::clone(world);
     let prioritizer = Prioritizer::new(db.url.clone())
         .interval(INTERVAL)
         .grace(GRACE)
@@ -233,15 +344,14 @@ fn prioritized(world: &Arc<World>, db: &Database, rounds: usize, seed: u64) -> u
     let mut conn = db.running("SET lock_timeout = '5s'");
     let own = pid(&mut conn);
     conn.prioritize(&prioritizer, |conn| {
-        for _ in 0..rounds {
-            let object = dice.below(9);
-            let sql = lock(object, &mut dice);
-            conn.batch_execute("BEGIN")?;
-            let locked = request(world, SESSIONS, conn, own, object, &sql);
-            conn.batch_execute("COMMIT")?;
-            if let Ok(index) = locked {
-                world.requests.lock().unwrap()[index].ended = Some(Instant::now());
+        for round in 0..rounds {
+            if round % 10 == 0 {
+                for _ in 0..HEAT {
+                    lock_briefly(world, conn, own, HOT_ROW, &mut dice)?;
+                }
             }
+            let object = dice.below(9);
+            lock_briefly(world, conn, own, object, &mut dice)?;
             thread::sleep(dice.millis(0, 4));
         }
         QueryResult::Ok(())
@@ -254,6 +364,27 @@ fn prioritized(world: &Arc<World>, db: &Database, rounds: usize, seed: u64) -> u
         assert!(!spared.is_victim(), "{spared}");
     }
     report.blockers.len()
+}
+
+/// The number of updates of the hot row, one after the other, in a tenth of the rounds.
+const HEAT: usize = 15;
+
+/// Locks an object in a transaction of the prioritized session.
+fn lock_briefly(
+    world: &World,
+    conn: &mut PgConnection,
+    pid: i32,
+    object: u64,
+    dice: &mut Dice,
+) -> QueryResult<()> {
+    let sql = lock(object, dice);
+    conn.batch_execute("BEGIN")?;
+    let locked = request(world, SESSIONS, conn, pid, object, &sql);
+    conn.batch_execute("COMMIT")?;
+    if let Ok(index) = locked {
+        world.requests.lock().unwrap()[index].ended = Some(Instant::now());
+    }
+    Ok(())
 }
 
 /// Returns what refutes a signal; `None` if the model has nothing against it.
@@ -269,10 +400,15 @@ fn refute(requests: &[Request], shot: &Shot) -> Option<&'static str> {
         return Some("the prioritized session did not wait");
     };
     let present: Vec<_> = requests.iter().filter(in_window).collect();
-    let awaited = of_victim.iter().find(|it| {
-        it.sent < shot.decided && it.acquired.or(it.ended).is_none_or(|end| end > answered)
-    });
+    let mut of_victim_pending = of_victim.iter();
+    let awaited = of_victim_pending.find(|it| it.sent < shot.decided && it.is_pending(answered));
     if let Some(awaited) = awaited {
+        // A session has one request at a time, so it was this one that was seen waiting. No
+        // deadlock leads through the lock that is kept.
+        let is_seen = shot.seen_waiting.is_some_and(|seen| awaited.sent < seen);
+        if is_seen && awaited.object == KEPT {
+            return Some("the session was seen waiting");
+        }
         // Only a deadlock with the prioritized session justifies it.
         let is_certain = awaited.sent + CERTAIN < shot.decided;
         let is_deadlock = reaches(&present, awaited, ours.pid) && reaches(&present, ours, shot.pid);
@@ -328,14 +464,18 @@ fn no_signal_is_refuted_in_a_world_at_random() {
     let db = Database::on(&server);
     db.running(
         "CREATE TABLE world_1 (); CREATE TABLE world_2 (); CREATE TABLE world_3 ();
-         CREATE TABLE cells (id int, n int); INSERT INTO cells VALUES (1, 0), (2, 0), (3, 0)",
+         CREATE TABLE cells (id int, n int); INSERT INTO cells VALUES (1, 0), (2, 0), (3, 0), (4, 0)",
     );
+    let _keeper = db.running(&format!(
+        "SET application_name = 'spared'; BEGIN; SELECT pg_advisory_xact_lock({KEPT})"
+    ));
     let world = Arc::new(World {
         requests: Mutex::default(),
         shots: Mutex::default(),
         commits: Mutex::default(),
         terminated: Mutex::default(),
-        told: AtomicI32::new(0),
+        told_to_commit: AtomicI32::new(0),
+        told_to_wait: AtomicI32::new(0),
         is_over: AtomicBool::new(false),
         prepared: AtomicUsize::new(0),
     });
@@ -382,5 +522,7 @@ fn judge(world: &World, rounds: usize, seed: usize) {
     );
     assert!(refuted.is_empty(), "{refuted:?}");
     assert!(without_signal.is_empty(), "{without_signal:?}");
-    assert!(sent.len() * 20 >= rounds, "there were signals");
+    assert!(sent.len() * 40 >= rounds, "there were signals");
+    // Fewer would prove little; a short run is there to keep the test itself alive.
+    assert!(rounds < 2_000 || in_windows >= 200, "there were commits");
 }
