@@ -72,6 +72,9 @@ impl Policy {
     /// the blocker, and the time for which the session has blocked. If it panics, the watcher
     /// signals no further session.
     ///
+    /// Names of relations and databases are missing from the lock while a session locks a catalog,
+    /// such as `pg_class`.
+    ///
     /// A test of the closure makes its rows with [`BlockedPgLock::default`] and sets fields.
     ///
     /// # Examples

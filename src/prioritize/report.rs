@@ -114,13 +114,13 @@ impl fmt::Display for Blocker {
         if let Some(activity) = &self.activity {
             write!(f, " ({})", properties(activity).join(", "))?;
         }
-        let target = single_line(&self.lock.target().to_string(), 120);
-        let blocked_for = format_duration(to_delta(self.blocked_for));
-        write!(
-            f,
-            ", blocks {} on {target} for {blocked_for}",
-            self.lock.mode
-        )?;
+        f.write_str(", blocks ")?;
+        // The wait may have ended before its lock was read, or be hidden from this role.
+        if self.lock != PgLock::default() {
+            let target = single_line(&self.lock.target().to_string(), 120);
+            write!(f, "{} on {target} ", self.lock.mode)?;
+        }
+        write!(f, "for {}", format_duration(to_delta(self.blocked_for)))?;
         for signal in &self.signals {
             let outcome = single_line(&signal.outcome.to_string(), 120);
             write!(f, ": {} {outcome}", signal.kind)?;
@@ -200,5 +200,49 @@ impl fmt::Display for PrioritizerReport {
             writeln!(f, "the watcher failed: {}", single_line(error, 400))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocker(pid: Option<i32>) -> Blocker {
+        Blocker {
+            pid,
+            prepared: None,
+            activity: None,
+            lock: PgLock::default(),
+            blocked_for: Duration::from_secs(1),
+            protected: false,
+            protection: None,
+            signals: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_unknown_lock_is_left_out() {
+        let line = blocker(Some(7)).to_string();
+        assert_eq!(line, "pid 7, blocks for 1.0 s");
+        let mut known = blocker(Some(7));
+        known.lock.transaction_id = Some(9);
+        assert!(known.to_string().starts_with("pid 7, blocks "), "{known}");
+        assert_ne!(known.to_string(), line);
+    }
+
+    #[test]
+    fn the_name_of_a_prepared_transaction_stays_in_its_line() {
+        let mut blocker = blocker(None);
+        blocker.prepared = Some(PreparedTransaction {
+            transaction_id: 9,
+            gid: "a\n'b".to_owned(),
+            prepared: chrono::DateTime::UNIX_EPOCH,
+            duration: TimeDelta::seconds(5),
+            owner: "app".to_owned(),
+            database: "shop".to_owned(),
+        });
+        let line = "prepared transaction E'a\\u000a''b' (of app in database shop, prepared 5.0 s ago), \
+            blocks for 1.0 s: no signal ends it; type in its database: ROLLBACK PREPARED E'a\\u000a''b'";
+        assert_eq!(blocker.to_string(), line);
     }
 }
