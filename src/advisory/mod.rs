@@ -47,7 +47,7 @@ pub use fencing_token::FencingToken;
 pub use guard::AdvisoryGuard;
 pub use held::Held;
 #[cfg(feature = "migrations")]
-pub(crate) use hold::{AdvisoryHold, might_hold};
+pub(crate) use hold::AdvisoryHold;
 pub use lock::AdvisoryLock;
 pub use monitor::LockMonitor;
 pub use monitored_lock::MonitoredLock;

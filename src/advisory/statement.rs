@@ -77,12 +77,21 @@ impl AdvisoryTarget {
 
     /// The condition that a backend holds the lock in a database; both are SQL expressions.
     pub(super) fn held_by(&self, pid: &str, database: &str) -> String {
+        let is_lock = self.is_lock("l");
         format!(
-            "EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
-             WHERE l.locktype = 'advisory' AND l.granted AND l.pid = {pid} \
-             AND l.database = {database} \
-             AND l.classid = {}::pg_catalog.oid AND l.objid = {}::pg_catalog.oid \
-             AND l.objsubid = {} AND l.mode = '{}')",
+            "EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE {is_lock} \
+             AND l.granted AND l.pid = {pid} AND l.database = {database})"
+        )
+    }
+
+    /// The condition that a row of `pg_locks` is this lock, of any session and database.
+    pub(crate) fn is_lock(&self, row: &str) -> String {
+        format!(
+            "({row}.locktype OPERATOR(pg_catalog.=) 'advisory' \
+             AND {row}.classid OPERATOR(pg_catalog.=) {}::pg_catalog.oid \
+             AND {row}.objid OPERATOR(pg_catalog.=) {}::pg_catalog.oid \
+             AND {row}.objsubid OPERATOR(pg_catalog.=) {} \
+             AND {row}.mode OPERATOR(pg_catalog.=) '{}')",
             self.key.classid(),
             self.key.objid(),
             self.key.objsubid(),

@@ -11,12 +11,12 @@ use diesel_migrations::MigrationHarness;
 
 use super::apply::DirectedMigration;
 use super::attempt_extent::Extent;
+use super::attempt_start::AttemptStart;
 use super::event::MigrationEvent;
 use super::limits::MigrationLimits;
-use super::lock_timeout::with_statement_timeout;
-use super::lock_timeout_cap::cap_lock_timeout;
-use super::locks_first::LocksFirst;
-use super::migration_lock::{REACQUIRED, is_lost_lock};
+use super::lock_recorder::RecordedLocks;
+use super::locks_first::{LocksFirst, Round, RoundError};
+use super::migration_lock::{REACQUIRED, acquire_again, is_lost_lock};
 use super::report::MigrationReport;
 use super::retry::LockFailure;
 use super::run::MigrationRun;
@@ -33,10 +33,15 @@ where
     S: WatcherSource,
 {
     /// Runs or reverts a migration, in one attempt or more, and reports it.
-    pub(crate) fn run_and_report(&mut self, migration: DirectedMigration<'_>) -> Result<()> {
+    pub(crate) fn run_and_report(
+        &mut self,
+        migration: DirectedMigration<'_>,
+        limits: MigrationLimits,
+        start: AttemptStart,
+    ) -> Result<()> {
         let started = Instant::now();
         let mut report = migration.report();
-        let result = self.try_repeatedly(migration, &mut report);
+        let result = self.try_repeatedly(migration, limits, start, &mut report);
         report.succeeded = result.is_ok();
         report.duration = started.elapsed();
         let finished = MigrationEvent::Finished(report.clone());
@@ -48,19 +53,20 @@ where
     fn try_repeatedly(
         &mut self,
         migration: DirectedMigration<'_>,
+        mut limits: MigrationLimits,
+        mut start: AttemptStart,
         report: &mut MigrationReport,
     ) -> Result<()> {
-        let mut limits = self.settings.limits_of(migration, self.prioritizer)?;
         let lock_timeout = limits.lock_timeout;
         loop {
             report.attempts += 1;
             if report.attempts >= limits.attempts {
-                return self.try_last(migration, &limits, report);
+                return self.try_last(migration, &limits, start, report);
             }
-            self.lock_failures.before_attempt(self.conn);
+            self.lock_failures.deadlocks = start.deadlocks;
             let (started, mut extent) = (Instant::now(), Extent::Nothing);
             let blockers = report.blockers.len();
-            let tried = self.try_once(migration, &limits, Some(&mut extent), report);
+            let tried = self.try_once(migration, &limits, start, Some(&mut extent), report);
             let Err(error) = tried else { return Ok(()) };
             let failure = self.lock_failure(error.as_ref(), started.elapsed());
             if is_lost_lock(&error) || failure.is_none() {
@@ -77,9 +83,9 @@ where
             let error = unsignallable.name_in(error, self.conn);
             self.pause(&report.name, report.attempts, error.as_ref());
             limits.limit_locks(unsignallable.wait(self.conn, lock_timeout));
-            self.keep_migration_lock()?;
-            if self.is_done(&migration.version(), migration.direction) {
-                return Ok(());
+            match self.start_under_lock(migration, &limits)? {
+                Some(next) => start = next,
+                None => return Ok(()),
             }
         }
     }
@@ -89,10 +95,11 @@ where
         &mut self,
         migration: DirectedMigration<'_>,
         limits: &MigrationLimits,
+        start: AttemptStart,
         report: &mut MigrationReport,
     ) -> Result<()> {
         let (started, blockers) = (Instant::now(), report.blockers.len());
-        let tried = self.try_once(migration, limits, None, report);
+        let tried = self.try_once(migration, limits, start, None, report);
         let Err(error) = tried else { return Ok(()) };
         let unsignallable = Unsignallable::of(&report.blockers, blockers);
         if unsignallable.is_empty() {
@@ -102,6 +109,29 @@ where
             Some(_) => Err(unsignallable.name_in(error, self.conn)),
             None => Err(error),
         }
+    }
+
+    /// Starts an attempt under the migration lock, which is acquired again if a migration has
+    /// released it; `None` if another instance was faster meanwhile.
+    pub(crate) fn start_under_lock(
+        &mut self,
+        migration: DirectedMigration<'_>,
+        limits: &MigrationLimits,
+    ) -> Result<Option<AttemptStart>> {
+        self.start_watcher()?; // it sends a statement, which must not follow the start
+        let start = self.start_attempt(limits.lock_timeout)?;
+        if start.has_migration_lock == Some(false) {
+            acquire_again(self.conn, self.lock)?;
+            self.report.warn(self.settings, REACQUIRED.to_owned());
+        } else if !self.was_unlocked {
+            return Ok(Some(start));
+        }
+        self.was_unlocked = false;
+        self.read_history()?;
+        if self.is_done(&migration.version(), migration.direction) {
+            return Ok(None);
+        }
+        self.start_attempt(limits.lock_timeout).map(Some)
     }
 
     /// Adds the tables for which the migration waited: after a deadlock it locks them first.
@@ -116,52 +146,43 @@ where
         &mut self,
         migration: DirectedMigration<'_>,
         limits: &MigrationLimits,
+        start: AttemptStart,
         extent: Option<&mut Extent>,
         report: &mut MigrationReport,
     ) -> Result<()> {
         if migration.runs_in_transaction() {
-            self.apply_once(migration, limits, extent, report)
+            self.apply_once(migration, limits, Some(start), extent, report)
         } else {
             self.try_outside_transaction(migration, limits, extent, report)
         }
     }
 
+    /// Applies the migration once; without a `start`, other statements have followed that.
     pub(crate) fn apply_once(
         &mut self,
         migration: DirectedMigration<'_>,
         limits: &MigrationLimits,
-        mut extent: Option<&mut Extent>,
+        start: Option<AttemptStart>,
+        extent: Option<&mut Extent>,
         report: &mut MigrationReport,
     ) -> Result<()> {
         self.settings.emit(&MigrationEvent::Running {
             name: report.name.clone(),
             attempt: report.attempts,
         });
-        let (lock, history) = (self.lock, self.history.clone());
-        let mut apply = |conn: &mut C| {
-            limits.locks.rounds(|round| {
-                let apply = |conn: &mut C| migration.apply(conn, round, lock, history.as_ref());
-                match extent.as_deref_mut() {
-                    Some(extent) => extent.measure(conn, apply),
-                    None => apply(conn),
-                }
-            })
-        };
         let part = Part {
             work: Some(&report.name),
             is_retry: report.attempts > 1,
         };
-        let watched = self.watched(limits.lock_timeout, part, |conn| {
-            with_statement_timeout(conn, limits.statement_timeout, |conn| {
-                if limits.lock_timeout.is_some() {
-                    cap_lock_timeout(conn);
-                }
-                apply(conn)
-            })
+        let watched = self.watch(part, |run| {
+            run.within_limits(migration, limits, start, extent)
         });
         report.add_watched(watched.report);
         let (recorded, warning) = watched.result?;
         report.locks = recorded.locks;
+        // Other statements follow in the other cases.
+        let is_last = !self.settings.within_transaction && limits.statement_timeout.is_none();
+        self.end = recorded.end.filter(|_| is_last);
         if recorded.was_unlocked {
             self.was_unlocked = true;
             self.report.warn(self.settings, REACQUIRED.to_owned());
@@ -171,6 +192,49 @@ where
             self.report.warn(self.settings, warning);
         }
         Ok(())
+    }
+
+    /// Applies the migration under its timeouts. The text is a warning.
+    fn within_limits(
+        &mut self,
+        migration: DirectedMigration<'_>,
+        limits: &MigrationLimits,
+        start: Option<AttemptStart>,
+        mut extent: Option<&mut Extent>,
+    ) -> Result<(RecordedLocks, Option<String>)> {
+        // The statement that sets the statement timeout follows the start.
+        let mut start = start.filter(|_| limits.statement_timeout.is_none());
+        let applied = self.with_statement_timeout(limits.statement_timeout, |run| {
+            limits.locks.rounds(|round| {
+                let start = start
+                    .take()
+                    .map_or_else(|| run.start_attempt(limits.lock_timeout), Ok);
+                let start = start.map_err(RoundError::Failed)?;
+                let applied = run.apply(migration, round);
+                if let (Err(_), Some(extent)) = (&applied, &mut extent) {
+                    **extent = Extent::since(run.conn, start.transaction.as_deref());
+                }
+                applied
+            })
+        });
+        match self.settings.within_transaction {
+            true => self.restore_timeout(applied),
+            false => applied,
+        }
+    }
+
+    fn apply(
+        &mut self,
+        migration: DirectedMigration<'_>,
+        round: Round<'_>,
+    ) -> std::result::Result<RecordedLocks, RoundError> {
+        let (lock, history) = (self.lock, self.history.as_ref());
+        let apply = |conn: &mut C| migration.apply(conn, round, lock, history);
+        // A failure inside the caller's transaction leaves it usable.
+        match self.settings.within_transaction {
+            true => self.conn.transaction(apply),
+            false => apply(self.conn),
+        }
     }
 
     /// Returns the lock failure of an attempt that took this long; `None` if it failed otherwise.

@@ -10,32 +10,21 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Nullable, Text};
 use diesel::{Connection, QueryResult};
 
-use crate::error::Result;
+use crate::error::Error;
 use crate::fmt::with_sources;
 use crate::session::Driver;
 use crate::session::query;
 use crate::session::run_ready;
 use crate::session::uncached;
 
-/// Appends to a setting, which has `$before`, the id of the transaction that it is itself.
+/// Keeps the id of the transaction that it is itself in a setting.
 ///
 /// As a text without parameters it is one transaction, however statements are prepared.
-macro_rules! note_transaction {
-    ($before:literal) => {
-        concat!(
-            "SELECT pg_catalog.set_config('diesel_pglock.transactions', pg_catalog.concat(",
-            $before,
-            ", ' ', (SELECT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
-             WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' \
-             AND l.virtualxid OPERATOR(pg_catalog.=) l.virtualtransaction \
-             AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())), false)"
-        )
-    };
-}
-
-const NOTE_BEFORE: &str = note_transaction!("''");
-const NOTE_AFTER: &str =
-    note_transaction!("pg_catalog.current_setting('diesel_pglock.transactions', true)");
+const NOTE: &str = "SELECT pg_catalog.set_config('diesel_pglock.transaction', \
+    (SELECT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
+     WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' \
+     AND l.virtualxid OPERATOR(pg_catalog.=) l.virtualtransaction \
+     AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()), false)";
 
 /// The transactions of an attempt, by the server's count.
 #[derive(Debug, PartialEq)]
@@ -50,50 +39,36 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
-    /// Runs an attempt, and counts its transactions if it fails.
-    pub(crate) fn measure<C, T, E>(
-        &mut self,
-        conn: &mut C,
-        attempt: impl FnOnce(&mut C) -> Result<T, E>,
-    ) -> Result<T, E>
+    /// Counts the transactions of an attempt that has failed, from the one before it.
+    pub(crate) fn since<C>(conn: &mut C, before: Option<&str>) -> Self
     where
         C: Connection<Backend = Pg> + LoadConnection,
     {
-        let depth = uncached(conn).depth().unwrap_or_default();
-        // Nothing else may be sent in between.
-        let noted = conn.batch_execute(NOTE_BEFORE);
-        let result = attempt(conn);
-        if result.is_err() {
-            // The transactions of the notes and of the attempt follow each other, or are one.
-            let expected = if depth > 0 { 0 } else { 2 };
-            let extent = noted.map_err(Into::into);
-            let extent = extent.and_then(|()| Self::read(conn, expected));
-            *self = extent.unwrap_or_else(|error| Self::Unknown(with_sources(&error)));
+        // The transactions before and after the attempt follow its own, or are the same.
+        let expected = uncached(conn).depth().map(|depth| match depth {
+            0 => 2,
+            _ => 0,
+        });
+        let extent = expected.map_err(Into::into).and_then(|expected| {
+            conn.batch_execute(NOTE)?;
+            let after = run_ready(uncached(conn).ask(NotedTransaction))?;
+            Ok(Self::between(before, after.as_deref(), expected))
+        });
+        extent.unwrap_or_else(|error: Error| Self::Unknown(with_sources(&error)))
+    }
+
+    /// Compares the ids of two transactions, such as `3/17` and `3/19`, by their expected distance.
+    fn between(before: Option<&str>, after: Option<&str>, expected: u32) -> Self {
+        let (before, after) = (before.and_then(parse), after.and_then(parse));
+        let (Some(before), Some(after)) = (before, after) else {
+            return Self::Unknown("the session forgot the count".to_owned());
+        };
+        if before.0 != after.0 {
+            return Self::Unknown("another session answered".to_owned());
         }
-        result
-    }
-
-    fn read<C>(conn: &mut C, expected: u32) -> Result<Self>
-    where
-        C: Connection<Backend = Pg> + LoadConnection,
-    {
-        conn.batch_execute(NOTE_AFTER)?;
-        let noted = run_ready(uncached(conn).ask(NotedTransactions))?;
-        Ok(Self::between(&noted.unwrap_or_default(), expected))
-    }
-
-    /// Compares the ids of two transactions, such as ` 3/17 3/19`, by their expected distance.
-    fn between(noted: &str, expected: u32) -> Self {
-        let ids: Option<Vec<_>> = noted.split_whitespace().map(parse).collect();
-        match ids.as_deref() {
-            Some([before, after]) if before.0 != after.0 => {
-                Self::Unknown("another session answered".to_owned())
-            }
-            Some([before, after]) if after.1.checked_sub(before.1) == Some(expected) => {
-                Self::OneTransaction
-            }
-            Some([_, _]) => Self::Several,
-            _ => Self::Unknown("the session forgot the count".to_owned()),
+        match after.1.checked_sub(before.1) == Some(expected) {
+            true => Self::OneTransaction,
+            false => Self::Several,
         }
     }
 
@@ -117,15 +92,15 @@ fn parse(id: &str) -> Option<(&str, u32)> {
     Some((session, transaction.parse().ok()?))
 }
 
-/// Reads the noted transactions.
+/// Reads the noted transaction.
 #[derive(Debug)]
-struct NotedTransactions;
+struct NotedTransaction;
 
-query!(NotedTransactions => Nullable<Text>, Option<String>);
+query!(NotedTransaction => Nullable<Text>, Option<String>);
 
-impl QueryFragment<Pg> for NotedTransactions {
+impl QueryFragment<Pg> for NotedTransaction {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT pg_catalog.current_setting('diesel_pglock.transactions', true)");
+        out.push_sql("SELECT pg_catalog.current_setting('diesel_pglock.transaction', true)");
         Ok(())
     }
 }
@@ -136,13 +111,18 @@ mod tests {
 
     #[test]
     fn one_transaction_in_one_session_may_be_repeated() {
-        assert_eq!(Extent::between(" 3/17 3/19", 2), Extent::OneTransaction);
-        assert_eq!(Extent::between(" 3/17 3/20", 2), Extent::Several);
-        assert_eq!(Extent::between(" 3/17 3/18", 2), Extent::Several);
-        assert_eq!(Extent::between(" 3/17 3/17", 0), Extent::OneTransaction);
-        assert_eq!(Extent::between(" 3/17 3/18", 0), Extent::Several);
-        for unknown in ["", " 3/17", " 3/17 4/19", " 3/x 3/19", " 3/1 3/2 3/3"] {
-            assert!(matches!(Extent::between(unknown, 2), Extent::Unknown(_)));
+        let between = |before, after, expected| Extent::between(Some(before), after, expected);
+        assert_eq!(between("3/17", Some("3/19"), 2), Extent::OneTransaction);
+        assert_eq!(between("3/17", Some("3/20"), 2), Extent::Several);
+        assert_eq!(between("3/17", Some("3/18"), 2), Extent::Several);
+        assert_eq!(between("3/17", Some("3/17"), 0), Extent::OneTransaction);
+        assert_eq!(between("3/17", Some("3/18"), 0), Extent::Several);
+        for unknown in [None, Some("3"), Some("4/19"), Some("3/x")] {
+            assert!(matches!(between("3/17", unknown, 2), Extent::Unknown(_)));
         }
+        assert!(matches!(
+            Extent::between(None, Some("3/19"), 2),
+            Extent::Unknown(_)
+        ));
     }
 }

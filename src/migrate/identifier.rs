@@ -15,3 +15,23 @@ pub(crate) fn render<'n>(parts: impl Iterator<Item = &'n str>) -> QueryResult<St
     }
     Ok(QueryBuilder::<Pg>::finish(sql))
 }
+
+/// Splits a name into its parts: one or two.
+pub(crate) fn parse_name(name: &str) -> Option<Vec<String>> {
+    let mut parts = vec![String::new()];
+    let mut is_quoted = false;
+    let mut chars = name.chars().peekable();
+    while let Some(c) = chars.next() {
+        let part = parts.last_mut()?;
+        match c {
+            '"' if is_quoted && chars.next_if_eq(&'"').is_some() => part.push('"'),
+            '"' => is_quoted = !is_quoted,
+            '.' if !is_quoted => parts.push(String::new()),
+            c if is_quoted => part.push(c),
+            // The server folds no other letters.
+            c => part.push(c.to_ascii_lowercase()),
+        }
+    }
+    let is_name = !is_quoted && parts.len() <= 2 && parts.iter().all(|part| !part.is_empty());
+    is_name.then_some(parts)
+}

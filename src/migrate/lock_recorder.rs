@@ -2,25 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
-use diesel::{Connection, ExpressionMethods, QueryDsl};
+use diesel::query_builder::Query;
 
+use super::attempt_start::AttemptEnd;
 use super::history::HistoryPlace;
 use super::migration_lock::acquire_again;
+use super::own_locks::{KEEP_TIMEOUTS, OwnLock, OwnLocks, RelationsWithOids};
 use super::report::TakenLock;
 use crate::advisory::AdvisoryTarget;
 use crate::error::{Error, Result};
 use crate::fmt::with_sources;
-use crate::session::{BackendPid, ColumnsOf, Driver, run_ready, uncached};
-use crate::tables::pg_locks;
-use crate::types::{LockMode, RelationKind};
-use crate::views::PgLock;
+use crate::session::{Driver, run_ready, uncached};
+use crate::types::{RelationKind, TableLockMode};
+use crate::views::LockedRelation;
 
 /// Sets the recorder apart from settings of the migration, and from its transaction, which a
 /// failure of the recorder must not abort.
-const BEGIN: &str = "SAVEPOINT diesel_pglock; SET LOCAL statement_timeout = 0; \
-    SET LOCAL lock_timeout = '1s'; SET LOCAL client_encoding = 'UTF8'";
+const BEGIN: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
+    SET LOCAL client_encoding = 'UTF8'";
 const END: &str = "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock";
 
 /// Reads the locks of a migration, and the place of the history, before its transaction ends.
@@ -35,6 +37,8 @@ pub(crate) struct LockRecorder<'r, C> {
 pub(crate) struct RecordedLocks {
     pub(crate) locks: Vec<TakenLock>,
     pub(crate) history_schema: Option<String>,
+    /// The state of the session, with the migration lock; `None`: unknown.
+    pub(crate) end: Option<AttemptEnd>,
     /// True if the migration released the migration lock, and it was acquired again.
     pub(crate) was_unlocked: bool,
     /// The reason why the rest is empty.
@@ -65,7 +69,8 @@ where
                 ..RecordedLocks::default()
             });
         }
-        self.conn.batch_execute(BEGIN)?;
+        let begin = format!("SAVEPOINT diesel_pglock; {KEEP_TIMEOUTS}; {BEGIN}");
+        self.conn.batch_execute(&begin)?;
         let recorded = self.read_in_savepoint();
         self.conn.batch_execute(END)?;
         if self.lock.xact && recorded.as_ref().is_ok_and(|it| it.was_unlocked) {
@@ -77,21 +82,19 @@ where
 
     fn read_in_savepoint(&mut self) -> Result<RecordedLocks> {
         let locks = self.own_locks()?;
-        let was_unlocked = !locks.iter().any(|lock| self.is_migration_lock(lock));
+        let key = self.lock.key;
+        let was_unlocked = !locks.iter().any(|lock| lock.is_exclusive_lock_on(key));
         if was_unlocked && !self.lock.xact {
             // A session's lock outlives the savepoint.
             acquire_again(self.conn, self.lock)?;
         }
         Ok(RecordedLocks {
-            locks: strongest(locks),
-            history_schema: self.history_schema()?,
+            history_schema: locks.first().and_then(OwnLock::history_schema),
+            end: AttemptEnd::of(&locks).filter(|_| !was_unlocked),
+            locks: self.table_locks(&locks)?,
             was_unlocked,
             failure: None,
         })
-    }
-
-    fn is_migration_lock(&self, lock: &PgLock) -> bool {
-        lock.advisory_key == Some(self.lock.key) && lock.mode == LockMode::Exclusive
     }
 
     fn history_schema(&mut self) -> Result<Option<String>> {
@@ -102,13 +105,40 @@ where
         Ok(current.and_then(|place| place.schema().map(str::to_owned)))
     }
 
-    fn own_locks(&mut self) -> Result<Vec<PgLock>> {
-        let mut driver = uncached(self.conn);
-        let pid = run_ready(driver.ask(BackendPid))?;
-        let query = PgLock::query().filter(pg_locks::pid.eq(pid));
+    fn own_locks(&mut self) -> Result<Vec<OwnLock>> {
+        type Columns = <OwnLocks as Query>::SqlType;
+        let query = OwnLocks {
+            history: self.history.and_then(HistoryPlace::oid),
+        };
         Ok(run_ready(
-            driver.load::<_, ColumnsOf<PgLock>, PgLock>(query),
+            uncached(self.conn).load::<_, Columns, OwnLock>(query),
         )?)
+    }
+
+    /// Returns the strongest mode on each table, without system catalogs.
+    fn table_locks(&mut self, locks: &[OwnLock]) -> Result<Vec<TakenLock>> {
+        let mut modes = BTreeMap::<u32, TableLockMode>::new();
+        for lock in locks {
+            if let (Some(oid), Some(mode)) = (lock.relation(), lock.mode.table_lock_mode()) {
+                let strongest = modes.entry(oid).or_insert(mode);
+                *strongest = mode.max(*strongest);
+            }
+        }
+        if modes.is_empty() {
+            return Ok(Vec::new());
+        }
+        type Columns = <RelationsWithOids as Query>::SqlType;
+        let query = RelationsWithOids(modes.keys().copied().collect());
+        let mut driver = uncached(self.conn);
+        let relations = run_ready(driver.load::<_, Columns, LockedRelation>(query))?;
+        let tables = relations
+            .into_iter()
+            .filter(|it| is_table(&it.kind) && it.schema != "pg_catalog");
+        let lock = |relation: LockedRelation| {
+            let mode = *modes.get(&relation.oid)?;
+            Some(TakenLock { relation, mode })
+        };
+        Ok(tables.filter_map(lock).collect())
     }
 }
 
@@ -120,24 +150,6 @@ impl RecordedLocks {
             ..Self::default()
         }
     }
-}
-
-/// Returns the strongest mode on each table, without system catalogs.
-fn strongest(locks: Vec<PgLock>) -> Vec<TakenLock> {
-    let mut strongest = BTreeMap::new();
-    for lock in locks.into_iter().filter_map(taken_lock) {
-        let mode = lock.mode;
-        let taken = strongest.entry(lock.relation.oid).or_insert(lock);
-        taken.mode = taken.mode.max(mode);
-    }
-    strongest.into_values().collect()
-}
-
-fn taken_lock(lock: PgLock) -> Option<TakenLock> {
-    let mode = lock.mode.table_lock_mode()?;
-    let relation = lock.relation?;
-    let is_reported = is_table(&relation.kind) && relation.schema != "pg_catalog";
-    is_reported.then_some(TakenLock { relation, mode })
 }
 
 fn is_table(kind: &RelationKind) -> bool {

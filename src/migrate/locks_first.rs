@@ -15,7 +15,7 @@ use diesel::result::{Error as DieselError, QueryResult};
 
 use super::applied_migrations::BoxedError;
 use super::backoff::fraction;
-use super::identifier::render;
+use super::identifier::{parse_name, render};
 use crate::types::{RelationKind, TableLockMode};
 use crate::views::PgLock;
 
@@ -58,26 +58,6 @@ impl FirstLock {
         let table = table.map_err(|error| DieselError::QueryBuilderError(error.clone().into()))?;
         Ok(format!("LOCK TABLE {table} IN {} MODE{nowait}", self.mode))
     }
-}
-
-/// Splits a name into its parts: one or two.
-fn parse_name(name: &str) -> Option<Vec<String>> {
-    let mut parts = vec![String::new()];
-    let mut is_quoted = false;
-    let mut chars = name.chars().peekable();
-    while let Some(c) = chars.next() {
-        let part = parts.last_mut()?;
-        match c {
-            '"' if is_quoted && chars.next_if_eq(&'"').is_some() => part.push('"'),
-            '"' => is_quoted = !is_quoted,
-            '.' if !is_quoted => parts.push(String::new()),
-            c if is_quoted => part.push(c),
-            // The server folds no other letters.
-            c => part.push(c.to_ascii_lowercase()),
-        }
-    }
-    let is_name = !is_quoted && parts.len() <= 2 && parts.iter().all(|part| !part.is_empty());
-    is_name.then_some(parts)
 }
 
 /// The locks of one attempt at a migration.

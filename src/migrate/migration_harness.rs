@@ -63,7 +63,7 @@ where
             let mut run = run?;
             let result = f(&mut run);
             run.end_watcher();
-            result
+            run.restore_timeout(result)
         };
         let (result, hold) = run_or_undo(self.conn, hold, begin_and_run, |conn, hold| {
             check.end(conn);

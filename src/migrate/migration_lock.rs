@@ -18,7 +18,7 @@ use super::lock_timeout::with_lock_timeout;
 use super::report::HarnessReport;
 use super::settings::{AT_ONCE, Settings};
 use crate::advisory::acquire as flow;
-use crate::advisory::{AdvisoryHold, AdvisoryTarget, might_hold};
+use crate::advisory::{AdvisoryHold, AdvisoryTarget};
 use crate::error::Error;
 use crate::fmt::{backquoted, with_sources};
 use crate::session::{run_ready, uncached};
@@ -214,29 +214,6 @@ impl MigrationHold {
         report.warn(settings, warning);
         Ok(())
     }
-}
-
-/// Acquires the migration lock again if a migration has released it, as `DISCARD ALL` and
-/// `pg_advisory_unlock_all` do; returns true if so.
-pub(crate) fn reacquire_migration_lock<C>(
-    conn: &mut C,
-    lock: AdvisoryTarget,
-    report: &mut HarnessReport,
-    settings: &Settings,
-) -> Result<bool>
-where
-    C: Connection<Backend = Pg> + LoadConnection,
-{
-    let is_held = with_lock_timeout(conn, Some(AT_ONCE), report, settings, |conn| {
-        Ok(run_ready(might_hold(&mut uncached(conn), lock)))
-    });
-    // An unknown state counts as held.
-    if is_held.unwrap_or(true) {
-        return Ok(false);
-    }
-    acquire_again(conn, lock)?;
-    report.warn(settings, REACQUIRED.to_owned());
-    Ok(true)
 }
 
 /// Acquires a lock that a migration has released, without waiting.

@@ -38,7 +38,7 @@ where
     ) -> Result<()> {
         let before = self.invalid_indexes();
         let progress = self.read_progress(&report.name);
-        let result = self.apply_once(migration, limits, extent.as_deref_mut(), report);
+        let result = self.apply_once(migration, limits, None, extent.as_deref_mut(), report);
         drop(progress);
         let (Some(before), Some(mut after)) = (before, self.invalid_indexes()) else {
             return result;

@@ -30,7 +30,7 @@ pub(crate) struct LockFailures {
     /// The text of a lock timeout, once it was needed.
     lock_timeout: Option<LockTimeoutText>,
     /// The deadlocks in the database before the current attempt; `None` if unknown.
-    deadlocks: Option<i64>,
+    pub(crate) deadlocks: Option<i64>,
 }
 
 impl LockFailures {

@@ -9,11 +9,11 @@ use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 
 use super::apply::{DirectedMigration, Direction};
+use super::attempt_start::{AttemptEnd, AttemptTimeouts};
 use super::connection_check::ConnectionCheck;
 use super::distinct::{DistinctMigrations, SkippedMigrations, warning};
 use super::embedded::MIGRATIONS;
 use super::history::HistoryPlace;
-use super::migration_lock::reacquire_migration_lock;
 use super::report::HarnessReport;
 use super::retry::LockFailures;
 use super::settings::Settings;
@@ -21,9 +21,13 @@ use crate::advisory::AdvisoryTarget;
 use crate::prioritize::Prioritizer;
 use crate::prioritize::thread::WatcherThread;
 use crate::source::WatcherSource;
+use crate::timeout::scoped_timeout::Previous;
 
 /// The harness of the instance that holds the migration lock.
-pub(crate) struct MigrationRun<'r, C, S> {
+pub(crate) struct MigrationRun<'r, C, S>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
     pub(crate) conn: &'r mut C,
     pub(crate) prioritizer: &'r Prioritizer<S>,
     pub(crate) settings: &'r Settings,
@@ -33,6 +37,12 @@ pub(crate) struct MigrationRun<'r, C, S> {
     check: ConnectionCheck,
     /// The history, once it was found: a migration may lead the `search_path` to another.
     pub(crate) history: &'r mut Option<HistoryPlace>,
+    /// The lock timeout of the session, once an attempt has replaced it.
+    pub(crate) replaced_timeout: Option<Previous>,
+    /// The timeouts of the last attempt; `None`: unknown.
+    pub(crate) timeouts: Option<AttemptTimeouts>,
+    /// The state of the session, if no statement has followed an attempt.
+    pub(crate) end: Option<AttemptEnd>,
     /// The watcher of the run, once a part of the run has started it.
     pub(crate) watcher: Option<WatcherThread>,
     pub(crate) lock_failures: LockFailures,
@@ -42,7 +52,7 @@ pub(crate) struct MigrationRun<'r, C, S> {
     excluded: Vec<MigrationVersion<'static>>,
     /// The migrations that this run never runs, because another one has their version.
     skipped: SkippedMigrations,
-    /// True once a migration has run under the lock, which it may have released.
+    /// True once a migration has run, which may have changed settings.
     has_run: bool,
     /// True once the lock was released and acquired again: another instance may have run in between.
     pub(crate) was_unlocked: bool,
@@ -103,6 +113,9 @@ where
             lock,
             check,
             history,
+            replaced_timeout: None,
+            timeouts: None,
+            end: None,
             watcher: None,
             lock_failures: LockFailures::default(),
             applied: Vec::new(),
@@ -144,10 +157,13 @@ where
         if self.is_done(&version, direction) {
             return Ok(version);
         }
-        self.keep_migration_lock()?;
-        if self.is_done(&version, direction) {
-            return Ok(version);
+        let limits = self.settings.limits_of(migration, self.prioritizer)?;
+        if !migration.runs_in_transaction() {
+            self.end = None; // what another session does meanwhile is not undone
         }
+        let Some(start) = self.start_under_lock(migration, &limits)? else {
+            return Ok(version);
+        };
         if self.has_run && !migration.runs_in_transaction() {
             self.check.keep(self.conn);
         }
@@ -156,7 +172,7 @@ where
             self.report.warn(self.settings, warning);
         }
         self.has_run = true;
-        self.run_and_report(migration)?;
+        self.run_and_report(migration, limits, start)?;
         self.note(&version, direction);
         Ok(version)
     }
@@ -172,23 +188,20 @@ where
         self.applied.contains(version) == (direction == Direction::Up)
     }
 
-    /// Acquires the migration lock again if a migration has released it.
-    pub(crate) fn keep_migration_lock(&mut self) -> Result<()> {
-        if !self.has_run {
-            return Ok(());
-        }
-        let (report, lock) = (&mut *self.report, self.lock);
-        let was_unlocked = reacquire_migration_lock(self.conn, lock, report, self.settings)?;
-        if was_unlocked || mem::take(&mut self.was_unlocked) {
-            self.read_history()?;
-        }
-        Ok(())
-    }
-
     fn note(&mut self, version: &MigrationVersion<'static>, direction: Direction) {
         self.applied.retain(|it| it != version);
         if direction == Direction::Up {
             self.applied.insert(0, version.as_owned());
         }
+    }
+}
+
+/// Restores the lock timeout after a panic.
+impl<C, S> Drop for MigrationRun<'_, C, S>
+where
+    C: Connection<Backend = Pg> + LoadConnection,
+{
+    fn drop(&mut self) {
+        let _ = self.restore_timeout(Ok(()));
     }
 }

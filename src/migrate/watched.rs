@@ -43,22 +43,40 @@ where
         part: Part<'_>,
         f: impl FnOnce(&mut C) -> Result<T>,
     ) -> Watched<T> {
-        let prioritizer = (self.watcher.is_none()).then(|| self.watchers_prioritizer());
-        let (report, watcher) = (&mut *self.report, &mut self.watcher);
-        let result = with_lock_timeout(self.conn, lock_timeout, report, self.settings, |conn| {
-            if let Some(prioritizer) = prioritizer {
-                *watcher = Some(start(conn, &prioritizer)?);
-            }
-            if let Some(watcher) = watcher {
-                watcher.begin_part(part.work.map(str::to_owned), part.is_retry);
-            }
-            f(conn)
-        });
+        self.watch(part, |run| {
+            with_lock_timeout(run.conn, lock_timeout, run.report, run.settings, f)
+        })
+    }
+
+    /// Runs `f` prioritized.
+    pub(crate) fn watch<T>(
+        &mut self,
+        part: Part<'_>,
+        f: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Watched<T> {
+        let result = self.begin_part(part).and_then(|()| f(self));
         let report = self.watcher.as_ref().map(WatcherThread::report);
         Watched {
             result,
             report: report.unwrap_or_default(),
         }
+    }
+
+    /// Starts the watcher of the run, unless it was started before.
+    pub(crate) fn start_watcher(&mut self) -> Result<()> {
+        if self.watcher.is_none() {
+            let prioritizer = self.watchers_prioritizer();
+            self.watcher = Some(start(self.conn, &prioritizer)?);
+        }
+        Ok(())
+    }
+
+    fn begin_part(&mut self, part: Part<'_>) -> Result<()> {
+        self.start_watcher()?;
+        if let Some(watcher) = &self.watcher {
+            watcher.begin_part(part.work.map(str::to_owned), part.is_retry);
+        }
+        Ok(())
     }
 
     /// Returns the prioritizer of the run's watcher, which passes its events on to the harness's

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 #[cfg(feature = "migrations")]
 use std::sync::mpsc::{Sender, channel};
+#[cfg(feature = "migrations")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use diesel::Connection;
 use diesel::connection::LoadConnection;
@@ -41,17 +43,24 @@ pub(crate) fn run_with_watcher<S: WatcherSource, R, E>(
 /// The thread of a watcher, which stops when this value is dropped.
 pub(crate) struct WatcherThread {
     state: Arc<RunState>,
+    #[cfg(feature = "migrations")]
+    next_part: NextPart,
     thread: BackgroundThread<Request>,
 }
 
+/// A part of the run with a report of its own.
+#[cfg(feature = "migrations")]
+struct Part {
+    work: Option<String>,
+    is_retry: bool,
+}
+
+/// The part that begins with the next poll; so a part without a poll does not wake the thread.
+#[cfg(feature = "migrations")]
+type NextPart = Arc<Mutex<Option<Part>>>;
+
 /// A request to the thread between two polls.
 enum Request {
-    /// Begins a part of the run with a report of its own.
-    #[cfg(feature = "migrations")]
-    BeginPart {
-        work: Option<String>,
-        is_retry: bool,
-    },
     /// Publishes the report, and answers.
     #[cfg(feature = "migrations")]
     Publish(Sender<()>),
@@ -67,13 +76,22 @@ impl WatcherThread {
         let mut watch = Watch::new(session, settings, Arc::clone(&state));
         let mut connection = prioritizer.source().connect()?;
         run_ready(watch.check(&mut SyncDriver(&mut connection)))?;
+        #[cfg(feature = "migrations")]
+        let next_part = NextPart::default();
         let watcher = Watcher {
             watch,
+            #[cfg(feature = "migrations")]
+            next_part: Arc::clone(&next_part),
             connection: Some(connection),
             connector: S::connector(prioritizer.source()),
         };
         let thread = BackgroundThread::start("pglock watcher", |requests| watcher.run(requests))?;
-        Ok(Self { state, thread })
+        Ok(Self {
+            state,
+            #[cfg(feature = "migrations")]
+            next_part,
+            thread,
+        })
     }
 
     /// Begins a part of the run with a report of its own: the migration `work`, or none.
@@ -82,18 +100,26 @@ impl WatcherThread {
     /// keeps its grace period and its signals.
     #[cfg(feature = "migrations")]
     pub(crate) fn begin_part(&self, work: Option<String>, is_retry: bool) {
-        self.thread.request(Request::BeginPart { work, is_retry });
+        *lock(&self.next_part) = Some(Part { work, is_retry });
     }
 
     /// Returns the report of the part, once a poll under way has ended.
     #[cfg(feature = "migrations")]
     pub(crate) fn report(&self) -> PrioritizerReport {
+        if lock(&self.next_part).take().is_some() {
+            return PrioritizerReport::default(); // there was no poll
+        }
         let (answer, answered) = channel();
         self.thread.request(Request::Publish(answer));
         // A poll that hangs leaves its last report.
         let _ = answered.recv_timeout(RETURN_LIMIT);
         self.state.report()
     }
+}
+
+#[cfg(feature = "migrations")]
+fn lock(part: &NextPart) -> MutexGuard<'_, Option<Part>> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for WatcherThread {
@@ -112,6 +138,8 @@ impl Drop for WatcherThread {
 /// it on.
 struct Watcher<C: Connection<Backend = Pg> + LoadConnection> {
     watch: Watch,
+    #[cfg(feature = "migrations")]
+    next_part: NextPart,
     connection: Option<C>,
     connector: Connector<C>,
 }
@@ -123,8 +151,6 @@ where
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
             match requests.recv_timeout(self.watch.pause()) {
-                #[cfg(feature = "migrations")]
-                Ok(Request::BeginPart { work, is_retry }) => self.watch.begin_part(work, is_retry),
                 #[cfg(feature = "migrations")]
                 Ok(Request::Publish(answer)) => {
                     self.watch.publish();
@@ -141,6 +167,10 @@ where
     }
 
     fn poll_unless_over(&mut self) {
+        #[cfg(feature = "migrations")]
+        if let Some(part) = lock(&self.next_part).take() {
+            self.watch.begin_part(part.work, part.is_retry);
+        }
         if !self.watch.is_over && catch_unwind(AssertUnwindSafe(|| self.poll())).is_err() {
             self.watch.give_up();
         }

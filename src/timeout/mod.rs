@@ -16,4 +16,6 @@ pub(crate) use builder_options::{advisory_lock_options, lock_options};
 pub(crate) use lock_block::LockBlock;
 pub(crate) use lock_request::LockRequest;
 pub(crate) use scoped_timeout::TimeoutSetting;
+#[cfg(feature = "migrations")]
+pub(crate) use wait::millis;
 pub(crate) use wait::{WaitLimit, WaitOption, jitter};

@@ -46,7 +46,7 @@ struct SwapTimeout {
     local: bool,
 }
 
-query!(SwapTimeout => (Text, Text, Integer), (String, String, i32));
+query!(SwapTimeout => (Text, Text, Integer), Swapped);
 
 impl QueryFragment<Pg> for SwapTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -73,6 +73,8 @@ struct RestoreTimeout {
     value: String,
     local: bool,
     backend: i32,
+    /// Leaves any other value than this in force.
+    only_if: Option<String>,
 }
 
 query!(RestoreTimeout => (Nullable<Text>, Integer), (Option<String>, i32));
@@ -81,6 +83,12 @@ impl QueryFragment<Pg> for RestoreTimeout {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("SELECT CASE WHEN pg_catalog.pg_backend_pid() = ");
         out.push_bind_param::<Integer, _>(&self.backend)?;
+        if let Some(only_if) = &self.only_if {
+            out.push_sql(" AND pg_catalog.current_setting('");
+            out.push_sql(self.setting.name());
+            out.push_sql("') OPERATOR(pg_catalog.=) ");
+            out.push_bind_param::<Text, _>(only_if)?;
+        }
         out.push_sql(" THEN pg_catalog.set_config('");
         out.push_sql(self.setting.name());
         out.push_sql("', ");
@@ -96,6 +104,9 @@ impl QueryFragment<Pg> for RestoreTimeout {
 #[derive(Debug)]
 pub(crate) struct Previous {
     restore: RestoreTimeout,
+    /// The value that replaced it, as the server writes it.
+    #[cfg_attr(not(feature = "migrations"), allow(dead_code))]
+    replacement: String,
     /// The number of transactions that were open when it was replaced.
     depth: u32,
 }
@@ -104,6 +115,45 @@ impl Previous {
     /// Returns `true` if the end of the transaction restores it in any case.
     pub(crate) fn is_local(&self) -> bool {
         self.restore.local
+    }
+}
+
+/// The reply to a statement that replaced a timeout: the values before and after it, as the server
+/// writes them, and the backend that has the new one.
+pub(crate) type Swapped = (String, String, i32);
+
+impl Previous {
+    /// Returns the timeout that a statement replaced, while `depth` transactions were open.
+    pub(crate) fn swapped(setting: TimeoutSetting, swapped: Swapped, depth: u32) -> Self {
+        let (value, replacement, backend) = swapped;
+        let restore = RestoreTimeout {
+            setting,
+            value,
+            local: depth > 0,
+            backend,
+            only_if: None,
+        };
+        Self {
+            restore,
+            replacement,
+            depth,
+        }
+    }
+
+    /// Returns the timeout to restore after two replacements: this one, unless another value was
+    /// in force by the second.
+    #[cfg(feature = "migrations")]
+    pub(crate) fn then(self, second: Self) -> Result<Self> {
+        session_is(&self.restore, second.restore.backend)?;
+        let value = match second.restore.value == self.replacement {
+            true => self.restore.value,
+            false => second.restore.value,
+        };
+        let restore = RestoreTimeout {
+            value,
+            ..second.restore
+        };
+        Ok(Self { restore, ..second })
     }
 }
 
@@ -124,14 +174,7 @@ pub(crate) async fn set(
     let mut session = EndSessionOnDrop::armed_if(!local, driver);
     let reply = session.driver().ask(swap).await;
     session.disarm();
-    let (value, _, backend) = reply?;
-    let restore = RestoreTimeout {
-        setting,
-        value,
-        local,
-        backend,
-    };
-    Ok(Previous { restore, depth })
+    Ok(Previous::swapped(setting, reply?, depth))
 }
 
 /// The number of further attempts to restore a timeout.
@@ -157,6 +200,16 @@ pub(crate) async fn restore(driver: &mut impl Driver, previous: Previous) -> Res
     restored
 }
 
+/// Restores the timeout, unless another one than the replacement is in force by now.
+#[cfg(feature = "migrations")]
+pub(crate) async fn restore_unless_changed(
+    driver: &mut impl Driver,
+    mut previous: Previous,
+) -> Result<()> {
+    previous.restore.only_if = Some(previous.replacement.clone());
+    restore(driver, previous).await
+}
+
 /// Tries again after a failure, such as a cancel or the very timeout: setting twice does no harm.
 async fn reset(driver: &mut impl Driver, restore: &RestoreTimeout) -> Result<()> {
     let mut reply = driver.ask(restore.clone()).await;
@@ -166,14 +219,19 @@ async fn reset(driver: &mut impl Driver, restore: &RestoreTimeout) -> Result<()>
         }
         reply = driver.ask(restore.clone()).await;
     }
-    match reply? {
-        (_, found) if found != restore.backend => Err(Error::SessionChanged {
-            what: format!("`{}`", restore.setting.name()),
-            expected: restore.backend,
-            found: Some(found),
-        }),
-        _ => Ok(()),
+    session_is(restore, reply?.1)
+}
+
+/// Refuses a reply from another backend than the one whose timeout was replaced.
+fn session_is(restore: &RestoreTimeout, found: i32) -> Result<()> {
+    if found == restore.backend {
+        return Ok(());
     }
+    Err(Error::SessionChanged {
+        what: format!("`{}`", restore.setting.name()),
+        expected: restore.backend,
+        found: Some(found),
+    })
 }
 
 /// Runs `f` under a timeout on a sync connection.

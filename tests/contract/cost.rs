@@ -5,24 +5,9 @@ use std::time::Duration;
 use diesel_pglock::{Error, TableLockMode::Share};
 
 use super::*;
-use crate::support::{server, users};
+use crate::support::{logged, users};
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// Counts the statements of a session that the server has logged.
-fn logged(pid: i32) -> usize {
-    let log = std::fs::read(server().log_file()).expect("the server's log");
-    let session = format!("[{pid}] LOG:  ");
-    let of_session = String::from_utf8_lossy(&log);
-    let messages = of_session
-        .lines()
-        .filter_map(|line| line.split_once(&session));
-    messages
-        .filter(|(_, message)| {
-            message.starts_with("statement: ") || message.starts_with("execute ")
-        })
-        .count()
-}
 
 /// Counts the statements that a call sends.
 macro_rules! cost {

@@ -253,3 +253,41 @@ fn an_async_application_needs_no_other_connection() {
     harness.run_pending_migrations(migrations.source()).unwrap();
     assert_eq!(harness.report().migrations[0].victims().count(), 1);
 }
+
+#[test]
+fn a_further_migration_is_seven_statements() {
+    let db = Database::new();
+    let log = "SET log_statement = 'all'; SET statement_timeout = '59s'";
+    let sent = [1, 3].map(|migrations| {
+        let ups = vec!["SELECT 1"; migrations];
+        let mut conn = db.running(&format!("{log}; DROP TABLE IF EXISTS {HISTORY}"));
+        let pid = pid(&mut conn);
+        let before = logged(pid);
+        let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+        let migrations = Migrations::new(&db, &ups);
+        harness.run_pending_migrations(migrations.source()).unwrap();
+        logged(pid) - before
+    });
+    // Diesel's own four, and three to keep apart, read and forget the locks.
+    assert_eq!(sent[1] - sent[0], 2 * 7);
+}
+
+#[test]
+fn a_lock_timeout_that_a_migration_sets_stays_in_force_after_the_run() {
+    let db = Database::new();
+    let mut conn = db.running("SET lock_timeout = '7s'");
+    for (up, after) in [
+        ("SELECT 1", "7s"),
+        ("SET LOCAL lock_timeout = '8s'", "7s"),
+        ("SET lock_timeout = '9s'", "9s"),
+        ("RESET lock_timeout", "0"),
+    ] {
+        db.running(&format!("DROP TABLE IF EXISTS {HISTORY}"));
+        let migrations = Migrations::new(&db, &[up, "SELECT 1", "-- concurrently\nSELECT 1"]);
+        let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+        harness.run_pending_migrations(migrations.source()).unwrap();
+        assert_eq!(setting(&mut conn, "lock_timeout"), after, "{up}");
+    }
+}
+
+const HISTORY: &str = "__diesel_schema_migrations";

@@ -45,6 +45,21 @@ pub fn skipped(test: &str, install: &str) {
     );
 }
 
+/// Counts the statements of a session that the server has logged.
+pub fn logged(pid: i32) -> usize {
+    let log = std::fs::read(server().log_file()).expect("the server's log");
+    let session = format!("[{pid}] LOG:  ");
+    let of_session = String::from_utf8_lossy(&log);
+    let messages = of_session
+        .lines()
+        .filter_map(|line| line.split_once(&session));
+    messages
+        .filter(|(_, message)| {
+            message.starts_with("statement: ") || message.starts_with("execute ")
+        })
+        .count()
+}
+
 /// A fresh database with a table `users`, so that no test sees another's locks.
 pub struct Database {
     pub url: String,

@@ -36,7 +36,7 @@ missing requirements.
     cargo xtask soak NAME [--seconds N] [--seed S] [--count N]
                                  runs random calls under random disturbances, such as `soak locks`
                                  for so many seconds, or `soak cancels` for so many calls
-    cargo xtask bench            measures the wait of a blocked, prioritized statement
+    cargo xtask bench            measures the wait of a blocked, prioritized statement, and the cost of migrations
 
 The tasks find PostgreSQL in `PGLOCK_PG_BINDIR`, in `PATH`, or in the folders of the
 distribution.";
