@@ -249,10 +249,13 @@ fn work<H: MigrationHarness<Pg>>(
 }
 
 /// Locks tables for moments, one at a time, until `stop`.
+///
+/// A migration may leave a transaction open, for which a lock would wait without limit, and with it
+/// all readers behind the lock.
 fn be_a_nuisance(db: &Database, stop: &AtomicBool, mut random: Random) {
     let mut conn = None;
     while !stop.load(Ordering::SeqCst) {
-        let conn = conn.get_or_insert_with(|| db.connect());
+        let conn = conn.get_or_insert_with(|| db.running("SET lock_timeout = '50ms'"));
         let lock = random.one_of(&[
             "LOCK TABLE public.__diesel_schema_migrations",
             "SELECT FROM public.users",
@@ -263,6 +266,28 @@ fn be_a_nuisance(db: &Database, stop: &AtomicBool, mut random: Random) {
         let _ = conn.batch_execute(&format!("BEGIN; {lock}; SELECT pg_sleep(0.01)"));
         let _ = conn.batch_execute("ROLLBACK");
     }
+}
+
+#[test]
+fn a_nuisance_does_not_hold_up_readers_behind_a_transaction_that_a_migration_left_open() {
+    let db = Database::new();
+    db.connect().run_pending_migrations(MIGRATIONS).unwrap();
+    let _left_open = db.running("BEGIN; DELETE FROM __diesel_schema_migrations");
+    let mut reader = db.running("SET statement_timeout = '20s'");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        scope.spawn(|| be_a_nuisance(&db, &stop, Random(1)));
+        let waiting =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'";
+        for _ in 0..3 {
+            wait_until("the nuisance waits", || {
+                count(&mut db.connect(), waiting) > 0
+            });
+            let versions = "SELECT count(*) FROM __diesel_schema_migrations";
+            assert!(count(&mut reader, versions) > 0);
+        }
+    });
 }
 
 struct Stop<'s>(&'s AtomicBool);
