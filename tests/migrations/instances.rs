@@ -1,5 +1,7 @@
 //! Instances that migrate at the same time, and the migration lock.
 
+use std::process::{Command, Stdio};
+
 use super::*;
 
 #[test]
@@ -152,6 +154,33 @@ fn the_wait_for_another_instance_can_be_limited() {
     assert!(harness.report().waited_for_instances >= Duration::from_millis(50));
 }
 
+#[test]
+fn a_wait_for_another_instance_is_reported_at_once_and_every_ten_seconds() {
+    let db = Database::new();
+    let migrations = Migrations::new(&db, &["SELECT 1"]);
+    let mut other = db.running("SELECT pg_advisory_lock(7)");
+    let (waits, waited) = channel();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            let mut conn = db.connect();
+            let harness = PrioritizedHarness::new(&mut conn, patient(&db)).lock_key(7);
+            let mut harness = harness.on_event(move |event| {
+                if let MigrationEvent::WaitingForInstance(wait) = event {
+                    waits.send(wait.waited).unwrap();
+                }
+            });
+            let ran = harness.run_pending_migrations(migrations.source());
+            ran.unwrap().len()
+        });
+        let waits = [(); 2].map(|()| waited.recv_timeout(LONG).expect("an event"));
+        assert!(waits[0] < Duration::from_secs(1), "{waits:?}");
+        let ten = Duration::from_secs(10);
+        assert!(waits[1] >= ten && waits[1] < 2 * ten, "{waits:?}");
+        other.batch_execute("SELECT pg_advisory_unlock(7)").unwrap();
+        assert_eq!(run.join().unwrap(), 1);
+    });
+}
+
 /// One instance of an application; started by the test below in a process of its own.
 #[test]
 #[ignore = "a part of `eight_instances_one_killed_apply_each_migration_once`"]
@@ -166,9 +195,10 @@ fn instance_process() {
         .unwrap();
 }
 
-/// Starts an instance in a process of its own, which can be killed.
-pub(super) fn start_instance(db: &Database, migrations: &Migrations) -> std::process::Child {
-    std::process::Command::new(std::env::current_exe().unwrap())
+/// Returns the command of an instance in a process of its own, which can be killed.
+pub(super) fn instance(db: &Database, migrations: &Migrations) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args([
             "--ignored",
             "--exact",
@@ -178,9 +208,8 @@ pub(super) fn start_instance(db: &Database, migrations: &Migrations) -> std::pro
         ])
         .env("PGLOCK_INSTANCE_URL", &db.url)
         .env("PGLOCK_INSTANCE_MIGRATIONS", &migrations.0)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::null());
+    command
 }
 
 #[test]
@@ -195,7 +224,7 @@ fn eight_instances_one_killed_apply_each_migration_once() {
     let migrations = Migrations::new(&db, &ups);
     let (mut observer, mut holder) = (db.connect(), db.connect());
     holder.batch_execute("BEGIN; LOCK TABLE users").unwrap();
-    let start = || start_instance(&db, &migrations);
+    let start = || instance(&db, &migrations).spawn().unwrap();
     let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let mut killed = start();
     wait_until("the first instance is in its second migration", || {

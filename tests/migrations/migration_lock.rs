@@ -1,6 +1,6 @@
 //! Migrations that release the migration lock, and instances that are killed with it.
 
-use super::instances::start_instance;
+use super::instances::instance;
 use super::*;
 
 const UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
@@ -147,7 +147,7 @@ fn a_killed_instance_releases_the_lock_although_its_index_waits() {
         return;
     }
     let _holder = db.running("BEGIN; INSERT INTO users (name) VALUES ('held')");
-    let mut instance = start_instance(&db, &migrations);
+    let mut instance = instance(&db, &migrations).spawn().unwrap();
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                  AND query LIKE '%CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'";
     wait_until("the index waits", || count(&mut observer, waits) == 1);

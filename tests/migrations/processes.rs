@@ -1,19 +1,25 @@
 //! Instances in processes of their own, some of them killed at random.
 
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use super::differential::Random;
-use super::instances::start_instance;
+use super::instances::instance;
 use super::*;
 
-const UPS: [&str; 5] = [
+/// Two of them release the migration lock, before and after their work.
+const UPS: [&str; 7] = [
     "CREATE TABLE ledger (i int UNIQUE); INSERT INTO ledger VALUES (1)",
     "INSERT INTO ledger VALUES (2); LOCK TABLE users; SELECT pg_sleep(0.03)",
+    "SELECT pg_advisory_unlock_all(), pg_sleep(0.03); INSERT INTO ledger VALUES (3)",
     "-- concurrently\nCREATE INDEX CONCURRENTLY IF NOT EXISTS users_name ON users (name)",
-    "INSERT INTO ledger VALUES (4)",
-    "INSERT INTO ledger VALUES (5); SELECT pg_sleep(0.02)",
+    "INSERT INTO ledger VALUES (5)",
+    "INSERT INTO ledger VALUES (6); SELECT pg_sleep(0.02); SELECT pg_advisory_unlock_all()",
+    "INSERT INTO ledger VALUES (7)",
 ];
+
+/// The migrations with a row in the ledger.
+const ROWS: i64 = 6;
 
 /// Returns true with a chance of one in two.
 fn coin(random: &mut Random) -> bool {
@@ -49,34 +55,53 @@ fn disturb(db: &Database, random: &mut Random, instances: &mut [Option<Child>]) 
     }
 }
 
-fn round(seed: u64) {
+/// The error of an instance whose migration released the lock, which another instance got.
+const LOST: &str = "the migration lock, which a migration released";
+
+/// The numbers of instances, by their ends.
+#[derive(Debug, Default)]
+struct Outcome {
+    succeeded: u32,
+    lost_the_lock: u32,
+    killed: u32,
+}
+
+fn round(seed: u64) -> Outcome {
     let mut random = Random(seed);
     let db = Database::new();
     let migrations = Migrations::new(&db, &UPS);
     let mut instances: Vec<_> = (0..8)
         .map(|_| {
             pause(&mut random, 20);
-            Some(start_instance(&db, &migrations))
+            let started = instance(&db, &migrations).stderr(Stdio::piped()).spawn();
+            Some(started.unwrap())
         })
         .collect();
     disturb(&db, &mut random, &mut instances);
-    for mut survivor in instances.into_iter().flatten() {
-        assert!(survivor.wait().unwrap().success(), "seed {seed}");
+    let mut outcome = Outcome::default();
+    for instance in instances {
+        match instance.map(|it| it.wait_with_output().unwrap()) {
+            None => outcome.killed += 1,
+            Some(output) if output.status.success() => outcome.succeeded += 1,
+            Some(output) => {
+                let error = String::from_utf8_lossy(&output.stderr);
+                assert!(error.contains(LOST), "seed {seed}: {error}");
+                outcome.lost_the_lock += 1;
+            }
+        }
     }
-    // If all that could were killed, the next one continues.
+    // If no instance has come to the end, the next one continues.
     let mut conn = db.connect();
     let mut harness = PrioritizedHarness::new(&mut conn, patient(&db)).lock_timeout(LONG);
     harness.run_pending_migrations(migrations.source()).unwrap();
     drop(harness);
-    assert_eq!(applied(&db), 5, "seed {seed}");
-    assert_eq!(
-        count(&mut conn, "SELECT count(*) FROM ledger"),
-        4,
-        "seed {seed}"
-    );
+    assert_eq!(applied(&db), 7, "seed {seed}");
+    let rows = count(&mut conn, "SELECT count(*) FROM ledger");
+    assert_eq!(rows, ROWS, "seed {seed}");
     wait_until("no lock is left", || advisory_locks(&db) == 0);
     drop(conn);
     super::differential::drop_databases(&[db]);
+    outcome
 }
 
 /// By hand: `PGLOCK_ROUNDS=200`; `PGLOCK_SEED` is the first seed.
@@ -88,7 +113,13 @@ fn instances_killed_at_random_lose_no_migration_and_run_none_twice() {
             .map(|it| it.parse::<u64>().unwrap())
     };
     let first = variable("PGLOCK_SEED").unwrap_or(1);
-    for seed in first..first + variable("PGLOCK_ROUNDS").unwrap_or(2) {
-        round(seed * 104_729);
+    let rounds = variable("PGLOCK_ROUNDS").unwrap_or(2);
+    let mut all = Outcome::default();
+    for seed in first..first + rounds {
+        let outcome = round(seed * 104_729);
+        all.succeeded += outcome.succeeded;
+        all.lost_the_lock += outcome.lost_the_lock;
+        all.killed += outcome.killed;
     }
+    println!("{rounds} rounds: {all:?}");
 }
