@@ -53,7 +53,8 @@
 //! * `postgres` (default): watchers over libpq connections, by URL.
 //! * `r2d2`, `bb8`, `deadpool`, `mobc`: pools.
 //! * `async`: the async front end; without `postgres` it does not need libpq.
-//! * `migrations`: `PrioritizedHarness` and `MIGRATIONS`.
+//! * `migrations`: `PrioritizedHarness` and `MIGRATIONS`; with `async` also
+//!   `AsyncPrioritizedHarness`.
 //! * `serde`: `Serialize` for rows, reports and the wait graph.
 //! * `tracing`: events for waits, signals and retries.
 //! * `bundled`, `bundled_without_openssl`: libpq built from source.
@@ -108,6 +109,8 @@ pub use async_connection::AsyncPgLockConnection;
 pub use connection::PgLockConnection;
 pub use error::Error;
 pub use error::Result;
+#[cfg(all(feature = "async", feature = "migrations"))]
+pub use migrate::AsyncPrioritizedHarness;
 #[cfg(feature = "migrations")]
 pub use migrate::{
     Backoff, HarnessReport, IndexRepair, InstanceWait, InvalidIndex, MIGRATIONS, MigrationEvent,
@@ -119,6 +122,8 @@ pub use prioritize::{
 };
 pub use query_dsl::helper_types as dsl;
 pub use query_dsl::{BlockedPgLockDsl, PgLockDsl};
+#[cfg(all(feature = "async", feature = "migrations"))]
+pub use session::OwnedAsyncConnection;
 pub use session::Session;
 #[cfg(feature = "async")]
 pub use session::{AsyncClosure, AsyncFunc};

@@ -1,5 +1,7 @@
 //! Prioritized migrations.
 
+#[cfg(all(feature = "bb8", feature = "deadpool", feature = "mobc"))]
+mod async_harness;
 mod audit;
 mod differential;
 mod history;

@@ -1,7 +1,6 @@
 //! The prioritized harness and its options.
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,14 +213,7 @@ impl<'c, C, S> PrioritizedHarness<'c, C, S> {
         version: &str,
         options: impl FnOnce(MigrationOptions) -> MigrationOptions,
     ) -> Self {
-        // As Diesel reads the name of a migration.
-        let version = version
-            .split('_')
-            .next()
-            .unwrap_or_default()
-            .replace('-', "");
-        let exception = self.settings.exceptions.entry(version).or_default();
-        *exception = options(mem::take(exception));
+        self.settings.set_exception(version, options);
         self
     }
 

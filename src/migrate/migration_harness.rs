@@ -204,6 +204,6 @@ where
     }
 }
 
-fn owned(versions: Vec<MigrationVersion<'_>>) -> Result<Vec<MigrationVersion<'static>>> {
+pub(crate) fn owned(versions: Vec<MigrationVersion<'_>>) -> Result<Vec<MigrationVersion<'static>>> {
     Ok(versions.iter().map(MigrationVersion::as_owned).collect())
 }

@@ -2,6 +2,10 @@
 
 mod applied_migrations;
 mod apply;
+#[cfg(feature = "async")]
+mod async_harness;
+#[cfg(feature = "async")]
+mod async_run;
 mod attempt;
 mod attempt_extent;
 mod attempt_start;
@@ -37,6 +41,8 @@ mod settings;
 mod unsignallable;
 mod watched;
 
+#[cfg(feature = "async")]
+pub use async_harness::AsyncPrioritizedHarness;
 pub use backoff::Backoff;
 pub use embedded::MIGRATIONS;
 pub use event::MigrationEvent;

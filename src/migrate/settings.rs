@@ -1,6 +1,7 @@
 //! The settings of a harness that apply to each migration.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,18 @@ impl Settings {
             true => Err(Error::NeverSignals { needed, timeouts }),
             false => Ok(()),
         }
+    }
+
+    /// Sets options for the migration with this version, or this name.
+    pub(crate) fn set_exception(
+        &mut self,
+        version: &str,
+        options: impl FnOnce(MigrationOptions) -> MigrationOptions,
+    ) {
+        // As Diesel reads the name of a migration.
+        let version = version.split('_').next().unwrap_or_default();
+        let exception = self.exceptions.entry(version.replace('-', "")).or_default();
+        *exception = options(mem::take(exception));
     }
 
     /// Returns the options that were set for this migration alone.

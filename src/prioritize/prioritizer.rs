@@ -185,6 +185,16 @@ impl<S> Prioritizer<S> {
         self
     }
 
+    /// Returns the same prioritizer, with another source.
+    #[cfg(all(feature = "async", feature = "migrations"))]
+    pub(crate) fn with_source<T>(&self, source: T) -> Prioritizer<T> {
+        Prioritizer {
+            source: Arc::new(source),
+            settings: self.settings.clone(),
+            run: Arc::clone(&self.run),
+        }
+    }
+
     #[cfg(feature = "migrations")]
     pub(crate) fn without_lock_timeout(mut self) -> Self {
         self.settings.lock_timeout = None;

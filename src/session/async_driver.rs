@@ -20,7 +20,7 @@ use super::statement::END_SESSION;
 use crate::error::Result;
 
 /// The number of requests that end a session, of which the first usually ends it.
-const END_REQUESTS: usize = 5;
+pub(super) const END_REQUESTS: usize = 5;
 
 /// Drives an async connection.
 ///

@@ -9,6 +9,8 @@ mod async_driver;
 #[cfg(feature = "async")]
 pub(crate) mod async_scope;
 mod background;
+#[cfg(all(feature = "async", feature = "migrations"))]
+mod blocking_connection;
 mod do_block;
 mod driver;
 mod end_on_drop;
@@ -26,6 +28,10 @@ pub(crate) use async_driver::AsyncDriver;
 #[cfg(feature = "async")]
 pub use async_scope::{AsyncClosure, AsyncFunc};
 pub(crate) use background::BackgroundThread;
+#[cfg(all(feature = "async", feature = "migrations"))]
+pub use blocking_connection::OwnedAsyncConnection;
+#[cfg(all(feature = "async", feature = "migrations"))]
+pub(crate) use blocking_connection::{BlockingConnection, CancelOnDrop, SharedConnection};
 pub(crate) use do_block::quote;
 pub(crate) use driver::{ColumnsOf, Driver};
 pub(crate) use end_on_drop::EndSessionOnDrop;

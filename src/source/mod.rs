@@ -4,6 +4,8 @@
 mod async_watcher_source;
 #[cfg(feature = "bb8")]
 mod bb8;
+#[cfg(all(feature = "async", feature = "migrations"))]
+mod blocking_source;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod conninfo;
 #[cfg(feature = "deadpool")]
@@ -22,6 +24,8 @@ mod watcher_source;
 
 #[cfg(feature = "async")]
 pub use async_watcher_source::AsyncWatcherSource;
+#[cfg(all(feature = "async", feature = "migrations"))]
+pub(crate) use blocking_source::BlockingSource;
 #[cfg(feature = "cli")]
 pub use conninfo::url;
 #[cfg(feature = "cli")]
