@@ -27,7 +27,7 @@ fn main() {
     let url = server.url();
     let (mut stock, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        stock.push(measure(&url, |conn| run(conn)));
+        stock.push(measure(&url, run));
         ours.push(measure(&url, |conn| {
             run(&mut PrioritizedHarness::new(
                 conn,

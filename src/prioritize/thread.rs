@@ -149,21 +149,25 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     fn run(mut self, requests: &Receiver<Request>) {
-        loop {
-            match requests.recv_timeout(self.watch.pause()) {
-                #[cfg(feature = "migrations")]
-                Ok(Request::Publish(answer)) => {
-                    self.watch.publish();
-                    let _ = answer.send(());
-                }
-                Err(RecvTimeoutError::Timeout) => self.poll_unless_over(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
+        while self.serve(requests.recv_timeout(self.watch.pause())) {}
         if let Some(mut connection) = self.connection.take() {
             run_ready(self.watch.leave(&mut SyncDriver(&mut connection)));
         }
         self.watch.publish();
+    }
+
+    /// Serves a request, or polls if there was none; returns false at the end of the run.
+    fn serve(&mut self, request: Result<Request, RecvTimeoutError>) -> bool {
+        match request {
+            #[cfg(feature = "migrations")]
+            Ok(Request::Publish(answer)) => {
+                self.watch.publish();
+                let _ = answer.send(());
+            }
+            Err(RecvTimeoutError::Timeout) => self.poll_unless_over(),
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
     }
 
     fn poll_unless_over(&mut self) {
