@@ -161,6 +161,10 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
+    /// The scratch database of a plan cannot be used; nothing was run.
+    #[error("the scratch database cannot be used: {0}")]
+    Scratch(String),
+
     /// A migration failed, or could not be read.
     ///
     /// Harnesses return boxed errors; `?` turns one into this, or into the [`Error`] in it.

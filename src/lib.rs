@@ -114,7 +114,9 @@ pub use migrate::AsyncPrioritizedHarness;
 #[cfg(feature = "migrations")]
 pub use migrate::{
     Backoff, HarnessReport, IndexRepair, InstanceWait, InvalidIndex, MIGRATIONS, MigrationEvent,
-    MigrationOptions, MigrationProgress, MigrationReport, PrioritizedHarness, TakenLock,
+    MigrationOptions, MigrationPlan, MigrationProgress, MigrationReport, NotPlanned, PlannedIndex,
+    PlannedLock, PlannedMigration, PlannedRelation, PlannedStatement, PrioritizedHarness,
+    TakenLock,
 };
 pub use prioritize::{
     Blocker, Cancel, CancelThenTerminate, Decision, DeleteOldSignals, Observe, Policy, Prioritizer,
@@ -153,6 +155,7 @@ pub mod internal {
     pub use crate::fmt::{
         format_duration, is_bidi_control, single_line, single_line_query, with_sources,
     };
+    pub use crate::migrate::cluster_wide_statement;
     pub use crate::prioritize::{ManualEntry, ManualLog};
     pub use crate::source::{redact_conninfo, url};
     pub use crate::table::table_lock_conflicts;

@@ -10,6 +10,7 @@ mod instances;
 mod locks_first;
 mod migration_lock;
 mod options;
+mod plan;
 mod priority;
 mod processes;
 mod retry;

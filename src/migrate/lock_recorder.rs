@@ -21,9 +21,9 @@ use crate::views::LockedRelation;
 
 /// Sets the recorder apart from settings of the migration, and from its transaction, which a
 /// failure of the recorder must not abort.
-const BEGIN: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
+pub(crate) const BEGIN: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
     SET LOCAL client_encoding = 'UTF8'";
-const END: &str = "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock";
+pub(crate) const END: &str = "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock";
 
 /// Reads the locks of a migration, and the place of the history, before its transaction ends.
 pub(crate) struct LockRecorder<'r, C> {
@@ -152,7 +152,7 @@ impl RecordedLocks {
     }
 }
 
-fn is_table(kind: &RelationKind) -> bool {
+pub(crate) fn is_table(kind: &RelationKind) -> bool {
     use RelationKind::*;
     matches!(
         kind,

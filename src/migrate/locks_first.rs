@@ -98,6 +98,10 @@ impl LocksFirst {
         self.timeout = timeout;
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.locks.is_empty()
+    }
+
     /// Adds locks on further tables.
     pub(crate) fn add<'l>(&mut self, locks: impl Iterator<Item = &'l PgLock>) {
         for lock in locks.filter_map(FirstLock::like) {

@@ -32,13 +32,13 @@ mod migration_lock;
 mod options;
 mod outside_transaction;
 mod own_locks;
+mod plan;
 mod progress_reader;
 mod read_history;
 mod report;
 mod retry;
 mod run;
 mod settings;
-#[allow(dead_code)] // the plan of migrations uses it next
 mod sql_splitter;
 mod unsignallable;
 mod watched;
@@ -53,4 +53,10 @@ pub use index_progress::MigrationProgress;
 pub use instance_wait::InstanceWait;
 pub use invalid_index::{IndexRepair, InvalidIndex};
 pub use options::MigrationOptions;
+#[cfg(feature = "cli")]
+pub use plan::cluster_wide_statement;
+pub use plan::{
+    MigrationPlan, NotPlanned, PlannedIndex, PlannedLock, PlannedMigration, PlannedRelation,
+    PlannedStatement,
+};
 pub use report::{HarnessReport, MigrationReport, TakenLock};

@@ -100,7 +100,7 @@ const DOWNS: &[&str] = &[
 ];
 
 /// The texts of a directory: each `up.sql` and `down.sql`.
-fn directory(random: &mut Random) -> Vec<(String, String)> {
+pub(super) fn directory(random: &mut Random) -> Vec<(String, String)> {
     let mut number = 0;
     let mut numbered = |text: &str| {
         number += 1;
@@ -178,7 +178,7 @@ impl Drop for Repeat {
     }
 }
 
-fn left_behind(db: &Database) -> Vec<String> {
+pub(super) fn left_behind(db: &Database) -> Vec<String> {
     let mut conn = db.running("SET search_path = ''");
     let mut left = texts(&mut conn, LEFT);
     for history in texts(&mut conn, HISTORIES) {

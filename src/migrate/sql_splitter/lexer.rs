@@ -39,6 +39,7 @@ impl<'t> Token<'t> {
     }
 
     /// Returns the content of a string, in which doubled quotes and escapes remain.
+    #[cfg(feature = "cli")]
     pub(crate) fn content(&self) -> Option<&'t str> {
         if self.kind != TokenKind::String {
             return None;

@@ -185,7 +185,6 @@ fn rounds() -> usize {
 fn random_texts_are_split_as_psql_splits_them() {
     let Some(psql) = Psql::start() else { return };
     let seed = seed();
-    println!("PGLOCK_SPLITTER_SEED={seed}");
     let mut random = Random(seed);
     let mut compared = 0;
     for round in 0..rounds() {
@@ -200,7 +199,6 @@ fn random_texts_are_split_as_psql_splits_them() {
         let text: String = balanced.collect();
         compared += psql.compare(&text, conforming).unwrap_or_default();
     }
-    println!("{compared} statements");
     assert!(compared > rounds() * 20, "{compared}");
 }
 
@@ -233,7 +231,6 @@ fn real_texts_are_split_as_psql_splits_them() {
         let statements = psql.compare(&text, true);
         compared += statements.unwrap_or_else(|| panic!("{}", file.display()));
     }
-    println!("{compared} statements");
     assert!(compared > 100, "{compared}");
 }
 

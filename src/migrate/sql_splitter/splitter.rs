@@ -225,8 +225,8 @@ mod tests {
             "--", "/*", "*/", "'", "\"", "$", "$a", "E'", "\\", "ä", "\n", ";", "U&", "1e", "🦀",
         ];
         let count = pieces.len();
-        for n in 0..count.pow(5) {
-            let text: String = (0..5).map(|i| pieces[n / count.pow(i) % count]).collect();
+        for n in 0..count.pow(4) {
+            let text: String = (0..4).map(|i| pieces[n / count.pow(i) % count]).collect();
             for conforming in [true, false] {
                 if let Ok(statements) = split(&text, conforming) {
                     assert!(statements.iter().all(|it| !it.text.is_empty()), "{text:?}");
