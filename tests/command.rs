@@ -7,6 +7,7 @@ mod manual;
 mod migrate;
 mod night;
 mod page;
+mod plan;
 #[cfg(unix)]
 mod run;
 mod scene;

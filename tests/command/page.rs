@@ -132,7 +132,7 @@ fn words(command: &str) -> Vec<&str> {
 }
 
 /// Replaces numbers, durations and gaps, which differ between runs.
-fn normal(line: &str) -> String {
+pub(super) fn normal(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
         let mut normal = String::new();
         for c in word.chars() {

@@ -205,6 +205,22 @@ fn the_real_database_is_read_only() {
 }
 
 #[test]
+fn a_role_that_reads_the_history_can_plan() {
+    let scene = Scene::new(&["ALTER TABLE lines ADD COLUMN note text"]);
+    let role = format!("{}_reader", scene.real.name);
+    let grant =
+        format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON __diesel_schema_migrations TO {role}");
+    scene.real.running(&grant);
+    let _holder = scene.real.running("BEGIN; LOCK TABLE lines IN SHARE MODE");
+    let url = scene.real.url.replacen("postgres@", &format!("{role}@"), 1);
+    let mut conn = PgConnection::establish(&url).unwrap();
+    let plan = scene.plan_on(&mut conn).unwrap();
+    let lock = &plan.migrations[0].statements[0].locks[0];
+    assert_eq!(lock.holders.len(), 1);
+    assert!(lock.relation.size.unwrap() > 40_000, "{lock}");
+}
+
+#[test]
 fn the_real_database_is_not_waited_for_and_not_locked() {
     let scene = Scene::new(&["ALTER TABLE lines ADD COLUMN note text"]);
     scene.real.running("ANALYZE lines");

@@ -31,7 +31,7 @@ pub struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 nothing matched or declined, 2 usage, 3 no connection, \
-4 denied by the server, 5 failed, 6 signalled but still there, 130 interrupted.";
+4 denied by the server, 5 failed, 6 signalled but still there, 7 denied by a rule, 8 not planned, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

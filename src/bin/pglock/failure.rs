@@ -18,6 +18,10 @@ pub enum Outcome {
     Denied,
     /// A signal was sent and has not had its effect.
     StillThere,
+    /// A rule of `--deny` denies a planned migration.
+    DeniedByRule,
+    /// A migration could not be planned.
+    NotPlanned,
     /// A command was run, and its exit code is passed on.
     Exit(u8),
 }
@@ -40,6 +44,8 @@ impl From<Outcome> for ExitCode {
             Outcome::Nothing => 1,
             Outcome::Denied => 4,
             Outcome::StillThere => 6,
+            Outcome::DeniedByRule => 7,
+            Outcome::NotPlanned => 8,
             Outcome::Exit(code) => code,
         })
     }

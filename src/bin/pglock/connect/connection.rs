@@ -169,6 +169,11 @@ fn with_defaults(conninfo: &str) -> String {
     let timeout = (!is_set).then(|| format!("connect_timeout={CONNECT_TIMEOUT}"));
     let name = "fallback_application_name=pglock".to_owned();
     let settings: Vec<String> = timeout.into_iter().chain([name]).collect();
+    append(conninfo, &settings)
+}
+
+/// Appends settings of the form `name=value`; the last one with a name applies.
+fn append(conninfo: &str, settings: &[String]) -> String {
     match url(conninfo) {
         Some((_, rest)) => {
             let separator = if rest.contains('?') { '&' } else { '?' };
@@ -188,6 +193,20 @@ impl Database {
         }
     }
 
+    /// Returns the database that an option names.
+    pub fn of_option(conninfo: &str, option: &'static str) -> Self {
+        Self::new(conninfo, Source::Option(option))
+    }
+
+    /// Returns the same connection string with other settings, whose values need no quotes.
+    pub fn with(&self, settings: &[(&str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        let settings: Vec<String> = settings.collect();
+        Self::new(&append(&self.conninfo, &settings), self.source.clone())
+    }
+
     pub fn connect(&self) -> Result<PgConnection, Failure> {
         // The library's connect keeps passwords out of its errors.
         let connected = with_defaults(&self.conninfo).connect();
@@ -203,6 +222,11 @@ impl Database {
     /// Returns the connection string, for a watcher.
     pub fn source(&self) -> String {
         self.conninfo.clone()
+    }
+
+    /// Returns the connection string, with the limit of connecting that the command has.
+    pub fn limited_source(&self) -> String {
+        with_defaults(&self.conninfo)
     }
 
     /// Returns the connection string without its secrets.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::directory::DirectoryArgs;
 use super::interrupt::Interrupt;
 use super::metadata::exceptions;
+use super::plan::PlanArgs;
 use super::priority::PriorityArgs;
 use super::progress::Progress;
 use super::redo::{Number, is_nothing_to_revert, redo, revert};
@@ -48,6 +49,8 @@ pub struct MigrateArgs {
     /// Shows the report or the list as JSON, without progress
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) plan: PlanArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,6 +65,8 @@ pub enum Action {
     Pending,
     /// Lists all migrations, and which are applied
     Status,
+    /// Shows what the pending migrations would lock, rewrite and block
+    Plan,
     /// Lists all migrations as `diesel migration list` does
     List,
     /// Makes the table `pglock.signal_log`, for `--audit`
@@ -79,12 +84,14 @@ pub fn run(
         let text = "`--all` and `--number` need `revert` or `redo`";
         return Err(Failure::Usage(text.to_owned()));
     }
+    args.plan.check(args.action == Action::Plan)?;
     let work = args.work()?;
     let settings = Settings::find()?;
     let database = connect.database(&settings, environment)?;
     let mut conn = database.connect()?;
     match work {
         Work::List(source) => args.list(&mut conn, &database, &source),
+        Work::Plan(source) => args.show_plan(&mut conn, &database, &source),
         Work::Migrate(source) => args.migrate(&mut conn, &database, source.as_ref()),
     }
 }
@@ -92,6 +99,7 @@ pub fn run(
 /// The work of a command with the migrations of a directory.
 enum Work {
     List(FileBasedMigrations),
+    Plan(FileBasedMigrations),
     /// Without a directory it runs the crate's own.
     Migrate(Option<FileBasedMigrations>),
 }
@@ -100,6 +108,7 @@ impl MigrateArgs {
     fn work(&self) -> Result<Work, Failure> {
         Ok(match self.action {
             Action::Pending | Action::Status | Action::List => Work::List(self.directory.source()?),
+            Action::Plan => Work::Plan(self.directory.source()?),
             Action::Run | Action::Revert | Action::Redo => {
                 Work::Migrate(Some(self.directory.source()?))
             }

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::output::note;
 
 /// The exit code of a process that SIGINT ended.
-const CODE: i32 = 130;
+pub const CODE: i32 = 130;
 
 /// The state of the interrupt, which the handler of the signal shares.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,7 @@ impl Interrupt {
 }
 
 /// The pause between two polls of the session's state.
-const POLL: Duration = Duration::from_millis(100);
+pub const POLL: Duration = Duration::from_millis(100);
 
 /// The number of polls that find the session idle before the process ends.
 const IDLE_POLLS: u32 = 10;
