@@ -113,6 +113,8 @@ fn reach(words: &Words) -> Option<&'static str> {
         Some("prepared transactions")
     } else if words.has_sequence(&[&["to", "from"], &["program"]]) {
         Some("programs")
+    } else if words.first() == "copy" && writes_file(words) {
+        Some("files of the server")
     } else if grants_beyond(words) {
         Some("roles and their rights")
     } else if functions() && words.has(FUNCTIONS) {
@@ -120,6 +122,11 @@ fn reach(words: &Words) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Returns true for a `COPY` to a file, whose name is no word.
+fn writes_file(words: &Words) -> bool {
+    words.has(&["to"]) && !words.has(&["from", "stdout"])
 }
 
 /// Functions that reach other sessions, other databases or the server.
@@ -188,6 +195,7 @@ mod tests {
             ("DROP OWNED BY app", "all databases"),
             ("PREPARE TRANSACTION 'x'", "prepared transactions"),
             ("COPY t TO PROGRAM 'rm'", "programs"),
+            ("COPY t TO '/tmp/t'", "files of the server"),
             ("GRANT app TO web", "roles and their rights"),
             (
                 "GRANT CONNECT ON DATABASE shop TO web",
@@ -216,7 +224,7 @@ mod tests {
             "ALTER TABLE users OWNER TO app; SET ROLE app; CREATE EXTENSION dblink",
             "CREATE USER MAPPING FOR app SERVER s; COMMENT ON TABLE users IS 'create role x'",
             "-- CREATE ROLE app\nSELECT 1",
-            "PREPARE x AS SELECT 1; CREATE SUBSCRIPTIONS",
+            "COPY t FROM '/tmp/t'; PREPARE x AS SELECT 1; CREATE SUBSCRIPTIONS",
         ] {
             assert_eq!(cluster_wide(sql), None, "{sql}");
         }

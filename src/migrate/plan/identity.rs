@@ -96,7 +96,7 @@ impl QueryFragment<Pg> for FirstTable {
         out.push_sql(
             "SELECT pg_catalog.concat(n.nspname, '.', c.relname) FROM pg_catalog.pg_class AS c \
              JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
-             WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,m,f}'::\"char\"[]) \
+             WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,m,f}'::pg_catalog.\"char\"[]) \
              AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_') \
              AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema' AND NOT EXISTS ( \
              SELECT FROM pg_catalog.pg_depend AS d \

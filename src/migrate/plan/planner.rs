@@ -39,12 +39,13 @@ where
     /// sessions that hold a conflicting lock. Relations match by schema and name.
     ///
     /// `scratch` is the URL of an empty database, or another [`WatcherSource`], for up to two
-    /// connections at once. It must not be this database; a server of its own is best:
-    /// migrations make roles, for example, for the whole server. The scratch database keeps the
-    /// tables, and serves one plan. Migrations run there without data: a table without rows is
-    /// rewritten as well as a full one, but an `UPDATE` of nothing fails in no row.
+    /// connections at once. It must not be this database. One of another server is best: some
+    /// statements change the whole server, such as `CREATE ROLE`. A scratch database serves one
+    /// plan, since its tables stay. It has no rows but those that migrations insert, so a
+    /// migration that real rows would make fail succeeds there.
     ///
-    /// This database is only read: it is not locked, and the history stays as it is. Without
+    /// This database is only read, and the history stays as it is. Its tables are never waited
+    /// for. They are locked for a moment each, as a query does, to read their sizes. Without
     /// pending migrations the plan is empty, and `scratch` unused.
     ///
     /// A statement that cannot run in a transaction, such as `CREATE INDEX CONCURRENTLY`, shows

@@ -82,7 +82,7 @@ impl Changes {
     }
 }
 
-/// Reads the relations that sessions of several may use: temporary ones are left out.
+/// Reads the relations, without temporary ones, which no other session can lock.
 #[derive(Debug)]
 struct ReadRelations;
 
@@ -95,7 +95,7 @@ impl QueryFragment<Pg> for ReadRelations {
              c.relfilenode, i.indrelid FROM pg_catalog.pg_class AS c \
              JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
              LEFT JOIN pg_catalog.pg_index AS i ON i.indexrelid OPERATOR(pg_catalog.=) c.oid \
-             WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,m,v,f,i}'::\"char\"[]) \
+             WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,m,v,f,i}'::pg_catalog.\"char\"[]) \
              AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_') \
              AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'",
         );
