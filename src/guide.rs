@@ -11,6 +11,8 @@ pub mod locks {}
 /// [`BlockedPgLock::query`]: crate::BlockedPgLock::query
 /// [`PreparedTransaction::query`]: crate::PreparedTransaction::query
 /// [`WaitGraph::load`]: crate::WaitGraph::load
+/// [`EpisodeTracker`]: crate::EpisodeTracker
+/// [`Episode::attributes`]: crate::Episode::attributes
 /// [`SignalOutcome::Unsignallable`]: crate::SignalOutcome::Unsignallable
 ///
 #[doc = include_str!("../docs/reading-locks.md")]

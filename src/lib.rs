@@ -10,6 +10,7 @@
 //! | a migration that is applied once, in spite of blockers | `PrioritizedHarness` |
 //! | any code that runs in spite of blockers | [`prioritize`](PgLockConnection::prioritize) |
 //! | a list of waiters and their blockers | [`WaitGraph`], [`PgLock`], [`BlockedPgLock`], and the [`guide`] |
+//! | the history of blocking | [`EpisodeTracker`] |
 //!
 //! `use diesel_pglock::prelude::*;` puts the methods on sync connections, plain,
 //! pooled or wrapped, and with the feature `async` on those of diesel-async.
@@ -147,6 +148,9 @@ pub use views::{
 };
 pub use views::{blocking_table as blocking, expression};
 pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode, WaitTree};
+pub use wait_graph::{
+    Episode, EpisodeAttributes, EpisodeEvent, EpisodePeak, EpisodeTracker, EpisodeVictim,
+};
 
 /// The helpers that the command shares with the library; not for other programs.
 #[cfg(feature = "cli")]
@@ -154,6 +158,7 @@ pub use wait_graph::{BlockKind, Wait, WaitBlocker, WaitGraph, WaitNode, WaitTree
 pub mod internal {
     pub use crate::fmt::{
         format_duration, is_bidi_control, single_line, single_line_query, with_sources,
+        without_passwords,
     };
     pub use crate::migrate::cluster_wide_statement;
     pub use crate::prioritize::{ManualEntry, ManualLog};

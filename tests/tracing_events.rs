@@ -7,6 +7,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel_migrations::MigrationHarness;
 use diesel_pglock::prelude::*;
+use diesel_pglock::{EpisodeTracker, WaitGraph};
 use diesel_pglock::{Error, LockMonitor, MIGRATIONS, PrioritizedHarness, Prioritizer};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -14,7 +15,7 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use crate::support::*;
 
-/// Keeps the messages of this crate's events.
+/// Keeps the messages of this crate's events, and the fields of PostgreSQL.
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<Vec<String>>>);
 
@@ -43,6 +44,9 @@ impl Visit for Message<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             self.0.lock().unwrap().push(format!("{value:?}"));
+        } else if field.name().starts_with("postgresql.") {
+            let text = format!("{}={value:?}", field.name());
+            self.0.lock().unwrap().push(text);
         }
     }
 }
@@ -93,4 +97,33 @@ fn waits_signals_and_migrations_are_events_even_from_the_watchers_thread() {
             "{message}: {messages:?}"
         );
     }
+}
+
+#[test]
+fn an_episode_is_an_event_with_the_names_of_open_telemetry() {
+    let db = Database::new();
+    let mut holder = db.running("BEGIN; LOCK TABLE users");
+    let holder_pid = pid(&mut holder);
+    let waiter = Waiting::on(&db, "SELECT FROM users");
+    let all = WaitGraph::load(&mut db.connect()).unwrap();
+    let graph = all.related_to(|node| node.pid == Some(waiter.pid));
+    let listener = Listener::default();
+    let _another = Dispatch::new(Listener::default());
+    let dispatch = Dispatch::new(listener.clone());
+    tracing::dispatcher::with_default(&dispatch, || {
+        EpisodeTracker::new().observe(&graph, chrono::Utc::now())
+    });
+    let fields = listener.0.lock().unwrap();
+    for field in [
+        "sessions are blocked",
+        &format!("postgresql.pid={}", waiter.pid),
+        &format!("postgresql.blocking.pids=\"{{{holder_pid}}}\""),
+        "postgresql.blocking.lock.mode=\"AccessShareLock\"",
+        "postgresql.blocking.lock.type=\"relation\"",
+        "postgresql.blocking.lock.relation=\"public.users\"",
+    ] {
+        assert!(fields.iter().any(|it| it == field), "{field}: {fields:?}");
+    }
+    drop(holder);
+    waiter.finish().unwrap();
 }

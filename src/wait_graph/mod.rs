@@ -3,6 +3,13 @@
 mod cycles;
 mod diagram;
 mod edges;
+mod episode;
+mod episode_attributes;
+mod episode_event;
+mod episode_parts;
+#[cfg(test)]
+mod episode_tests;
+mod episode_tracker;
 mod graph;
 mod label;
 mod lock_tag;
@@ -13,6 +20,10 @@ mod reach;
 mod test_rows;
 mod tree;
 
+pub use episode::{Episode, EpisodePeak, EpisodeVictim};
+pub use episode_attributes::EpisodeAttributes;
+pub use episode_event::EpisodeEvent;
+pub use episode_tracker::EpisodeTracker;
 pub use graph::WaitGraph;
 pub use node::{BlockKind, Wait, WaitBlocker, WaitNode};
 pub use tree::WaitTree;
