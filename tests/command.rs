@@ -14,6 +14,7 @@ mod scene;
 mod terminal;
 mod top;
 mod tree;
+pub mod watch;
 mod who;
 
 use std::fs;

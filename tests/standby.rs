@@ -126,6 +126,23 @@ fn the_replay_cannot_be_signalled() {
 
 #[cfg(feature = "cli")]
 #[test]
+fn the_command_watches_the_reader_on_a_standby() {
+    use crate::command::watch::Watch;
+
+    let held_up = HeldUp::new();
+    let watch = Watch::start(&held_up.database, &[]);
+    let line = watch.line("episode 1 started: ");
+    let reader = format!("1 session waits behind 1: {} ", held_up.reader_pid);
+    assert!(
+        line.contains(&reader) || line.contains(reader.trim_end()),
+        "{line}"
+    );
+    assert_eq!(watch.end().0, Some(0));
+    held_up.end();
+}
+
+#[cfg(feature = "cli")]
+#[test]
 fn the_command_names_the_reader_and_terminates_it() {
     use crate::command::pglock;
 

@@ -29,7 +29,7 @@ pub(super) fn parts(graph: &WaitGraph) -> Vec<WaitGraph> {
     parts.into_values().collect()
 }
 
-/// Returns the node that stands for the part of a node, and shortens the way to it.
+/// Returns the node that represents the part of a node, and shortens the path to it.
 fn top(parents: &mut [usize], mut position: usize) -> usize {
     while parents[position] != position {
         parents[position] = parents[parents[position]];
@@ -106,7 +106,7 @@ fn wait_continues(then: &WaitNode, now: &WaitNode) -> bool {
 
 /// Returns true if a session is still in the transaction of then, or has run nothing since.
 ///
-/// A pooled session has the same pid in each of its transactions: that is no evidence.
+/// An equal pid is no evidence: a pooled session has it in each of its transactions.
 fn is_same_transaction(then: &WaitNode, now: &WaitNode) -> bool {
     // The identity of a prepared transaction contains its transaction.
     let is_prepared = now.pid.is_none();

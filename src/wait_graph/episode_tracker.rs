@@ -67,8 +67,8 @@ impl EpisodeTracker {
 
     /// Returns what has changed since the last graph: first what has ended.
     ///
-    /// `now` is the time at which the graph was loaded, best by the clock of the server, which
-    /// also tells when a wait began. With the feature `tracing` each change is an event.
+    /// `now` is the time at which the graph was loaded, best by the clock of the server, by
+    /// which waits begin. With the feature `tracing` each change is an event.
     pub fn observe(&mut self, graph: &WaitGraph, now: DateTime<Utc>) -> Vec<EpisodeEvent> {
         let parts = parts(graph);
         let claims = Claims::of(self.oldest_first(), &parts);

@@ -13,6 +13,7 @@ use crate::migrate::MigrateArgs;
 #[cfg(unix)]
 use crate::run::RunArgs;
 use crate::top::TopArgs;
+use crate::watch::WatchArgs;
 
 /// Lists the locks of a PostgreSQL database, and cancels or terminates the sessions that block others.
 ///
@@ -41,6 +42,8 @@ pub enum Command {
     Tree(TreeArgs),
     /// Shows waiting sessions and their blockers, live
     Top(TopArgs),
+    /// Prints a line when sessions become blocked, when that changes, and when it ends
+    Watch(WatchArgs),
     /// Lists the locks that conflict with a lock on a table
     Who(WhoArgs),
     /// Lists the signals that were sent, from the signal log

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+/// The shortest interval: each poll copies the server's lock table, which delays other sessions.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The units, in milliseconds.
 const UNITS: [(&str, u64); 11] = [
     ("ms", 1),
@@ -26,6 +29,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| {
         format!("`{text}` is not a duration; write it as 500ms, 5s, 10min, 1.5h or 2d")
     })
+}
+
+/// Parses the interval at which a command polls the server.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < MIN_INTERVAL {
+        return Err("polls more frequent than every 100ms delay other sessions".to_owned());
+    }
+    Ok(interval)
 }
 
 fn seconds(text: &str) -> Option<f64> {

@@ -15,6 +15,7 @@ mod output;
 mod run;
 mod signal;
 mod top;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,7 @@ fn run_on_database(
         Some(Command::Ls(args)) => list::locks::run(args, connect, &environment),
         Some(Command::Tree(args)) => list::tree::run(&args, connect, &environment),
         Some(Command::Top(args)) => top::run(&args, connect, &environment),
+        Some(Command::Watch(args)) => watch::run(&args, connect, &environment),
         Some(Command::Who(args)) => list::who::run(&args, connect, &environment),
         Some(Command::Log(args)) => list::log::run(&args, connect, &environment),
         Some(Command::Migrate(args)) => migrate::run(&args, connect, &environment),

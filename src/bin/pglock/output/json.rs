@@ -11,6 +11,14 @@ pub fn show_json(value: &impl Serialize) -> Result<(), Failure> {
     show(&(to_json(value)? + "\n"))
 }
 
+/// Writes a value to stdout as JSON on one line.
+pub fn show_json_line(value: &impl Serialize) -> Result<(), Failure> {
+    match serde_json::to_string(value) {
+        Ok(json) => show(&(escape(&json) + "\n")),
+        Err(error) => Err(Failure::Failed(error.to_string())),
+    }
+}
+
 fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     match serde_json::to_string_pretty(value) {
         Ok(json) => Ok(escape(&json)),

@@ -5,7 +5,7 @@ mod screen;
 mod table;
 mod terminal_text;
 
-pub use json::show_json;
-pub use screen::{Colour, Screen, ask, note, print_error, show};
+pub use json::{show_json, show_json_line};
+pub use screen::{Colour, Screen, ask, is_closed, note, print_error, show};
 pub use table::{Column, Line, Table};
 pub use terminal_text::{clean, clean_lines, clean_query, cut};

@@ -63,6 +63,24 @@ pub fn show(text: &str) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
+/// Returns true if the reader of stdout has gone; a command that seldom writes would not notice.
+#[cfg(unix)]
+pub fn is_closed() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let out = io::stdout();
+    let mut fds = [PollFd::new(&out, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    polled.is_ok() && fds[0].revents().intersects(gone)
+}
+
+/// Elsewhere the next write notices.
+#[cfg(not(unix))]
+pub fn is_closed() -> bool {
+    false
+}
+
 /// Asks a question; only `y` and `yes` confirm.
 pub fn ask(question: &str) -> Result<bool, Failure> {
     note(question)?;

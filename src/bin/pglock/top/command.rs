@@ -17,14 +17,11 @@ use super::state::{Command, State};
 use super::view as top_view;
 use crate::connect::{ConnectionArgs, Environment};
 use crate::connect::{LimitArgs, Settings};
-use crate::duration::parse_duration;
+use crate::duration::parse_interval;
 use crate::failure::{Failure, Outcome};
 
 /// The delay of a key, at most.
 const TICK: Duration = Duration::from_millis(50);
-
-/// The shortest interval: each poll copies the server's lock table, which delays other sessions.
-const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Options of the live view.
 #[derive(Args, Clone, Debug)]
@@ -34,14 +31,6 @@ pub struct TopArgs {
     interval: Duration,
     #[command(flatten)]
     timeout: LimitArgs,
-}
-
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text)?;
-    if interval < MIN_INTERVAL {
-        return Err("polls more frequent than every 100ms delay other sessions".to_owned());
-    }
-    Ok(interval)
 }
 
 pub fn run(

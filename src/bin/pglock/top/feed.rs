@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 use diesel_pglock::WaitGraph;
 
-use crate::connect::{Database, LimitArgs, limited};
-use crate::failure::Failure;
+use crate::connect::{Database, LimitArgs, Reconnecting, limited};
 use crate::signal::{SignalRequest, VERIFY};
 
 /// The time between two checks whether a paused view goes on.
@@ -51,8 +50,7 @@ impl Feed {
         let (sender, updates) = channel();
         let (requests, received) = channel();
         let worker = Worker {
-            conn: Some(conn),
-            database,
+            server: Reconnecting::new(Some(conn), database),
             interval: Some(interval),
             timeout,
             updates: sender,
@@ -72,9 +70,7 @@ impl Feed {
 }
 
 struct Worker {
-    /// `None` while the connection is lost.
-    conn: Option<PgConnection>,
-    database: Database,
+    server: Reconnecting,
     /// `None` while the view is paused.
     interval: Option<Duration>,
     timeout: LimitArgs,
@@ -106,7 +102,9 @@ impl Worker {
 
     fn send_graph(&mut self) -> Result<(), SendError<Update>> {
         let limit = self.timeout.limit();
-        let graph = self.query(|conn| limited(conn, limit, |conn| Ok(WaitGraph::load(conn)?)));
+        let graph = self
+            .server
+            .query(|conn| limited(conn, limit, |conn| Ok(WaitGraph::load(conn)?)));
         self.updates.send(match graph {
             Ok(graph) => Update::Graph(Box::new(graph)),
             Err(failure) => Update::Lost(failure.to_string()),
@@ -115,26 +113,15 @@ impl Worker {
 
     fn signal(&mut self, request: &SignalRequest) -> Result<(), SendError<Update>> {
         let timeout = self.timeout;
-        let message = match self.query(|conn| request.send(conn, timeout, VERIFY)) {
+        let message = match self
+            .server
+            .query(|conn| request.send(conn, timeout, VERIFY))
+        {
             Ok(results) => join(results.iter()),
             Err(failure) => format!("{}: {failure}", join(request.pids())),
         };
         self.updates.send(Update::Message(message))?;
         self.send_graph()
-    }
-
-    /// Queries the server, on a new connection if the last one failed.
-    fn query<T>(
-        &mut self,
-        f: impl FnOnce(&mut PgConnection) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let mut conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => self.database.connect()?,
-        };
-        let answer = f(&mut conn)?;
-        self.conn = Some(conn);
-        Ok(answer)
     }
 }
 
