@@ -8,6 +8,7 @@ mod migrate;
 mod night;
 mod page;
 mod plan;
+mod report;
 #[cfg(unix)]
 mod run;
 mod scene;

@@ -10,6 +10,7 @@ use crate::list::LogArgs;
 use crate::list::TreeArgs;
 use crate::list::WhoArgs;
 use crate::migrate::MigrateArgs;
+use crate::report::ReportArgs;
 #[cfg(unix)]
 use crate::run::RunArgs;
 use crate::top::TopArgs;
@@ -44,6 +45,8 @@ pub enum Command {
     Top(TopArgs),
     /// Prints a line when sessions become blocked, when that changes, and when it ends
     Watch(WatchArgs),
+    /// Makes a page of HTML from a recording of `pglock watch --json`
+    Report(ReportArgs),
     /// Lists the locks that conflict with a lock on a table
     Who(WhoArgs),
     /// Lists the signals that were sent, from the signal log

@@ -11,6 +11,7 @@ mod list;
 mod manual;
 mod migrate;
 mod output;
+mod report;
 #[cfg(unix)]
 mod run;
 mod signal;
@@ -60,6 +61,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
     match arguments.command {
         Some(Command::Completions { shell }) => manual::completions(shell),
         Some(Command::Man { command }) => manual::page(command.as_deref()),
+        Some(Command::Report(args)) => report::run(&args),
         command => run_on_database(command, arguments.list, &arguments.connection),
     }
 }
@@ -85,6 +87,9 @@ fn run_on_database(
         #[cfg(unix)]
         Some(Command::Run(args)) => run::run(&args, connect, &environment),
         Some(Command::Config(args)) => connect::config::run(&args, connect, &environment),
-        Some(Command::Completions { .. } | Command::Man { .. }) => Ok(Outcome::Done),
+        // These need no database.
+        Some(Command::Report(_) | Command::Completions { .. } | Command::Man { .. }) => {
+            Ok(Outcome::Done)
+        }
     }
 }

@@ -179,6 +179,11 @@ impl SessionRecord {
         }
     }
 
+    /// Returns true for another record of the same session.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.pid, &self.gid) == (other.pid, &other.gid)
+    }
+
     /// Leaves the query out.
     pub fn without_query(mut self) -> Self {
         if let Some(activity) = &mut self.activity {
