@@ -196,7 +196,7 @@ fn transaction(
         }
         let time = match session {
             HOT => dice.millis(10, 18),
-            _ if session % 3 == 0 => dice.millis(60, 200),
+            _ if session % 2 == 0 => dice.millis(80, 200),
             _ => dice.millis(1, 10),
         };
         if hold(world, pid, time) {
@@ -246,6 +246,10 @@ fn live(world: &World, db: &Database, session: usize, seed: u64) {
             World::note(&world.terminated, (pid, Instant::now()));
             (conn, pid) = connect();
         }
+        // An event reports the same outcome for one session once: the next answer is for a new one.
+        if world.told_to_commit.load(Ordering::SeqCst) == pid {
+            (conn, pid) = connect();
+        }
         if session != HOT {
             thread::sleep(dice.millis(0, 20));
         }
@@ -269,11 +273,15 @@ struct Fate {
 }
 
 impl Fate {
-    fn twist(&self) -> Twist {
-        match self.dice.lock().unwrap().below(8) {
+    fn twist(&self, is_hot: bool) -> Twist {
+        // One in two of the signals to the hot session finds it as it was.
+        if is_hot && self.dice.lock().unwrap().below(2) == 0 {
+            return Twist::None;
+        }
+        match self.dice.lock().unwrap().below(16) {
             0..=1 => Twist::None,
-            2..=6 => Twist::Commit,
-            _ => Twist::Wait,
+            2 => Twist::Wait,
+            _ => Twist::Commit,
         }
     }
 
@@ -281,11 +289,8 @@ impl Fate {
     fn decide(&self, row: &BlockedPgLock) -> Decision {
         let (pid, mut seen_waiting) = (row.blocking_pid, None);
         let activity = row.blocking_activity.as_ref();
-        let twist = match activity.and_then(|it| it.application_name.as_deref()) {
-            Some("hot") => Twist::None,
-            _ => self.twist(),
-        };
-        match twist {
+        let name = activity.and_then(|it| it.application_name.as_deref());
+        match self.twist(name == Some("hot")) {
             Twist::None => {}
             Twist::Commit => self.world.told_to_commit.store(pid, Ordering::SeqCst),
             Twist::Wait => seen_waiting = self.let_wait(pid),
@@ -522,7 +527,7 @@ fn judge(world: &World, rounds: usize, seed: usize) {
     );
     assert!(refuted.is_empty(), "{refuted:?}");
     assert!(without_signal.is_empty(), "{without_signal:?}");
-    assert!(sent.len() * 40 >= rounds, "there were signals");
+    assert!(sent.len() * 50 >= rounds, "there were signals");
     // Fewer would prove little; a short run is there to keep the test itself alive.
     assert!(rounds < 2_000 || in_windows >= 200, "there were commits");
 }
