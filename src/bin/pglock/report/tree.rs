@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::history::Past;
 use super::html::{count, lines, name, text};
-use crate::watch::SessionRecord;
+use crate::watch::{BlockerRecord, SessionRecord};
 
 /// The greatest depth that is drawn.
 const MAX_DEPTH: usize = 20;
@@ -20,7 +20,7 @@ pub fn tree(past: &Past) -> String {
     };
     let is_top = |node: &SessionRecord| {
         let blocker = parent(node);
-        blocker.is_none_or(|pid| !nodes.iter().any(|it| it.pid == pid))
+        blocker.is_none_or(|blocker| !nodes.iter().any(|it| is(it, blocker)))
     };
     let tops = (0..nodes.len()).filter(|position| is_top(&nodes[*position]));
     // Of a deadlock no session is at the top.
@@ -38,10 +38,13 @@ pub fn tree(past: &Past) -> String {
     format!("<ul class=\"tree\">{branches}</ul>{more}")
 }
 
-/// Returns the first blocker; its pid is `None` for a prepared transaction.
-fn parent(node: &SessionRecord) -> Option<Option<i32>> {
-    let blockers = node.wait.as_ref().map(|it| &it.blockers);
-    blockers.and_then(|it| it.first()).map(|it| it.pid)
+/// Returns the first blocker.
+fn parent(node: &SessionRecord) -> Option<&BlockerRecord> {
+    node.wait.as_ref()?.blockers.first()
+}
+
+fn is(node: &SessionRecord, blocker: &BlockerRecord) -> bool {
+    (node.pid, &node.gid) == (blocker.pid, &blocker.gid)
 }
 
 struct Tree<'n> {
@@ -57,7 +60,7 @@ impl Tree<'_> {
         }
         let nodes = self.nodes;
         let node = &nodes[position];
-        let is_below = |it: &SessionRecord| parent(it) == Some(node.pid);
+        let is_below = |it: &SessionRecord| parent(it).is_some_and(|blocker| is(node, blocker));
         let below = (0..nodes.len()).filter(|below| is_below(&nodes[*below]));
         let below: String = below.map(|below| self.branch(below, depth + 1)).collect();
         let list = match below.is_empty() {
@@ -90,7 +93,8 @@ fn facts(node: &SessionRecord, is_top: bool) -> Vec<String> {
         facts.push(format!("waits for {mode} on {target}"));
         // In a deadlock, the blocker is below.
         let above = parent(node).filter(|_| is_top);
-        facts.extend(above.flatten().map(|pid| format!("behind {pid}")));
+        let above = above.and_then(|it| it.pid);
+        facts.extend(above.map(|pid| format!("behind {pid}")));
         if wait.blockers.first().is_some_and(|it| it.kind == "soft") {
             facts.push("in the queue".to_owned());
         }

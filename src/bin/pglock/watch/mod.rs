@@ -8,4 +8,4 @@ mod record;
 mod recorder;
 
 pub use command::{WatchArgs, run};
-pub use record::{EpisodeRecord, Event, Record, SessionRecord};
+pub use record::{BlockerRecord, EpisodeRecord, Event, Record, SessionRecord};

@@ -135,6 +135,9 @@ pub struct LockRecord {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct BlockerRecord {
     pub pid: Option<i32>,
+    /// The name of a prepared transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<String>,
     pub kind: String,
 }
 
@@ -203,6 +206,7 @@ impl WaitRecord {
         let blockers = wait.blockers.iter().take(MAX_BLOCKERS);
         let blocker = |it: &diesel_pglock::WaitBlocker| BlockerRecord {
             pid: it.pid,
+            gid: it.gid.clone(),
             kind: match it.kind {
                 BlockKind::Hard => "hard".to_owned(),
                 BlockKind::Soft => "soft".to_owned(),

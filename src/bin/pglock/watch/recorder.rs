@@ -146,11 +146,12 @@ fn held_up(graph: &WaitGraph) -> BTreeMap<Option<i32>, usize> {
 
 /// Returns the nodes of a graph, each after its first blocker; in a cycle one comes before.
 fn from_the_roots(graph: &WaitGraph) -> Vec<&WaitNode> {
-    let mut children: BTreeMap<Option<i32>, Vec<&WaitNode>> = BTreeMap::new();
+    let mut children: BTreeMap<Identity<'_>, Vec<&WaitNode>> = BTreeMap::new();
     for node in graph.nodes() {
         let wait = node.wait.as_ref();
         if let Some(blocker) = wait.and_then(|wait| wait.blockers.first()) {
-            children.entry(blocker.pid).or_default().push(node);
+            let blocker = (blocker.pid, blocker.gid.as_deref());
+            children.entry(blocker).or_default().push(node);
         }
     }
     let roots = graph.worst_roots().into_iter().map(|(root, _)| root);
@@ -162,7 +163,7 @@ fn from_the_roots(graph: &WaitGraph) -> Vec<&WaitNode> {
     while let Some(node) = next.pop_front() {
         if seen.insert(identity(node)) {
             nodes.push(node);
-            let below = children.get(&node.pid).into_iter().flatten();
+            let below = children.get(&identity(node)).into_iter().flatten();
             below.rev().for_each(|node| next.push_front(node));
         }
     }
