@@ -107,7 +107,8 @@ pub struct PlannedRelation {
     ///
     /// While a session holds an `AccessExclusiveLock` on it, an estimate of the server.
     pub size: Option<u64>,
-    /// The server's estimate of the number of rows; `None` before the first `ANALYZE`.
+    /// The server's estimate of the number of rows; `None` before the first `ANALYZE`, and for an
+    /// empty table.
     pub rows: Option<u64>,
 }
 

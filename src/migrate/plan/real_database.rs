@@ -150,7 +150,9 @@ query!(FindRelation => (Oid, Double, BigInt), RealRelation);
 impl QueryFragment<Pg> for FindRelation {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "SELECT c.oid, c.reltuples::pg_catalog.float8, coalesce(( \
+            // Before the first ANALYZE there are no pages, and on PostgreSQL 13 no rows.
+            "SELECT c.oid, CASE WHEN c.relpages OPERATOR(pg_catalog.=) 0 THEN -1 \
+             ELSE c.reltuples::pg_catalog.float8 END, coalesce(( \
              SELECT pg_catalog.sum(f.relpages::pg_catalog.int8) FROM pg_catalog.pg_class AS f \
              WHERE f.oid OPERATOR(pg_catalog.=) c.oid \
              OR f.oid OPERATOR(pg_catalog.=) c.reltoastrelid OR f.oid OPERATOR(pg_catalog.=) ANY ( \
