@@ -121,7 +121,10 @@ impl<S: AsyncSource> Worker for AsyncWorker<S> {
 impl<S: AsyncSource> AsyncWorker<S> {
     async fn settings(&self) -> Option<Settings> {
         for _ in 0..ATTEMPTS {
-            let mut conn = self.source.take().await?;
+            // Even logging in may take too long.
+            let Some(mut conn) = self.source.take().await else {
+                continue;
+            };
             if let Ok(settings) = S::settings(&mut conn).await {
                 return Some(settings);
             }
