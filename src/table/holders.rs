@@ -61,7 +61,7 @@ async fn conflicting_locks(
     locks.await
 }
 
-/// Holds for locks on the tables or, unless `only`, on tables that inherit from them.
+/// Holds for locks on the tables, those of a view, and unless `only` those that inherit from them.
 #[derive(Debug)]
 struct IsOnAny {
     /// As SQL spells them.
@@ -85,6 +85,18 @@ impl ValidGrouping<()> for IsOnAny {
     type IsAggregate = is_aggregate::No;
 }
 
+/// The tables and views in the definition of a view, which a lock on it takes too.
+const OF_VIEW: &str = "SELECT d.refobjid AS id FROM pg_catalog.pg_rewrite AS r \
+    JOIN pg_catalog.pg_depend AS d ON d.objid = r.oid \
+    AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+    JOIN pg_catalog.pg_class AS v ON v.oid = r.ev_class AND v.relkind = 'v' \
+    WHERE r.ev_class = those.id AND r.ev_type = '1'";
+
+/// The tables that inherit directly.
+const INHERITING: &str =
+    "SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = those.id";
+
 // The array comes from a subquery, so that the tables are looked up once and not per lock.
 impl QueryFragment<Pg> for IsOnAny {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -103,12 +115,13 @@ impl QueryFragment<Pg> for IsOnAny {
         out.push_sql(" FROM pg_catalog.unnest(");
         out.push_bind_param::<Array<Text>, _>(&self.tables)?;
         out.push_sql(") AS names(name)");
+        out.push_sql(" UNION SELECT more.id FROM those, LATERAL (");
+        out.push_sql(OF_VIEW);
         if !self.only {
-            out.push_sql(
-                " UNION SELECT i.inhrelid FROM those JOIN pg_catalog.pg_inherits AS i ON i.inhparent = id",
-            );
+            out.push_sql(" UNION ALL ");
+            out.push_sql(INHERITING);
         }
-        out.push_sql(") SELECT id FROM those)))");
+        out.push_sql(") AS more) SELECT id FROM those)))");
         Ok(())
     }
 }

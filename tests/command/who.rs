@@ -123,3 +123,19 @@ fn a_parallel_query_is_one_session() {
     assert_eq!(terminated.out.lines().count(), 1, "{terminated:?}");
     assert!(query.join().unwrap().is_err());
 }
+
+#[test]
+fn a_lock_on_a_view_meets_the_locks_on_its_tables() {
+    let database = Database::new();
+    database.running(
+        "CREATE VIEW names AS SELECT name FROM users WHERE EXISTS (SELECT FROM posts);
+         CREATE VIEW short_names AS SELECT name FROM names",
+    );
+    let mut holder = database.running("BEGIN; LOCK TABLE posts IN ROW EXCLUSIVE MODE");
+    let held_by = pid(&mut holder).to_string();
+    for view in ["names", "short_names"] {
+        let ran = pglock(&database, &["who", view, "SHARE"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.out.contains(&held_by), "{ran:?}");
+    }
+}
