@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use diesel::Connection;
 use diesel::connection::LoadConnection;
 use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{Bool, Text};
+use diesel::{Connection, QueryResult};
 
 use super::evidence::HeldBy;
 use super::report::Blocker;
 use super::signal_log::{Evidence, LogQueue};
-use super::statement::FindLog;
+use super::statement::{HAS_CONTEXT, LOG_EXISTS};
 use crate::error::Result;
 use crate::session::Driver;
+use crate::session::query;
 use crate::session::{SyncDriver, run_ready};
 use crate::signal::{Signal, SignalKind, SignalOutcome};
 use crate::views::PgActivity;
@@ -110,5 +113,26 @@ impl ManualEntry {
         let signal = Signal { pid, kind, outcome };
         queue.add(&self.blocker, &signal, self.evidence, self.blocked_pid);
         run_ready(queue.write(&mut SyncDriver(conn)))
+    }
+}
+
+/// Finds the signal log.
+#[derive(Debug)]
+struct FindLog;
+
+// Whether there is a log, it has all columns, and the session is read-only; the client's name.
+query!(FindLog => (Bool, Bool, Bool, Text), (bool, bool, bool, String));
+
+impl QueryFragment<Pg> for FindLog {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ");
+        out.push_sql(LOG_EXISTS);
+        out.push_sql(", ");
+        out.push_sql(HAS_CONTEXT);
+        out.push_sql(
+            ", pg_catalog.current_setting('transaction_read_only') = 'on', \
+             pg_catalog.current_setting('application_name')",
+        );
+        Ok(())
     }
 }

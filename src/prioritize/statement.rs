@@ -82,34 +82,14 @@ const HAS_LOG: &str = concat!(
 );
 
 /// The condition that there is a signal log.
-const LOG_EXISTS: &str = concat!(log_table!(""), ")");
+#[cfg(feature = "cli")]
+pub(super) const LOG_EXISTS: &str = concat!(log_table!(""), ")");
 
 /// The condition that the signal log has the columns of the crate's second migration.
-const HAS_CONTEXT: &str = concat!(
+pub(super) const HAS_CONTEXT: &str = concat!(
     log_table!("JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid"),
     " AND a.attname = 'wait_path' AND NOT a.attisdropped)"
 );
-
-/// Finds the signal log.
-#[derive(Debug)]
-pub(super) struct FindLog;
-
-// Whether there is a log, it has all columns, and the session is read-only; the client's name.
-query!(FindLog => (Bool, Bool, Bool, Text), (bool, bool, bool, String));
-
-impl QueryFragment<Pg> for FindLog {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT ");
-        out.push_sql(LOG_EXISTS);
-        out.push_sql(", ");
-        out.push_sql(HAS_CONTEXT);
-        out.push_sql(
-            ", pg_catalog.current_setting('transaction_read_only') = 'on', \
-             pg_catalog.current_setting('application_name')",
-        );
-        Ok(())
-    }
-}
 
 impl QueryFragment<Pg> for CheckWatcher {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {

@@ -56,7 +56,8 @@ pub trait BlockedPgLockDsl: Sized {
     ///
     /// # fn main() -> diesel_pglock::Result<()> {
     /// # let conn = &mut connection();
-    /// let signals = BlockedPgLock::query().roots().terminate_blocking_activity(conn)?;
+    /// let roots = BlockedPgLock::query().current_database().roots();
+    /// let signals = roots.terminate_blocking_activity(conn)?;
     /// assert!(signals.is_empty(), "no session waits");
     /// # Ok(())
     /// # }
