@@ -17,8 +17,6 @@ const BEFORE: &str = "(Single step mode: verify command)";
 const AFTER: &str = "(press return to proceed or enter x and return to cancel)";
 
 /// Pieces of SQL, most of which hide a semicolon.
-///
-/// None continues an `E'…'` on a further line: psql, which reads lines, forgets the escapes.
 const PIECES: &[&str] = &[
     "SELECT 1",
     "SELECT a.b",
@@ -158,6 +156,19 @@ impl Drop for Psql {
     }
 }
 
+/// Returns true if a string such as `E'…'` or `x'…'` continues on a further line.
+///
+/// psql, which reads lines, forgets there which kind of string it is in.
+fn is_misread(text: &str, conforming: bool) -> bool {
+    let mut tokens = Lexer::new(text, conforming).map(Result::unwrap);
+    tokens.any(|token| {
+        let has_kind = token
+            .text
+            .starts_with(|c: char| "EXBU".contains(c.to_ascii_uppercase()));
+        has_kind && token.text.contains('\'') && token.text.contains('\n')
+    })
+}
+
 /// A generator of numbers that a seed repeats.
 struct Random(u64);
 
@@ -185,6 +196,7 @@ fn rounds() -> usize {
 fn random_texts_are_split_as_psql_splits_them() {
     let Some(psql) = Psql::start() else { return };
     let seed = seed();
+    let _ = writeln!(std::io::stderr(), "splitter: seed {seed}");
     let mut random = Random(seed);
     let mut compared = 0;
     for round in 0..rounds() {
@@ -196,7 +208,8 @@ fn random_texts_are_split_as_psql_splits_them() {
         let conforming = round % 4 > 0;
         let closed = texts.filter(|text| split(&format!("{text}SELECT"), conforming).is_ok());
         let balanced = closed.filter(|text| text.matches('(').count() == text.matches(')').count());
-        let text: String = balanced.collect();
+        let comparable = balanced.filter(|text| !is_misread(text, conforming));
+        let text: String = comparable.collect();
         compared += psql.compare(&text, conforming).unwrap_or_default();
     }
     assert!(compared > rounds() * 20, "{compared}");
