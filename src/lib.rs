@@ -162,7 +162,7 @@ pub mod internal {
     };
     pub use crate::migrate::cluster_wide_statement;
     pub use crate::prioritize::{ManualEntry, ManualLog};
-    pub use crate::source::{redact_conninfo, url};
+    pub use crate::source::{redact_conninfo, url, with_defaults, with_settings};
     pub use crate::table::table_lock_conflicts;
     pub use crate::views::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 }

@@ -56,6 +56,60 @@ fn skip_space(rest: &mut Peekable<Chars<'_>>) {
     while rest.next_if(char::is_ascii_whitespace).is_some() {}
 }
 
+/// Returns the connection string with the defaults that it does not set itself.
+pub fn with_defaults(conninfo: &str, defaults: &[(&str, &str)]) -> String {
+    match url(conninfo) {
+        Some((_, rest)) => conninfo.to_owned() + &missing_parameters(rest, defaults),
+        // Of two values for one keyword the later one counts. At the end, a default could become
+        // the value of a keyword without one.
+        None => defaults
+            .iter()
+            .map(|(keyword, value)| format!("{keyword}={value} "))
+            .chain([conninfo.to_owned()])
+            .collect(),
+    }
+}
+
+/// Returns the connection string with settings that override its own. Values need no quotes.
+#[cfg(feature = "cli")]
+pub fn with_settings(conninfo: &str, settings: &[(&str, &str)]) -> String {
+    let settings = settings.iter().copied();
+    match url(conninfo) {
+        Some((_, rest)) => conninfo.to_owned() + &parameters(rest, settings),
+        // A word without a pair is an error, which an added pair must not change.
+        None if !conninfo.is_empty() && !conninfo.contains('=') => conninfo.to_owned(),
+        None => settings.fold(conninfo.to_owned(), |text, (keyword, value)| {
+            format!("{text} {keyword}={value}")
+        }),
+    }
+}
+
+/// Returns the text to append to a URL: each parameter that it lacks.
+fn missing_parameters(rest: &str, defaults: &[(&str, &str)]) -> String {
+    let names = query(rest).into_iter().flat_map(|query| query.split('&'));
+    let names: Vec<_> = names.filter_map(|it| it.split('=').next()).collect();
+    let defaults = defaults.iter().copied();
+    parameters(rest, defaults.filter(|(name, _)| !names.contains(name)))
+}
+
+/// Returns the text that appends parameters to a URL.
+fn parameters<'p>(rest: &str, added: impl Iterator<Item = (&'p str, &'p str)>) -> String {
+    let separators = [if query(rest).is_some() { "&" } else { "?" }];
+    let separators = separators.into_iter().chain(std::iter::repeat("&"));
+    let added = separators.zip(added);
+    added
+        .map(|(separator, (name, value))| format!("{separator}{name}={value}"))
+        .collect()
+}
+
+/// Returns the parameters of a URL. A question mark in its credentials begins none.
+fn query(rest: &str) -> Option<&str> {
+    let end = rest.find(['@', '/']);
+    let end = end.filter(|&end| rest[end..].starts_with('@'));
+    let place = end.map_or(rest, |end| &rest[end..]);
+    Some(place.split_once('?')?.1)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -78,5 +132,44 @@ mod tests {
         assert_eq!(pairs("host= user=x"), ["host[user=x]"]);
         assert_eq!(pairs("=x"), ["[x]"]);
         assert!(pairs(" ").is_empty());
+    }
+
+    const DEFAULTS: [(&str, &str); 2] = [("idle", "4"), ("user_timeout", "10")];
+
+    #[test]
+    fn a_url_gets_the_defaults_that_it_does_not_set() {
+        let cases = [
+            ("postgres://h", "?idle=4&user_timeout=10"),
+            ("postgres://a:b?c@h/db", "?idle=4&user_timeout=10"),
+            ("postgresql:///db?host=/tmp", "&idle=4&user_timeout=10"),
+            ("postgres://h?idle=0", "&user_timeout=10"),
+            ("postgres://h/db?user_timeout=1&idle=2", ""),
+        ];
+        for (url, appended) in cases {
+            assert_eq!(
+                super::with_defaults(url, &DEFAULTS),
+                format!("{url}{appended}")
+            );
+        }
+    }
+
+    #[test]
+    fn the_pairs_of_the_caller_come_last_and_count() {
+        let limited = super::with_defaults("host=h idle=9 password=", &DEFAULTS);
+        assert_eq!(limited, "idle=4 user_timeout=10 host=h idle=9 password=");
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn settings_come_last_and_count() {
+        let cases = [
+            ("postgres://a:b?c@h/db", "postgres://a:b?c@h/db?dbname=x"),
+            ("postgres://h?dbname=y", "postgres://h?dbname=y&dbname=x"),
+            ("host=h dbname=y", "host=h dbname=y dbname=x"),
+            ("no pair", "no pair"),
+        ];
+        for (conninfo, expected) in cases {
+            assert_eq!(super::with_settings(conninfo, &[("dbname", "x")]), expected);
+        }
     }
 }

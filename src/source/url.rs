@@ -8,6 +8,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 #[cfg(feature = "async")]
 use super::async_watcher_source::AsyncWatcherSource;
+use super::conninfo::with_defaults;
 use super::redact::redact_error;
 use super::tcp_limits;
 #[cfg(feature = "postgres")]
@@ -32,7 +33,7 @@ impl WatcherSource for &str {
     type Connection = diesel::PgConnection;
 
     fn connect(&self) -> Result<diesel::PgConnection> {
-        let limited = tcp_limits::with_limits(self, &tcp_limits::LIBPQ);
+        let limited = with_defaults(self, &tcp_limits::LIBPQ);
         let connected = <diesel::PgConnection as diesel::Connection>::establish(&limited);
         connected.map_err(|error| redact_error(error, self))
     }
@@ -56,7 +57,7 @@ impl AsyncWatcherSource for &str {
     type Connection = AsyncPgConnection;
 
     async fn connect(&self) -> Result<AsyncPgConnection> {
-        let limited = tcp_limits::with_limits(self, &tcp_limits::TOKIO_POSTGRES);
+        let limited = with_defaults(self, &tcp_limits::TOKIO_POSTGRES);
         let connected = AsyncPgConnection::establish(&limited).await;
         connected.map_err(|error| redact_error(error, self))
     }

@@ -135,6 +135,14 @@ fn the_password_of_a_mistyped_url_is_not_shown() {
 }
 
 #[test]
+fn a_question_mark_in_a_password_begins_no_parameters() {
+    let database = Database::new();
+    let url = database.url.replacen("postgres@", "postgres:a?b@", 1);
+    let ran = ran(&mut Folder::new().command(&["ls", "--on", "users", "--database-url", &url]));
+    assert_eq!((ran.code, &*ran.err), (1, "no locks\n"), "{ran:?}");
+}
+
+#[test]
 fn a_lock_is_listed_with_its_blocker() {
     let jam = Jam::new();
     let ran = pglock(&jam.database, &["--blocking", "--json", "--on", "users"]);

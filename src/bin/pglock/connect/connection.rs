@@ -9,7 +9,7 @@ use diesel_pglock::WatcherSource;
 
 use super::settings::{Settings, Source};
 use crate::failure::Failure;
-use diesel_pglock::internal::{redact_conninfo, url};
+use diesel_pglock::internal::{redact_conninfo, with_defaults, with_settings};
 
 /// The limit of connecting, in seconds.
 const CONNECT_TIMEOUT: u32 = 10;
@@ -164,24 +164,12 @@ fn unknown(name: &str, settings: &Settings) -> Failure {
 /// Adds a limit for the time that connecting takes, and a name of the client, if there is none.
 ///
 /// No statement is needed for them, which a locked catalog could stop.
-fn with_defaults(conninfo: &str) -> String {
-    let is_set = conninfo.contains("connect_timeout") || variable("PGCONNECT_TIMEOUT").is_some();
-    let timeout = (!is_set).then(|| format!("connect_timeout={CONNECT_TIMEOUT}"));
-    let name = "fallback_application_name=pglock".to_owned();
-    let settings: Vec<String> = timeout.into_iter().chain([name]).collect();
-    append(conninfo, &settings)
-}
-
-/// Appends settings of the form `name=value`; the last one with a name applies.
-fn append(conninfo: &str, settings: &[String]) -> String {
-    match url(conninfo) {
-        Some((_, rest)) => {
-            let separator = if rest.contains('?') { '&' } else { '?' };
-            format!("{conninfo}{separator}{}", settings.join("&"))
-        }
-        // A word without a pair is an error, which an added pair must not change.
-        None if !conninfo.is_empty() && !conninfo.contains('=') => conninfo.to_owned(),
-        None => format!("{conninfo} {}", settings.join(" ")),
+fn complete(conninfo: &str) -> String {
+    let timeout = CONNECT_TIMEOUT.to_string();
+    let name = ("fallback_application_name", "pglock");
+    match variable("PGCONNECT_TIMEOUT") {
+        Some(_) => with_defaults(conninfo, &[name]),
+        None => with_defaults(conninfo, &[("connect_timeout", &timeout), name]),
     }
 }
 
@@ -200,16 +188,13 @@ impl Database {
 
     /// Returns the same connection string with other settings, whose values need no quotes.
     pub fn with(&self, settings: &[(&str, &str)]) -> Self {
-        let settings = settings
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        let settings: Vec<String> = settings.collect();
-        Self::new(&append(&self.conninfo, &settings), self.source.clone())
+        let conninfo = with_settings(&self.conninfo, settings);
+        Self::new(&conninfo, self.source.clone())
     }
 
     pub fn connect(&self) -> Result<PgConnection, Failure> {
         // The library's connect keeps passwords out of its errors.
-        let connected = with_defaults(&self.conninfo).connect();
+        let connected = complete(&self.conninfo).connect();
         let mut conn = connected.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             Failure::Connection(cause.unwrap_or_else(|| error.to_string()))
@@ -226,7 +211,7 @@ impl Database {
 
     /// Returns the connection string, with the limit of connecting that the command has.
     pub fn limited_source(&self) -> String {
-        with_defaults(&self.conninfo)
+        complete(&self.conninfo)
     }
 
     /// Returns the connection string without its secrets.
