@@ -9,22 +9,25 @@ use std::time::Duration;
 
 use diesel::Connection;
 use diesel::connection::LoadConnection;
+use diesel::dsl::SqlTypeOf;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 
 use super::relations::{Relations, load_relations};
 use crate::error::Result;
 use crate::migrate::identifier::render;
-use crate::session::{ColumnsOf, Driver, run_ready, uncached};
+use crate::session::{Driver, run_ready, uncached};
 use crate::tables::pg_locks;
-use crate::types::{LockType, RelationKind, TableLockMode};
-use crate::views::PgLock;
+use crate::types::{LockMode, LockType, RelationKind, TableLockMode};
 
 /// The pause between two looks at a statement that cannot run in a transaction.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// The strongest mode in which each relation is locked, by oid.
 pub(super) type HeldLocks = BTreeMap<u32, TableLockMode>;
+
+/// The type of a lock, its relation, its mode, and whether it is granted.
+type LockRow = (LockType, Option<u32>, LockMode, bool);
 
 /// The session that reads the locks of another.
 pub(super) struct Observer<C> {
@@ -52,23 +55,34 @@ where
     /// Reads the locks that the other session holds or awaits.
     pub(super) fn look(&mut self) -> Result<Seen> {
         let mut seen = Seen::default();
-        for lock in self.locks()? {
-            seen.is_waiting |= !lock.granted;
+        for (lock_type, relation, mode, granted) in self.locks()? {
+            seen.is_waiting |= !granted;
             // Each open transaction holds a lock on its own id.
-            seen.is_in_transaction |= lock.lock_type == LockType::VirtualXid && lock.granted;
-            if let (Some(oid), Some(mode)) = (lock.relation_oid, lock.mode.table_lock_mode()) {
+            seen.is_in_transaction |= lock_type == LockType::VirtualXid && granted;
+            if let (Some(oid), Some(mode)) = (relation, mode.table_lock_mode()) {
                 add(&mut seen.locks, oid, mode);
             }
         }
         Ok(seen)
     }
 
-    fn locks(&mut self) -> Result<Vec<PgLock>> {
-        let query = PgLock::query().filter(pg_locks::pid.eq(self.pid));
+    fn locks(&mut self) -> Result<Vec<LockRow>> {
+        type Columns = SqlTypeOf<(
+            pg_locks::locktype,
+            pg_locks::relation,
+            pg_locks::mode,
+            pg_locks::granted,
+        )>;
+        let columns = (
+            pg_locks::locktype,
+            pg_locks::relation,
+            pg_locks::mode,
+            pg_locks::granted,
+        );
+        let query = pg_locks::table.select(columns);
+        let query = query.filter(pg_locks::pid.eq(self.pid));
         let mut driver = uncached(&mut self.conn);
-        Ok(run_ready(
-            driver.load::<_, ColumnsOf<PgLock>, PgLock>(query),
-        )?)
+        Ok(run_ready(driver.load::<_, Columns, LockRow>(query))?)
     }
 
     /// Reads the relations, without those of open transactions.

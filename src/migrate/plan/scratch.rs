@@ -36,17 +36,15 @@ where
     pub(super) fn open(&self) -> Result<ScratchSession<W::Connection>> {
         let mut conn = self.connect()?;
         require_empty(&mut conn)?;
-        let history = AppliedMigrations::read_or_create(&mut conn, None)?.place;
-        ScratchSession::new(conn, history, None)
+        ScratchSession::new(conn)
     }
 
     /// Opens the session that runs the pending migrations, and the one that observes it.
     pub(super) fn open_traced(&self) -> Result<ScratchSession<W::Connection>> {
-        let mut conn = self.connect()?;
-        let history = AppliedMigrations::read_or_create(&mut conn, None)?.place;
-        let pid = run_ready(uncached(&mut conn).ask(BackendPid))?;
-        let observer = Observer::new(self.connect()?, pid);
-        ScratchSession::new(conn, history, Some(Tracer::new(observer)?))
+        let mut session = ScratchSession::new(self.connect()?)?;
+        let observer = Observer::new(self.connect()?, session.pid);
+        session.tracer = Some(Tracer::new(observer)?);
+        Ok(session)
     }
 
     /// Connects; each connection is checked: a name may lead to several servers.
@@ -78,18 +76,22 @@ pub(super) struct ScratchSession<C> {
 
 impl<C> ScratchSession<C>
 where
-    C: Connection<Backend = Pg> + LoadConnection + 'static,
+    C: Connection<Backend = Pg> + LoadConnection + MigrationHarness<Pg>,
 {
-    fn new(mut conn: C, history: HistoryPlace, tracer: Option<Tracer<C>>) -> Result<Self> {
-        let pid = run_ready(uncached(&mut conn).ask(BackendPid))?;
+    fn new(mut conn: C) -> Result<Self> {
         Ok(Self {
+            history: AppliedMigrations::read_or_create(&mut conn, None)?.place,
+            pid: run_ready(uncached(&mut conn).ask(BackendPid))?,
             conn,
-            pid,
-            history,
-            tracer,
+            tracer: None,
         })
     }
+}
 
+impl<C> ScratchSession<C>
+where
+    C: Connection<Backend = Pg> + LoadConnection + 'static,
+{
     /// Returns the relations before the pending migrations.
     pub(super) fn baseline(&self) -> Relations {
         let tracer = self.tracer.as_ref();

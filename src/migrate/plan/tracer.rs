@@ -183,16 +183,13 @@ where
                 conn.batch_execute("BEGIN")?;
             }
         }
-        self.execute(conn, statement)?;
-        let traced = self.look(conn, statement)?;
-        self.trace.statements.push(traced);
-        Ok(())
+        self.run_and_note(conn, statement)
     }
 
     /// Runs the only statement of a text, outside a transaction if it must.
     fn run_alone(&mut self, conn: &mut C, statement: SqlStatement<'_>) -> QueryResult<()> {
         if WITHOUT_SNAPSHOT.contains(&&*first_word(statement.text)) {
-            return self.run_in_block_of_its_own(conn, statement);
+            return self.run_and_note(conn, statement);
         }
         conn.batch_execute("BEGIN")?;
         self.is_in_transaction = true;
@@ -201,19 +198,18 @@ where
             self.is_in_transaction = false;
             return self.run_outside_transaction(conn, statement);
         }
-        let traced = self.look(conn, statement)?;
-        self.trace.statements.push(traced);
+        self.note(conn, statement)?;
         self.fail_at(statement, |_| conn.batch_execute("COMMIT"))?;
         self.is_in_transaction = false;
         Ok(())
     }
 
-    fn run_in_block_of_its_own(
-        &mut self,
-        conn: &mut C,
-        statement: SqlStatement<'_>,
-    ) -> QueryResult<()> {
+    fn run_and_note(&mut self, conn: &mut C, statement: SqlStatement<'_>) -> QueryResult<()> {
         self.execute(conn, statement)?;
+        self.note(conn, statement)
+    }
+
+    fn note(&mut self, conn: &mut C, statement: SqlStatement<'_>) -> QueryResult<()> {
         let traced = self.look(conn, statement)?;
         self.trace.statements.push(traced);
         Ok(())
