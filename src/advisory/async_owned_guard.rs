@@ -7,6 +7,7 @@ use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
 use super::hold::AdvisoryHold;
+use super::owned_guard::TAKEN_BY_RELEASE;
 use crate::error::Result;
 use crate::session::AsyncDriver;
 use crate::session::Driver;
@@ -59,8 +60,6 @@ where
         Ok(conn)
     }
 }
-
-const TAKEN_BY_RELEASE: &str = "only `release`, which consumes the guard, takes the connection";
 
 impl<C> fmt::Debug for AsyncOwnedAdvisoryGuard<C>
 where

@@ -54,7 +54,8 @@ where
     }
 }
 
-const TAKEN_BY_RELEASE: &str = "only `release`, which consumes the guard, takes the connection";
+pub(super) const TAKEN_BY_RELEASE: &str =
+    "only `release`, which consumes the guard, takes the connection";
 
 fn release<C>(conn: &mut C, hold: AdvisoryHold) -> Result<()>
 where

@@ -19,7 +19,7 @@ use diesel_pglock::internal::{ManualEntry, ManualLog};
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What became of a signalled session and of the sessions behind it.
+/// The effect of a signal on its session, and on the sessions behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Proof {
     pub effect: Effect,
@@ -29,7 +29,7 @@ pub struct Proof {
     pub still_waiting: usize,
 }
 
-/// What became of a signalled session.
+/// The effect of a signal on its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
@@ -84,14 +84,20 @@ impl Before {
     }
 
     /// Reads what the signal log records about a session; `None` without a log.
-    pub fn entry(&self, conn: &mut PgConnection, pid: i32) -> Result<Option<ManualEntry>, Failure> {
+    pub fn entry(
+        &self,
+        conn: &mut PgConnection,
+        pid: i32,
+        timeout: LimitArgs,
+    ) -> Result<Option<ManualEntry>, Failure> {
         let Some(log) = self.log.as_ref().filter(|log| log.is_writable()) else {
             return Ok(None);
         };
         let activity = self.activities.get(&pid).cloned();
         let waited = |node: &&WaitNode| node.wait.as_ref().and_then(|it| it.lock.wait_duration);
         let waiter = self.graph.waiters_of(pid).max_by_key(waited);
-        Ok(Some(log.read(conn, pid, activity, waiter)?))
+        let entry = timeout.within(conn, |conn| Ok(log.read(conn, pid, activity, waiter)?));
+        entry.map(Some)
     }
 
     /// Adds proofs to the results, once all have succeeded or the limit is over.

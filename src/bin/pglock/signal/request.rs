@@ -98,7 +98,7 @@ impl SignalRequest {
         before: &Before,
         timeout: LimitArgs,
     ) -> Result<SignalResult, Failure> {
-        let entry = timeout.within(conn, |conn| before.entry(conn, target.pid));
+        let entry = before.entry(conn, target.pid, timeout);
         let mut result = timeout.within(conn, |conn| target.signal(conn, self.kind))?;
         let written = entry.and_then(|entry| match entry {
             Some(entry) => timeout.within(conn, |conn| {
@@ -141,7 +141,7 @@ pub struct SignalResult {
     pub kind: SignalKind,
     pub outcome: Delivery,
     reason: Option<String>,
-    /// Why the signal log lacks the signal.
+    /// The error that kept the signal from being logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_logged: Option<String>,
     #[serde(skip)]
