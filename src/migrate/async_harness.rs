@@ -9,18 +9,15 @@ use diesel::pg::Pg;
 use diesel_migrations::MigrationHarness;
 
 use super::async_run::{ThreadHarness, ThreadRun, lock};
-use super::backoff::Backoff;
-use super::event::MigrationEvent;
+use super::harness_options::harness_options;
 use super::history::HistoryPlace;
-use super::invalid_index::IndexRepair;
 use super::migration_harness::owned;
-use super::options::MigrationOptions;
 use super::report::HarnessReport;
 use super::settings::{Settings, WAIT_FOR_INSTANCES};
 use crate::prioritize::Prioritizer;
 use crate::session::OwnedAsyncConnection;
 use crate::source::AsyncWatcherSource;
-use crate::types::{AdvisoryKey, LockableTable, TableLockMode};
+use crate::types::AdvisoryKey;
 
 /// A [`PrioritizedHarness`](crate::PrioritizedHarness) for async connections, without libpq.
 ///
@@ -81,7 +78,6 @@ pub struct AsyncPrioritizedHarness<C, S> {
     report: Arc<Mutex<HarnessReport>>,
 }
 
-/// The options; their documentation is that of [`PrioritizedHarness`](crate::PrioritizedHarness).
 impl<C, S> AsyncPrioritizedHarness<C, S> {
     /// Creates a harness that runs migrations on `conn`, and prioritizes them with `prioritizer`.
     pub fn new(conn: C, prioritizer: Prioritizer<S>) -> Self {
@@ -101,104 +97,6 @@ impl<C, S> AsyncPrioritizedHarness<C, S> {
         self.conn
     }
 
-    /// Limits how long a statement may wait for a lock; `None`: no limit.
-    ///
-    /// See [`PrioritizedHarness::lock_timeout`](crate::PrioritizedHarness::lock_timeout).
-    pub fn lock_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.settings.options = self.settings.options.lock_timeout(timeout);
-        self
-    }
-
-    /// Limits the attempts at a migration that fails because of a lock; default: 3, at least 1.
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.settings.options = self.settings.options.attempts(attempts);
-        self
-    }
-
-    /// Limits the duration of each statement of a migration; `None`: no limit.
-    ///
-    /// See [`PrioritizedHarness::statement_timeout`](crate::PrioritizedHarness::statement_timeout).
-    pub fn statement_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.settings.options = self.settings.options.statement_timeout(timeout);
-        self
-    }
-
-    /// Locks a table before the own statements of each migration in a transaction.
-    ///
-    /// See [`PrioritizedHarness::lock_first`](crate::PrioritizedHarness::lock_first).
-    pub fn lock_first<T: LockableTable>(mut self, mode: TableLockMode) -> Self {
-        self.settings.options = self.settings.options.lock_first::<T>(mode);
-        self
-    }
-
-    /// Locks tables before the own statements of each migration in a transaction.
-    ///
-    /// See [`PrioritizedHarness::lock_first_named`](crate::PrioritizedHarness::lock_first_named).
-    pub fn lock_first_named<N: AsRef<str>>(
-        mut self,
-        tables: impl IntoIterator<Item = N>,
-        mode: TableLockMode,
-    ) -> Self {
-        self.settings.options = self.settings.options.lock_first_named(tables, mode);
-        self
-    }
-
-    /// Runs migrations inside the transaction that is open on the connection.
-    ///
-    /// See [`PrioritizedHarness::within_transaction`](crate::PrioritizedHarness::within_transaction).
-    pub fn within_transaction(mut self) -> Self {
-        self.settings.within_transaction = true;
-        self
-    }
-
-    /// Repairs the invalid indexes that a migration outside a transaction leaves when it fails.
-    ///
-    /// See [`PrioritizedHarness::repair_indexes`](crate::PrioritizedHarness::repair_indexes).
-    pub fn repair_indexes(mut self, repair: IndexRepair) -> Self {
-        self.settings.index_repair = Some(repair);
-        self
-    }
-
-    /// Sets options for the migration with this version, beside those of the harness.
-    ///
-    /// See [`PrioritizedHarness::for_migration`](crate::PrioritizedHarness::for_migration).
-    pub fn for_migration(
-        mut self,
-        version: &str,
-        options: impl FnOnce(MigrationOptions) -> MigrationOptions,
-    ) -> Self {
-        self.settings.set_exception(version, options);
-        self
-    }
-
-    /// Sets the pauses between attempts; default: [`Backoff::default`].
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.settings.backoff = backoff;
-        self
-    }
-
-    /// Sets the key of the migration lock, the advisory lock by which instances take turns.
-    ///
-    /// See [`PrioritizedHarness::lock_key`](crate::PrioritizedHarness::lock_key).
-    pub fn lock_key(mut self, key: impl Into<AdvisoryKey>) -> Self {
-        self.lock_key = Some(key.into());
-        self
-    }
-
-    /// Limits how long to wait for other instances; `None`: no limit; default: 10 minutes.
-    ///
-    /// See [`PrioritizedHarness::wait_for_instances`](crate::PrioritizedHarness::wait_for_instances).
-    pub fn wait_for_instances(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.wait_limit = timeout.into();
-        self
-    }
-
-    /// Calls `on_event` with each event, on a thread of the run.
-    pub fn on_event(mut self, on_event: impl Fn(&MigrationEvent) + Send + Sync + 'static) -> Self {
-        self.settings.on_event = Some(Arc::new(on_event));
-        self
-    }
-
     /// Returns the report of all runs that have ended, even if the last one failed.
     ///
     /// A run whose future was dropped ends with the next statement of its thread.
@@ -206,6 +104,8 @@ impl<C, S> AsyncPrioritizedHarness<C, S> {
         lock(&self.report).clone()
     }
 }
+
+harness_options!(AsyncPrioritizedHarness<C, S>);
 
 /// The methods of a [`MigrationHarness`], awaited.
 ///

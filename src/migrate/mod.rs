@@ -16,6 +16,7 @@ mod distinct;
 mod embedded;
 mod event;
 mod harness;
+mod harness_options;
 mod history;
 mod history_statement;
 mod identifier;
