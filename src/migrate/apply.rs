@@ -8,12 +8,11 @@ use diesel::migration::{Migration, MigrationVersion, Result};
 use diesel::pg::Pg;
 
 use super::history::HistoryPlace;
-use super::history_statement::RecordMigration;
+use super::history_statement::HistoryEntry;
 use super::lock_recorder::{LockRecorder, RecordedLocks};
 use super::locks_first::{Round, RoundError};
 use super::report::MigrationReport;
 use crate::advisory::AdvisoryTarget;
-use crate::session::{Driver, run_ready, uncached};
 
 /// The direction of a migration.
 #[derive(Clone, Copy, PartialEq)]
@@ -102,17 +101,15 @@ impl DirectedMigration<'_> {
             Direction::Up => self.migration.run(conn)?,
             Direction::Down => self.migration.revert(conn)?,
         }
-        let recorded = LockRecorder {
+        let entry = HistoryEntry {
+            version: self.version().to_string(),
+            reverted: self.is_reverted(),
+        };
+        LockRecorder {
             conn,
             lock,
             history,
         }
-        .record()?;
-        run_ready(uncached(conn).execute(RecordMigration {
-            schema: recorded.history_schema.clone(),
-            version: self.version().to_string(),
-            reverted: self.is_reverted(),
-        }))?;
-        Ok(recorded)
+        .record(&entry)
     }
 }

@@ -6,7 +6,8 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Nullable, Oid, Text};
 
 use super::history::{HISTORY, HistoryPlace};
-use crate::session::{command, query};
+use super::identifier;
+use crate::session::query;
 
 /// Finds the history that Diesel would use.
 ///
@@ -62,46 +63,50 @@ query!(ReadHistory => Text, String);
 impl QueryFragment<Pg> for ReadHistory {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("SELECT version FROM ");
-        push_table(Some(&self.schema), &mut out)?;
+        if let Some(schema) = ascii(Some(&self.schema)) {
+            out.push_identifier(schema)?;
+            out.push_sql(".");
+        }
+        out.push_identifier(HISTORY)?;
         out.push_sql(" ORDER BY version DESC");
         Ok(())
     }
 }
 
-/// Records in the history that a migration was run or reverted.
+/// The entry of a migration in the history, which records that it was run or reverted.
 #[derive(Debug)]
-pub(crate) struct RecordMigration {
-    /// `None`: the history that Diesel would find.
-    pub(crate) schema: Option<String>,
+pub(crate) struct HistoryEntry {
     pub(crate) version: String,
     pub(crate) reverted: bool,
 }
 
-command!(RecordMigration);
+impl HistoryEntry {
+    /// Returns the statement that records the migration. It has no parameters, so that it
+    /// is one message, which can follow other statements.
+    ///
+    /// Without a `schema`, it changes the history that Diesel would find.
+    pub(crate) fn sql(&self, schema: Option<&str>) -> QueryResult<String> {
+        let table = identifier::render(ascii(schema).into_iter().chain([HISTORY]))?;
+        let version = self.version_literal();
+        Ok(match self.reverted {
+            true => format!(
+                "DELETE FROM {table} \
+                 WHERE version::pg_catalog.text OPERATOR(pg_catalog.=) {version}"
+            ),
+            false => format!("INSERT INTO {table} (version) VALUES ({version})"),
+        })
+    }
 
-impl QueryFragment<Pg> for RecordMigration {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let schema = self.schema.as_deref();
-        if self.reverted {
-            out.push_sql("DELETE FROM ");
-            push_table(schema, &mut out)?;
-            out.push_sql(" WHERE version::pg_catalog.text OPERATOR(pg_catalog.=) ");
-            return out.push_bind_param::<Text, _>(&self.version);
-        }
-        out.push_sql("INSERT INTO ");
-        push_table(schema, &mut out)?;
-        out.push_sql(" (version) VALUES (");
-        out.push_bind_param::<Text, _>(&self.version)?;
-        out.push_sql(")");
-        Ok(())
+    /// Quotes the version. A migration may have set `standard_conforming_strings`, on which the
+    /// meaning of a backslash depends without the `E`.
+    fn version_literal(&self) -> String {
+        let quoted = self.version.replace('\\', r"\\").replace('\'', "''");
+        format!("E'{quoted}'")
     }
 }
 
-fn push_table(schema: Option<&str>, out: &mut AstPass<'_, '_, Pg>) -> QueryResult<()> {
-    // A migration may have changed `client_encoding`; other names would be sent in the wrong one.
-    if let Some(schema) = schema.filter(|schema| schema.is_ascii()) {
-        out.push_identifier(schema)?;
-        out.push_sql(".");
-    }
-    out.push_identifier(HISTORY)
+/// Omits a name that is not ASCII: a migration may have changed `client_encoding`, and the name
+/// would be sent in the wrong one.
+fn ascii(schema: Option<&str>) -> Option<&str> {
+    schema.filter(|schema| schema.is_ascii())
 }

@@ -9,6 +9,7 @@ use diesel::query_builder::Query;
 
 use super::attempt_start::AttemptEnd;
 use super::history::HistoryPlace;
+use super::history_statement::HistoryEntry;
 use super::migration_lock::acquire_again;
 use super::own_locks::{KEEP_TIMEOUTS, OwnLock, OwnLocks, RelationsWithOids};
 use super::report::TakenLock;
@@ -25,7 +26,8 @@ pub(crate) const BEGIN: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_
     SET LOCAL client_encoding = 'UTF8'";
 pub(crate) const END: &str = "ROLLBACK TO SAVEPOINT diesel_pglock; RELEASE SAVEPOINT diesel_pglock";
 
-/// Reads the locks of a migration, and the place of the history, before its transaction ends.
+/// Reads the locks of a migration, and the place of the history, before its transaction ends,
+/// and records the migration in the history.
 pub(crate) struct LockRecorder<'r, C> {
     pub(crate) conn: &'r mut C,
     pub(crate) lock: AdvisoryTarget,
@@ -49,35 +51,57 @@ impl<C> LockRecorder<'_, C>
 where
     C: Connection<Backend = Pg> + LoadConnection,
 {
-    /// Records the locks; a failure to read them decides nothing.
+    /// Records the locks and the migration; a failure to read the locks decides nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::NotAcquired`] if the migration lock was released, and is busy.
-    pub(crate) fn record(mut self) -> Result<RecordedLocks> {
-        match self.read() {
-            Err(error) if !error.is_not_acquired() => Ok(RecordedLocks::failed(&error)),
-            recorded => recorded,
-        }
-    }
-
-    fn read(&mut self) -> Result<RecordedLocks> {
+    /// [`Error::NotAcquired`] if the migration lock was released, and is busy; that of the entry.
+    pub(crate) fn record(
+        mut self,
+        entry: &HistoryEntry,
+    ) -> diesel::migration::Result<RecordedLocks> {
         // After a migration outside a transaction, or one that has ended its own.
         if uncached(self.conn).depth()? == 0 {
-            return Ok(RecordedLocks {
-                history_schema: self.history_schema()?,
+            let schema = self.history_schema().map(|history_schema| RecordedLocks {
+                history_schema,
                 ..RecordedLocks::default()
             });
+            let recorded = schema.unwrap_or_else(|error| RecordedLocks::failed(&error));
+            return self.finish(recorded, "", entry);
         }
         let begin = format!("SAVEPOINT diesel_pglock; {KEEP_TIMEOUTS}; {BEGIN}");
-        self.conn.batch_execute(&begin)?;
-        let recorded = self.read_in_savepoint();
-        self.conn.batch_execute(END)?;
-        if self.lock.xact && recorded.as_ref().is_ok_and(|it| it.was_unlocked) {
-            // In the savepoint it would have ended with that.
-            acquire_again(self.conn, self.lock)?;
+        if let Err(error) = self.conn.batch_execute(&begin) {
+            return self.finish(RecordedLocks::failed(&error.into()), "", entry);
         }
-        recorded
+        let recorded = match self.read_in_savepoint() {
+            Err(error) if error.is_not_acquired() => {
+                self.conn.batch_execute(END)?;
+                return Err(error.into());
+            }
+            recorded => recorded.unwrap_or_else(|error| RecordedLocks::failed(&error)),
+        };
+        if !(self.lock.xact && recorded.was_unlocked) {
+            return self.finish(recorded, END, entry);
+        }
+        // In the savepoint it would have ended with that.
+        self.conn.batch_execute(END)?;
+        acquire_again(self.conn, self.lock)?;
+        self.finish(recorded, "", entry)
+    }
+
+    /// Ends the savepoint, and records the migration, in one message.
+    fn finish(
+        self,
+        recorded: RecordedLocks,
+        end: &str,
+        entry: &HistoryEntry,
+    ) -> diesel::migration::Result<RecordedLocks> {
+        let sql = entry.sql(recorded.history_schema.as_deref())?;
+        match end {
+            "" => self.conn.batch_execute(&sql)?,
+            end => self.conn.batch_execute(&format!("{end}; {sql}"))?,
+        }
+        Ok(recorded)
     }
 
     fn read_in_savepoint(&mut self) -> Result<RecordedLocks> {

@@ -82,6 +82,7 @@ fn a_migration_may_change_the_settings_of_its_session() {
         "RESET ALL",
         "SET session_replication_role = replica",
         "SET client_encoding = 'LATIN1'; CREATE TABLE \"price\" (i int)",
+        "SET standard_conforming_strings = off",
         "SET lock_timeout = '3s'",
         "SET default_transaction_isolation = 'serializable'",
         "-- concurrently\nDISCARD ALL",
@@ -91,6 +92,36 @@ fn a_migration_may_change_the_settings_of_its_session() {
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
     ] {
         does_as_diesel_does(&[up, RECORD, RECORD]);
+    }
+}
+
+#[test]
+fn a_version_is_recorded_as_it_is_written() {
+    let db = Database::new();
+    for (i, up) in [
+        "SELECT 1",
+        "SET standard_conforming_strings = off",
+        "SELECT 1",
+        "SET client_encoding = 'LATIN1'",
+        "SELECT 1",
+        "-- concurrently\nSELECT 1",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let version = format!(r"{i}it's\\n\' (é) $1");
+        let migrations = Migrations::new(&db, &[up]);
+        let folder = migrations.0.join("2026-01-01-000000_step");
+        std::fs::rename(folder, migrations.0.join(format!("{version}_step"))).unwrap();
+        let mut conn = db.connect();
+        let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+        harness.run_pending_migrations(migrations.source()).unwrap();
+        let mut conn = db.connect(); // a session that reads the version as it is
+        let recorded = conn.applied_migrations().unwrap();
+        assert_eq!(recorded, [version.into()], "{up}");
+        let mut harness = PrioritizedHarness::new(&mut conn, patient(&db));
+        harness.revert_all_migrations(migrations.source()).unwrap();
+        assert_eq!(applied(&db), 0, "{up}");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::fmt::with_sources;
 use crate::migrate::applied_migrations::AppliedMigrations;
 use crate::migrate::history::HistoryPlace;
-use crate::migrate::history_statement::RecordMigration;
+use crate::migrate::history_statement::HistoryEntry;
 use crate::migrate::locks_first::LocksFirst;
 use crate::session::{BackendPid, Driver, run_ready, uncached};
 use crate::source::WatcherSource;
@@ -165,12 +165,12 @@ where
     /// Records the migration in the history, which it may have moved to another schema.
     fn record(&mut self, migration: &dyn Migration<Pg>) -> Result<()> {
         let place = self.history.current(&mut self.conn)?;
-        run_ready(uncached(&mut self.conn).execute(RecordMigration {
-            schema: place.and_then(|place| place.schema().map(str::to_owned)),
+        let schema = place.as_ref().and_then(HistoryPlace::schema);
+        let entry = HistoryEntry {
             version: migration.name().version().to_string(),
             reverted: false,
-        }))?;
-        Ok(())
+        };
+        Ok(self.conn.batch_execute(&entry.sql(schema)?)?)
     }
 
     /// Refuses a pooler in transaction mode: the locks of another session would be read.
