@@ -1,9 +1,8 @@
 //! Cycles of waits: deadlocks.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use super::blocks::Blocks;
 use super::graph::WaitGraph;
-use super::node::{BlockKind, WaitId, WaitNode};
+use super::node::BlockKind;
 
 impl WaitGraph {
     /// Returns the deadlocks: cycles in which each session waits for the next.
@@ -11,12 +10,15 @@ impl WaitGraph {
     /// The last session of a cycle waits for the first. PostgreSQL ends one of the sessions
     /// after `deadlock_timeout` (default: 1 s). Of cycles that share a session, one is returned.
     pub fn cycles(&self) -> Vec<Vec<i32>> {
+        let blocks = self.blocks();
+        let mut left = unresolvable(blocks);
         let mut cycles = Vec::new();
-        let mut left = self.unresolvable();
-        while let Some(start) = left.first().copied() {
-            let path = self.path_within(&left, start);
+        while let Some(start) = left.iter().position(|is_left| *is_left) {
+            let path = path_within(blocks, &left, start);
             cycles.extend(path.cycle);
-            left.retain(|id| !path.visited.contains(id));
+            for position in path.visited {
+                left[position] = false;
+            }
         }
         cycles
     }
@@ -26,8 +28,11 @@ impl WaitGraph {
     /// Members of a cycle and their waiters do not count, nor waiters whose blockers the
     /// server does not show.
     pub fn count_behind_roots(&self) -> usize {
-        let left = self.left_without(self.roots());
-        self.nodes.len() - self.roots().count() - left.len()
+        let roots: Vec<bool> = self.nodes().map(|node| node.wait.is_none()).collect();
+        let root_count = roots.iter().filter(|is_root| **is_root).count();
+        let left = left_without(self.blocks(), roots);
+        let left = left.into_iter().filter(|is_left| *is_left).count();
+        self.nodes.len() - root_count - left
     }
 
     /// Breaks the cycles that an earlier graph does not contain, where the order of a queue
@@ -66,7 +71,7 @@ impl WaitGraph {
     /// Removes the soft blocks among some sessions, and returns false if there are none.
     fn remove_soft_blocks(&mut self, pids: &[i32]) -> bool {
         let is_among = |pid: Option<i32>| pid.is_some_and(|pid| pids.contains(&pid));
-        let nodes = self.nodes.values_mut().filter(|node| is_among(node.pid));
+        let nodes = self.nodes_mut().filter(|node| is_among(node.pid));
         let mut is_removed = false;
         for wait in nodes.filter_map(|node| node.wait.as_mut()) {
             let before = wait.blockers.len();
@@ -76,61 +81,59 @@ impl WaitGraph {
         }
         is_removed
     }
+}
 
-    /// Follows the waits from a session, through the sessions of a set, until one repeats.
-    fn path_within<'g>(&'g self, set: &BTreeSet<&'g WaitId>, start: &'g WaitId) -> Path<'g> {
-        let mut visited = vec![start];
-        loop {
-            let last = &self.nodes[visited[visited.len() - 1]];
-            let mut blockers = last.blockers().iter().map(|blocker| &blocker.id);
-            let Some(next) = blockers.find(|id| set.contains(id)) else {
-                let cycle = None;
-                return Path { visited, cycle };
-            };
-            if let Some(i) = visited.iter().position(|id| *id == next) {
-                let cycle = Some(visited[i..].iter().filter_map(|id| id.pid()).collect());
-                return Path { visited, cycle };
-            }
-            visited.push(next);
+/// Follows the waits from a node, through the nodes of a set, until one repeats.
+fn path_within(blocks: &Blocks, set: &[bool], start: usize) -> Path {
+    let mut visited = vec![start];
+    let mut steps = vec![None; blocks.len()];
+    steps[start] = Some(0);
+    loop {
+        let last = visited[visited.len() - 1];
+        let mut blockers = blocks.blockers(last).iter();
+        let Some(next) = blockers.find(|it| set[**it]).copied() else {
+            let cycle = None;
+            return Path { visited, cycle };
+        };
+        if let Some(step) = steps[next] {
+            let cycle: &[usize] = &visited[step..];
+            let pids = cycle.iter().filter_map(|it| blocks.id(*it).pid());
+            let cycle = Some(pids.collect());
+            return Path { visited, cycle };
         }
-    }
-
-    /// Returns the sessions whose wait no root can end: members of a cycle, and their waiters.
-    ///
-    /// Removes the sessions without blockers, then the waiters whose blockers are all removed, and so on.
-    fn unresolvable(&self) -> BTreeSet<&WaitId> {
-        self.left_without(self.nodes().filter(|node| node.blockers().is_empty()))
-    }
-
-    /// Removes some nodes, then the waiters whose blockers are all removed, and so on.
-    fn left_without<'g>(
-        &'g self,
-        removed: impl Iterator<Item = &'g WaitNode>,
-    ) -> BTreeSet<&'g WaitId> {
-        let mut blockers_left: BTreeMap<&WaitId, usize> = BTreeMap::new();
-        let mut waiters: BTreeMap<&WaitId, Vec<&WaitId>> = BTreeMap::new();
-        for node in self.nodes() {
-            blockers_left.insert(&node.id, node.blockers().len());
-            for blocker in node.blockers() {
-                waiters.entry(&blocker.id).or_default().push(&node.id);
-            }
-        }
-        let mut resolved: Vec<&WaitId> = removed.map(|node| &node.id).collect();
-        while let Some(id) = resolved.pop() {
-            blockers_left.remove(id);
-            for waiter in waiters.get(id).into_iter().flatten() {
-                if let Some(left) = blockers_left.get_mut(waiter) {
-                    *left -= 1;
-                    resolved.extend((*left == 0).then_some(*waiter));
-                }
-            }
-        }
-        blockers_left.into_keys().collect()
+        steps[next] = Some(visited.len());
+        visited.push(next);
     }
 }
 
-struct Path<'g> {
-    visited: Vec<&'g WaitId>,
+/// Returns the sessions whose wait no root can end: members of a cycle, and their waiters.
+///
+/// Removes the sessions without blockers, then the waiters whose blockers are all removed, and so on.
+fn unresolvable(blocks: &Blocks) -> Vec<bool> {
+    let removed = (0..blocks.len()).map(|it| blocks.blockers(it).is_empty());
+    left_without(blocks, removed.collect())
+}
+
+/// Removes some nodes, then the waiters whose blockers are all removed, and so on.
+///
+/// Returns for each node whether it is left.
+fn left_without(blocks: &Blocks, mut removed: Vec<bool>) -> Vec<bool> {
+    let blockers = (0..blocks.len()).map(|it| blocks.blockers(it).len());
+    let mut blockers_left: Vec<usize> = blockers.collect();
+    let mut next: Vec<usize> = (0..blocks.len()).filter(|it| removed[*it]).collect();
+    while let Some(position) = next.pop() {
+        for waiter in blocks.waiters(position) {
+            blockers_left[*waiter] -= 1;
+            if blockers_left[*waiter] == 0 && !std::mem::replace(&mut removed[*waiter], true) {
+                next.push(*waiter);
+            }
+        }
+    }
+    removed.into_iter().map(|it| !it).collect()
+}
+
+struct Path {
+    visited: Vec<usize>,
     cycle: Option<Vec<i32>>,
 }
 
@@ -180,7 +183,7 @@ mod tests {
     fn another_wait_for_the_same_lock_does_not_continue_a_cycle() {
         let mut graph = two_orders_of_a_queue();
         let mut earlier = two_orders_of_a_queue();
-        let node = earlier.nodes.values_mut().find(|it| it.pid == Some(2));
+        let node = earlier.nodes_mut().find(|it| it.pid == Some(2));
         let wait = node.and_then(|node| node.wait.as_mut()).unwrap();
         wait.lock.virtual_transaction = "2/7".into();
         graph.keep_cycles_of(&earlier);

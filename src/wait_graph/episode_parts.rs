@@ -9,24 +9,20 @@ use crate::views::PgActivity;
 
 /// Splits a graph into its connected parts.
 pub(super) fn parts(graph: &WaitGraph) -> Vec<WaitGraph> {
-    let positions: BTreeMap<&WaitId, usize> = graph.nodes.keys().zip(0..).collect();
-    let mut parents: Vec<usize> = (0..positions.len()).collect();
-    for (id, node) in &graph.nodes {
-        let blockers = node.blockers().iter();
-        for blocker in blockers.filter_map(|it| positions.get(&it.id)) {
-            let (a, b) = (
-                top(&mut parents, positions[id]),
-                top(&mut parents, *blocker),
-            );
+    let blocks = graph.blocks();
+    let mut parents: Vec<usize> = (0..blocks.len()).collect();
+    for position in 0..blocks.len() {
+        for blocker in blocks.blockers(position) {
+            let (a, b) = (top(&mut parents, position), top(&mut parents, *blocker));
             parents[a.max(b)] = a.min(b);
         }
     }
-    let mut parts: BTreeMap<usize, WaitGraph> = BTreeMap::new();
+    let mut parts: BTreeMap<usize, BTreeMap<WaitId, WaitNode>> = BTreeMap::new();
     for ((id, node), position) in graph.nodes.iter().zip(0..) {
         let part = parts.entry(top(&mut parents, position)).or_default();
-        part.nodes.insert(id.clone(), node.clone());
+        part.insert(id.clone(), node.clone());
     }
-    parts.into_values().collect()
+    parts.into_values().map(WaitGraph::of_nodes).collect()
 }
 
 /// Returns the node that represents the part of a node, and shortens the path to it.

@@ -1,11 +1,11 @@
 //! The graph itself: how it is loaded, and the questions that it answers.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-use super::edges::blockers;
-use super::lock_tag::locks_by_tag;
-use super::node::WaitId;
-use super::node::{WaitBlocker, WaitNode};
+use super::blocks::Blocks;
+use super::edges::Edges;
+use super::node::{WaitId, WaitNode};
 use super::query::{Columns, WaitGraphRow, WaitGraphRows};
 use crate::error::Result;
 use crate::session::Driver;
@@ -39,6 +39,9 @@ use crate::session::{Action, Session};
 pub struct WaitGraph {
     #[cfg_attr(feature = "serde", serde(serialize_with = "values"))]
     pub(super) nodes: BTreeMap<WaitId, WaitNode>,
+    /// The blocks of the nodes, once a question was about them.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    blocks: OnceLock<Blocks>,
 }
 
 struct LoadWaitGraph;
@@ -86,22 +89,39 @@ impl WaitGraph {
     }
 
     pub(crate) fn from_rows(rows: Vec<WaitGraphRow>) -> Self {
-        let locks = locks_by_tag(&rows);
-        let edges: Vec<Vec<WaitBlocker>> = rows.iter().map(|row| blockers(row, &locks)).collect();
-        let blockers = edges.iter().flatten().map(|blocker| blocker.id.clone());
+        let Edges {
+            sessions,
+            blockers,
+            is_node,
+        } = Edges::of(&rows);
+        let ids = sessions.ids.iter().zip(&is_node);
+        let ids = ids.filter_map(|(id, is_node)| is_node.then(|| id.clone()));
         let mut nodes: BTreeMap<WaitId, WaitNode> =
-            blockers.map(|id| (id.clone(), WaitNode::new(id))).collect();
-        for (row, blockers) in rows.into_iter().zip(edges) {
-            let id = WaitId::of(&row.lock);
-            if row.lock.granted && !nodes.contains_key(&id) {
-                continue;
+            ids.map(|id| (id.clone(), WaitNode::new(id))).collect();
+        for ((row, session), blockers) in rows.into_iter().zip(&sessions.of_rows).zip(blockers) {
+            if let Some(node) = nodes.get_mut(&sessions.ids[*session]) {
+                node.add(row, &sessions.ids, &blockers);
             }
-            let node = nodes.entry(id.clone()).or_insert_with(|| WaitNode::new(id));
-            node.add(row, blockers);
         }
-        let mut graph = Self { nodes };
+        let mut graph = Self::of_nodes(nodes);
         graph.name_blockers();
         graph
+    }
+
+    pub(super) fn of_nodes(nodes: BTreeMap<WaitId, WaitNode>) -> Self {
+        let blocks = OnceLock::new();
+        Self { nodes, blocks }
+    }
+
+    /// Returns the blocks by the positions of the nodes.
+    pub(super) fn blocks(&self) -> &Blocks {
+        self.blocks.get_or_init(|| Blocks::of(&self.nodes))
+    }
+
+    /// Returns the nodes, whose blocks may change.
+    pub(super) fn nodes_mut(&mut self) -> impl Iterator<Item = &mut WaitNode> {
+        self.blocks.take();
+        self.nodes.values_mut()
     }
 
     /// Adds the names of prepared transactions to the blocks.
@@ -114,10 +134,7 @@ impl WaitGraph {
         if gids.is_empty() {
             return;
         }
-        let waits = self
-            .nodes
-            .values_mut()
-            .filter_map(|node| node.wait.as_mut());
+        let waits = self.nodes_mut().filter_map(|node| node.wait.as_mut());
         for blocker in waits.flat_map(|wait| &mut wait.blockers) {
             blocker.gid = gids.get(&blocker.id).cloned();
         }
@@ -145,9 +162,14 @@ impl WaitGraph {
 
     /// Returns the waiters that a session blocks directly; 0 means the prepared transactions.
     pub fn waiters_of(&self, pid: i32) -> impl Iterator<Item = &WaitNode> {
-        let pid = Some(pid).filter(|pid| *pid != 0);
-        self.nodes()
-            .filter(move |node| node.blockers().iter().any(|it| it.pid == pid))
+        let blocks = self.blocks();
+        let positions = blocks.positions(pid).into_iter();
+        let mut waiters: Vec<usize> = positions
+            .flat_map(|position| blocks.waiters(position).iter().copied())
+            .collect();
+        waiters.sort_unstable();
+        waiters.dedup();
+        self.at(&waiters).into_iter()
     }
 
     /// Returns the number of sessions between this one and its root, the root included.

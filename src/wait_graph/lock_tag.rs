@@ -1,8 +1,5 @@
 //! The locked object, as the columns of `pg_locks` identify it.
 
-use std::collections::BTreeMap;
-
-use super::query::WaitGraphRow;
 use crate::types::LockType;
 use crate::views::PgLock;
 
@@ -40,16 +37,4 @@ impl<'l> LockTag<'l> {
             object_subid: lock.object_subid,
         }
     }
-}
-
-/// The locks, grouped by the locked object.
-pub type LocksByTag<'l> = BTreeMap<LockTag<'l>, Vec<&'l PgLock>>;
-
-pub fn locks_by_tag(rows: &[WaitGraphRow]) -> LocksByTag<'_> {
-    let mut by_tag = LocksByTag::new();
-    for row in rows {
-        let tag = LockTag::of(&row.lock);
-        by_tag.entry(tag).or_default().push(&row.lock);
-    }
-    by_tag
 }

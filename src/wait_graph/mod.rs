@@ -1,5 +1,6 @@
 //! A snapshot of all waits: waiters, locks and blockers, as a graph, a tree or a diagram.
 
+mod blocks;
 mod cycles;
 mod diagram;
 mod edges;

@@ -119,7 +119,14 @@ impl WaitNode {
     }
 
     /// Adds the facts of a row: the activity, the name, and the wait if there is one.
-    pub(crate) fn add(&mut self, row: WaitGraphRow, blockers: Vec<WaitBlocker>) {
+    ///
+    /// The blockers are positions in `ids`.
+    pub(crate) fn add(
+        &mut self,
+        row: WaitGraphRow,
+        ids: &[WaitId],
+        blockers: &[(usize, BlockKind)],
+    ) {
         let WaitGraphRow {
             mut lock, prepared, ..
         } = row;
@@ -129,6 +136,13 @@ impl WaitNode {
         self.gid = self.prepared.as_ref().map(|it| it.gid.clone());
         // Of the processes of a parallel query several may wait.
         if !lock.granted && self.blockers().is_empty() {
+            let blocker = |(session, kind): &(usize, BlockKind)| WaitBlocker {
+                id: ids[*session].clone(),
+                pid: ids[*session].pid(),
+                gid: None,
+                kind: *kind,
+            };
+            let blockers = blockers.iter().map(blocker).collect();
             self.wait = Some(Wait { lock, blockers });
         }
     }

@@ -1,96 +1,31 @@
 //! The sessions that a node blocks, directly or through other waiters.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::WaitGraph;
-use super::node::{WaitId, WaitNode};
-
-/// The waiters of each node, by the positions of the nodes.
-///
-/// A queue of n waiters has up to n × (n - 1) / 2 blocks; positions make them cheap to follow.
-pub struct Reach<'g> {
-    nodes: Vec<&'g WaitNode>,
-    positions: BTreeMap<&'g WaitId, usize>,
-    waiters: Vec<Vec<usize>>,
-}
-
-impl<'g> Reach<'g> {
-    pub fn of(graph: &'g WaitGraph) -> Self {
-        let nodes: Vec<_> = graph.nodes().collect();
-        let positions: BTreeMap<_, _> = nodes.iter().map(|it| &it.id).zip(0..).collect();
-        let mut waiters = vec![Vec::new(); nodes.len()];
-        for (waiter, node) in nodes.iter().enumerate() {
-            let blockers = node.blockers().iter();
-            for position in blockers.filter_map(|it| positions.get(&it.id)) {
-                waiters[*position].push(waiter);
-            }
-        }
-        Self {
-            nodes,
-            positions,
-            waiters,
-        }
-    }
-
-    /// Returns the nodes that one of `ids` blocks. In a cycle a node does not block itself.
-    pub fn blocked(&self, ids: &[&WaitId]) -> Vec<&'g WaitNode> {
-        let starts: Vec<usize> = ids
-            .iter()
-            .filter_map(|id| self.positions.get(id).copied())
-            .collect();
-        let reached = self.reached(&starts).into_iter();
-        let others = reached.filter(|position| !starts.contains(position));
-        others.map(|position| self.nodes[position]).collect()
-    }
-
-    fn reached(&self, starts: &[usize]) -> Vec<usize> {
-        let mut is_reached = vec![false; self.nodes.len()];
-        let mut reached = Vec::new();
-        let mut next = starts.to_vec();
-        while let Some(position) = next.pop() {
-            for waiter in &self.waiters[position] {
-                if !std::mem::replace(&mut is_reached[*waiter], true) {
-                    reached.push(*waiter);
-                    next.push(*waiter);
-                }
-            }
-        }
-        reached
-    }
-
-    /// Returns all nodes with the numbers of sessions that they block.
-    pub fn counts(&self) -> impl Iterator<Item = (&'g WaitNode, usize)> {
-        let count = |node: &'g WaitNode| (node, self.blocked(&[&node.id]).len());
-        self.nodes.iter().map(move |node| count(node))
-    }
-}
+use super::node::WaitNode;
 
 impl WaitGraph {
     /// Returns all nodes with the number of sessions that each blocks, directly or through
     /// other waiters.
-    ///
-    /// One call is cheaper than one [`blocked_count`](Self::blocked_count) for each node.
     pub fn blocked_counts(&self) -> impl Iterator<Item = (&WaitNode, usize)> {
-        let counts: Vec<_> = Reach::of(self).counts().collect();
-        counts.into_iter()
+        self.nodes().zip(self.blocks().counts().iter().copied())
     }
 
     /// Returns the sessions that a session or a prepared transaction blocks, directly or through
     /// other waiters.
     pub fn blocked_by(&self, node: &WaitNode) -> Vec<&WaitNode> {
-        Reach::of(self).blocked(&[&node.id])
+        let position = self.blocks().position(&node.id);
+        let blocked = position.map(|position| self.blocks().blocked(&[position]));
+        self.at(&blocked.unwrap_or_default())
     }
 
     /// Returns the roots with the numbers of sessions that they block, the most harmful first.
     ///
     /// Of roots that block equally many, the one with the oldest transaction is first.
     pub fn worst_roots(&self) -> Vec<(&WaitNode, usize)> {
-        let reach = Reach::of(self);
-        let roots = self.roots();
-        let mut roots: Vec<_> = roots
-            .map(|root| (root, reach.blocked(&[&root.id]).len()))
-            .collect();
+        let counts = self.blocked_counts();
+        let mut roots: Vec<_> = counts.filter(|(node, _)| node.wait.is_none()).collect();
         roots.sort_by_key(|(root, count)| (Reverse(*count), Reverse(root.transaction_age())));
         roots
     }
@@ -113,24 +48,14 @@ impl WaitGraph {
     /// # }
     /// ```
     pub fn related_to(&self, is_of_interest: impl Fn(&WaitNode) -> bool) -> Self {
-        let chosen = self.nodes().filter(|node| is_of_interest(node));
-        let chosen: Vec<&WaitId> = chosen.map(|node| &node.id).collect();
-        let behind = Reach::of(self).blocked(&chosen);
-        let mut related: BTreeSet<&WaitId> = BTreeSet::new();
-        let mut next = chosen;
-        next.extend(behind.into_iter().map(|node| &node.id));
-        while let Some(id) = next.pop() {
-            if related.insert(id) {
-                let blockers = self.nodes[id].blockers().iter().map(|it| &it.id);
-                next.extend(blockers.filter(|id| self.nodes.contains_key(id)));
-            }
-        }
-        let nodes = related
-            .into_iter()
-            .map(|id| (id.clone(), self.nodes[id].clone()));
-        Self {
-            nodes: nodes.collect(),
-        }
+        let blocks = self.blocks();
+        let nodes = self.nodes().zip(0..);
+        let chosen = nodes.filter(|(node, _)| is_of_interest(node));
+        let mut related: Vec<usize> = chosen.map(|(_, position)| position).collect();
+        related.extend(blocks.blocked(&related));
+        related.extend(blocks.blocking(&related));
+        let nodes = self.at(&related).into_iter();
+        Self::of_nodes(nodes.map(|node| (node.id.clone(), node.clone())).collect())
     }
 
     /// Returns the direct blockers of a session, the hard ones first.
@@ -140,9 +65,10 @@ impl WaitGraph {
     }
 
     /// Returns the waiters that a session or a prepared transaction blocks directly.
-    pub fn waiters_behind<'g>(&'g self, node: &'g WaitNode) -> impl Iterator<Item = &'g WaitNode> {
-        let blocks = move |it: &&WaitNode| it.blockers().iter().any(|it| it.id == node.id);
-        self.nodes().filter(blocks)
+    pub fn waiters_behind(&self, node: &WaitNode) -> impl Iterator<Item = &WaitNode> {
+        let position = self.blocks().position(&node.id);
+        let waiters = position.map_or(&[][..], |position| self.blocks().waiters(position));
+        self.at(waiters).into_iter()
     }
 
     /// Returns the roots that a session waits for, directly or through other waiters.
@@ -150,16 +76,10 @@ impl WaitGraph {
     /// Empty for a session that does not wait, that waits for a cycle, or whose blockers the
     /// server does not show.
     pub fn roots_of(&self, pid: i32) -> impl Iterator<Item = &WaitNode> {
-        let mut reached = BTreeSet::new();
-        let mut next: Vec<&WaitNode> = self.node(pid).into_iter().collect();
-        while let Some(node) = next.pop() {
-            for blocker in node.blockers() {
-                if reached.insert(&blocker.id) {
-                    next.extend(self.nodes.get(&blocker.id));
-                }
-            }
-        }
-        let nodes = reached.into_iter().filter_map(|id| self.nodes.get(id));
+        let blocks = self.blocks();
+        let mut blocking = blocks.blocking(&blocks.positions(pid));
+        blocking.sort_unstable();
+        let nodes = self.at(&blocking).into_iter();
         nodes.filter(|node| node.wait.is_none())
     }
 
@@ -167,9 +87,17 @@ impl WaitGraph {
     ///
     /// 0 as `pid` means the prepared transactions.
     pub fn blocked_count(&self, pid: i32) -> usize {
-        let pid = Some(pid).filter(|pid| *pid != 0);
-        let ids: Vec<&WaitId> = self.nodes.keys().filter(|id| id.pid() == pid).collect();
-        Reach::of(self).blocked(&ids).len()
+        let blocks = self.blocks();
+        match *blocks.positions(pid) {
+            [position] => blocks.counts()[position],
+            ref positions => blocks.blocked(positions).len(),
+        }
+    }
+
+    /// Returns the nodes at some positions.
+    pub(super) fn at(&self, positions: &[usize]) -> Vec<&WaitNode> {
+        let nodes: Vec<_> = self.nodes().collect();
+        positions.iter().map(|position| nodes[*position]).collect()
     }
 }
 
@@ -221,6 +149,27 @@ mod tests {
         assert_eq!(pids(2), [1, 2, 3, 4]);
         assert_eq!(pids(6), [5, 6]);
         assert_eq!(pids(7).len(), 0);
+    }
+
+    #[test]
+    fn the_members_of_a_cycle_do_not_block_themselves() {
+        let graph = WaitGraph::from_rows(vec![
+            row(1, 1, Exclusive, &[]),
+            row(1, 3, Exclusive, &[3]),
+            row(2, 2, Exclusive, &[]),
+            row(2, 1, Exclusive, &[1]),
+            row(3, 3, Exclusive, &[]),
+            row(3, 2, Exclusive, &[2]),
+            row(4, 3, Exclusive, &[3, 1]),
+            row(5, 5, Exclusive, &[]),
+            row(4, 5, Share, &[]),
+        ]);
+        let counts = [1, 2, 3, 4, 5].map(|pid| graph.blocked_count(pid));
+        assert_eq!(counts, [3, 3, 3, 0, 0]);
+        let blocked = graph.blocked_by(graph.node(1).unwrap()).into_iter();
+        let mut blocked: Vec<_> = blocked.filter_map(|it| it.pid).collect();
+        blocked.sort_unstable();
+        assert_eq!(blocked, [2, 3, 4]);
     }
 
     #[test]
