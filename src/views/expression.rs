@@ -59,9 +59,14 @@ macro_rules! activity_expression {
     };
 }
 
+// Only a wait costs a look at the column.
 macro_rules! wait_start {
     () => {
-        optional!(r#""pg_catalog"."pg_locks""#, "waitstart", "timestamptz")
+        concat!(
+            r#"CASE WHEN NOT "pg_catalog"."pg_locks"."granted" THEN "#,
+            optional!(r#""pg_catalog"."pg_locks""#, "waitstart", "timestamptz"),
+            " END"
+        )
     };
 }
 
@@ -162,10 +167,9 @@ expression! {
 macro_rules! query_bytes {
     ($activity:expr) => {
         concat!(
-            "CASE WHEN pg_catalog.current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') \
-             THEN ",
+            "CASE ",
             decoded_query!($activity),
-            " WHEN ",
+            "WHEN ",
             $activity,
             ".\"datid\" = ANY (ARRAY(SELECT d.oid FROM pg_catalog.pg_database AS d \
              JOIN pg_catalog.pg_database AS own ON own.encoding = d.encoding \

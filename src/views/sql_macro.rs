@@ -78,12 +78,19 @@ macro_rules! visible_query {
 }
 
 /// Selects the bytes of a query, in a database whose encoding is UTF8 or SQL_ASCII.
+///
+/// Where the server sends text as it stores it, that is a copy. A decoding never fails.
 macro_rules! decoded_query {
     ($activity:expr) => {
         concat!(
-            "pg_catalog.decode(pg_catalog.replace(",
+            "WHEN (SELECT pg_catalog.current_setting('server_encoding') = 'UTF8' \
+             AND pg_catalog.current_setting('client_encoding') = 'UTF8') \
+             THEN pg_catalog.textsend(",
             visible_query!($activity),
-            r", E'\\', E'\\\\'), 'escape')"
+            ") WHEN (SELECT pg_catalog.current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII')) \
+             THEN pg_catalog.decode(pg_catalog.replace(",
+            visible_query!($activity),
+            r", E'\\', E'\\\\'), 'escape') "
         )
     };
 }
@@ -100,11 +107,7 @@ pub(crate) const QUERY_ID: &str = optional!("a", "query_id", "int8");
 /// The query of the session `a` as bytes; NULL in a database with another encoding than UTF8.
 ///
 /// It reads no catalog.
-pub(crate) const UTF8_QUERY: &str = concat!(
-    "CASE WHEN pg_catalog.current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII') THEN ",
-    decoded_query!("a"),
-    " END"
-);
+pub(crate) const UTF8_QUERY: &str = concat!("CASE ", decoded_query!("a"), "END");
 
 /// The [`current_database_oid!`] as a constant, for statements that are pushed piece by piece.
 pub(crate) const CURRENT_DATABASE_OID: &str = current_database_oid!();
