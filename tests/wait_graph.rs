@@ -216,6 +216,58 @@ fn a_prepared_transaction_is_a_root_with_a_name() {
 }
 
 #[test]
+fn a_graph_without_names_answers_while_a_catalog_is_locked() {
+    let db = Database::new();
+    let gid = format!("{}_left", db.name);
+    let mut conn = holding(&db, "UPDATE users SET name = 'x' WHERE id = 1");
+    conn.batch_execute(&format!("PREPARE TRANSACTION '{gid}'"))
+        .unwrap();
+    let row = Waiting::on(&db, "UPDATE users SET name = 'y' WHERE id = 1");
+    let mut holder = holding(&db, "LOCK TABLE posts; SELECT pg_advisory_xact_lock(7)");
+    let waits =
+        ["SELECT FROM posts", "SELECT pg_advisory_lock(7)"].map(|sql| Waiting::on(&db, sql));
+    let of_this_database = |graph: &WaitGraph| -> Vec<_> {
+        let of_test = |node: &&WaitNode| {
+            let database = node.activity.as_ref().and_then(|it| it.database.clone());
+            let database = database.or_else(|| Some(node.prepared.as_ref()?.database.clone()));
+            database.as_ref() == Some(&db.name)
+        };
+        let facts = |node: &WaitNode| {
+            let mode = node.wait.as_ref().map(|it| it.lock.mode.clone());
+            let user = node.activity.as_ref().and_then(|it| it.user.clone());
+            (node.pid, node.gid.clone(), user, kinds(node), mode)
+        };
+        graph.nodes().filter(of_test).map(facts).collect()
+    };
+    let expected = of_this_database(&WaitGraph::load(&mut conn).unwrap());
+    assert_eq!(expected.len(), 5, "{expected:?}");
+    let mut locker = db.connect();
+    conn.batch_execute("SET lock_timeout = 500").unwrap();
+    for catalog in [
+        "pg_class",
+        "pg_attribute",
+        "pg_namespace",
+        "pg_database",
+        "pg_authid",
+        "pg_proc",
+    ] {
+        let lock = format!("BEGIN; LOCK TABLE pg_catalog.{catalog}");
+        locker.batch_execute(&lock).unwrap();
+        let graph = WaitGraph::load_without_names(&mut conn);
+        let found = of_this_database(&graph.expect(catalog));
+        locker.batch_execute("COMMIT").unwrap();
+        assert_eq!(found, expected, "{catalog}");
+    }
+    holder.batch_execute("COMMIT").unwrap();
+    for waiting in waits {
+        waiting.finish().unwrap();
+    }
+    conn.batch_execute(&format!("ROLLBACK PREPARED '{gid}'"))
+        .unwrap();
+    row.finish().unwrap();
+}
+
+#[test]
 fn a_role_without_rights_sees_the_waits_and_a_hint() {
     let db = Database::new();
     let role = format!("blind_{}", db.name);

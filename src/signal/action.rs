@@ -12,8 +12,7 @@ use super::session_query::{
 use super::statement::SendSignal;
 use super::types::{Signal, SignalKind};
 use crate::error::Result;
-use crate::session::Action;
-use crate::session::Driver;
+use crate::session::{Action, Driver};
 use crate::tables::{blocking_activity, pg_locks, pg_stat_activity};
 
 /// An action that signals each session of a query once.

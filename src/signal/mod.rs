@@ -6,6 +6,8 @@
 
 mod action;
 mod block;
+#[cfg(feature = "cli")]
+mod by_hand;
 mod mark;
 mod precondition;
 mod send;
@@ -16,6 +18,8 @@ mod wait_path;
 
 pub(crate) use action::{to_activity, to_blocking};
 pub(crate) use block::{AWAITED, Block, OBJECT, WAIT_START, Wait};
+#[cfg(feature = "cli")]
+pub use by_hand::{SignalTarget, activities_without_names};
 pub(crate) use mark::{IS_MARK, walk_mark, walk_unmark};
 pub(crate) use precondition::{
     CONCURRENT_INDEXES, HAS_SYNCHRONOUS_STANDBY, PG_DUMP, Precondition, StillOnPath,

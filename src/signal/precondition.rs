@@ -28,6 +28,10 @@ pub(crate) const CONCURRENT_INDEXES: &str = "(SELECT p.pid \
     FROM pg_catalog.pg_stat_get_progress_info('CREATE INDEX') AS p \
     WHERE p.param1 IS NULL OR p.param1 IN (2::pg_catalog.int8, 4::pg_catalog.int8))";
 
+/// The condition that a session does not wait. The function includes the waits of the session's
+/// parallel workers.
+const IS_ROOT: &str = "pg_catalog.cardinality(pg_catalog.pg_blocking_pids(pid)) = 0";
+
 /// The condition under which a signal is sent.
 #[derive(Clone, Debug)]
 pub enum Precondition {
@@ -35,6 +39,9 @@ pub enum Precondition {
     None,
     /// The session still blocks one of these processes.
     StillBlocks(Vec<i32>),
+    /// The session still blocks one of these processes, and does not wait itself.
+    #[cfg(feature = "cli")]
+    StillRootOf(Vec<i32>),
     /// The session still blocks the prioritized session, and is not protected.
     StillOnPath(StillOnPath),
 }
@@ -61,6 +68,12 @@ impl QueryFragment<Pg> for Precondition {
                 Ok(())
             }
             Self::StillBlocks(waiters) => walk_blocks(waiters, out),
+            #[cfg(feature = "cli")]
+            Self::StillRootOf(waiters) => {
+                out.push_sql(IS_ROOT);
+                out.push_sql(" AND ");
+                walk_blocks(waiters, out)
+            }
             Self::StillOnPath(path) => path.walk_ast(out),
         }
     }
@@ -72,7 +85,7 @@ fn walk_blocks<'b>(waiters: &'b Vec<i32>, mut out: AstPass<'_, 'b, Pg>) -> Query
     out.push_bind_param::<Array<Integer>, _>(waiters)?;
     out.push_sql(
         ") AS waiter WHERE pid = ANY (pg_catalog.pg_blocking_pids(waiter))) OR EXISTS \
-         (SELECT FROM pg_catalog.pg_locks AS w, LATERAL (",
+         (SELECT FROM pg_catalog.pg_lock_status() AS w, LATERAL (",
     );
     out.push_sql(BLOCKERS_OF_REPLAY);
     out.push_sql(") AS h WHERE h.pid = pg_stat_activity.pid AND w.pid = ANY (");
@@ -110,8 +123,8 @@ impl QueryFragment<Pg> for StillOnPath {
         out.push_sql(" THEN ");
         self.block.walk_ast(out.reborrow())?;
         if self.must_be_root {
-            // The function includes the waits of the session's parallel workers.
-            out.push_sql(" AND pg_catalog.cardinality(pg_catalog.pg_blocking_pids(pid)) = 0");
+            out.push_sql(" AND ");
+            out.push_sql(IS_ROOT);
         }
         out.push_sql(" ELSE false END");
         Ok(())

@@ -14,6 +14,7 @@ pub mod expression;
 mod held_by;
 mod lock_query;
 mod lock_target;
+mod nameless;
 mod pg_activity;
 mod pg_lock;
 mod predicate;
@@ -28,12 +29,11 @@ pub(crate) use expression::{InCurrentDatabase, LockedRelationIsHere, WaitDuratio
 pub(crate) use held_by::HeldBy;
 pub(crate) use lock_query::LockQuery;
 pub use lock_target::LockTarget;
+pub(crate) use nameless::{NAMELESS_ACTIVITY, NAMELESS_LOCK, NAMELESS_PREPARED, NO_ACTIVITY};
 pub use pg_activity::{PgActivity, PgActivityQuery};
 pub use pg_lock::{LockedRelation, PgLock, PgLockQuery, PgLockTables};
 pub(crate) use predicate::{IsAdvisory, IsOn, IsRoot, own_pid};
 pub use prepared_transaction::{PreparedTransaction, PreparedTransactionQuery};
 pub use regclass::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 pub(crate) use row_wait::ROW_WAITS;
-pub(crate) use sql_macro::{
-    BLOCKERS_OF_REPLAY, CURRENT_DATABASE_OID, QUERY_ID, UTF8_QUERY, optional,
-};
+pub(crate) use sql_macro::{BLOCKERS_OF_REPLAY, CURRENT_DATABASE_OID, optional};

@@ -17,7 +17,7 @@ macro_rules! current_database_oid {
 macro_rules! blockers_of_replay {
     ($locks:expr) => {
         concat!(
-            "SELECT held.pid FROM pg_catalog.pg_locks AS held WHERE (SELECT pg_catalog.pg_is_in_recovery()) \
+            "SELECT held.pid FROM pg_catalog.pg_lock_status() AS held WHERE (SELECT pg_catalog.pg_is_in_recovery()) \
              AND NOT ",
             $locks,
             ".granted AND ",
@@ -95,19 +95,20 @@ macro_rules! decoded_query {
     };
 }
 
-pub(super) use {blockers_of_replay, decoded_query, since, visible_query};
+/// Selects the query of the session `a` as bytes; NULL in a database with another encoding than UTF8.
+///
+/// It reads no catalog.
+macro_rules! utf8_query {
+    () => {
+        concat!("CASE ", decoded_query!("a"), "END")
+    };
+}
+
+pub(super) use {blockers_of_replay, decoded_query, since, utf8_query, visible_query};
 pub(crate) use {current_database_oid, optional};
 
 /// The blockers of the replay, for the row `w` of `pg_locks`.
 pub(crate) const BLOCKERS_OF_REPLAY: &str = blockers_of_replay!("w");
-
-/// The identifier of the query of the session `a`; NULL on PostgreSQL 13.
-pub(crate) const QUERY_ID: &str = optional!("a", "query_id", "int8");
-
-/// The query of the session `a` as bytes; NULL in a database with another encoding than UTF8.
-///
-/// It reads no catalog.
-pub(crate) const UTF8_QUERY: &str = concat!("CASE ", decoded_query!("a"), "END");
 
 /// The [`current_database_oid!`] as a constant, for statements that are pushed piece by piece.
 pub(crate) const CURRENT_DATABASE_OID: &str = current_database_oid!();

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use diesel::query_builder::Query;
+
 use super::blocks::Blocks;
 use super::edges::Edges;
 use super::node::{WaitId, WaitNode};
-use super::query::{Columns, WaitGraphRow, WaitGraphRows};
+use super::query::{Columns, NamelessGraphRows, WaitGraphRow, WaitGraphRows};
 use crate::error::Result;
-use crate::session::Driver;
-use crate::session::{Action, Session};
+use crate::session::{Action, Driver, Session, Statement};
 
 /// A snapshot of all waits for locks on the server, in all databases.
 ///
@@ -44,25 +45,32 @@ pub struct WaitGraph {
     blocks: OnceLock<Blocks>,
 }
 
-struct LoadWaitGraph;
+/// Loads a graph by a statement.
+struct LoadWaitGraph<S>(S);
 
-impl Action for LoadWaitGraph {
+impl<S> Action for LoadWaitGraph<S>
+where
+    S: Statement<Row = WaitGraphRow> + Query<SqlType = Columns> + Copy,
+{
     type Output = WaitGraph;
 
     async fn run(self, driver: &mut impl Driver) -> Result<WaitGraph> {
-        let graph = read(driver).await?;
+        let graph = read(self.0, driver).await?;
         if graph.cycles().is_empty() {
             return Ok(graph);
         }
-        let mut second = read(driver).await?;
+        let mut second = read(self.0, driver).await?;
         second.keep_cycles_of(&graph);
         Ok(second)
     }
 }
 
-async fn read(driver: &mut impl Driver) -> Result<WaitGraph> {
+async fn read<S>(statement: S, driver: &mut impl Driver) -> Result<WaitGraph>
+where
+    S: Statement<Row = WaitGraphRow> + Query<SqlType = Columns>,
+{
     driver.clear_stat_snapshot().await?;
-    let rows = driver.load::<_, Columns, _>(WaitGraphRows).await?;
+    let rows = driver.load::<_, Columns, _>(statement).await?;
     Ok(WaitGraph::from_rows(rows))
 }
 
@@ -85,7 +93,41 @@ impl WaitGraph {
     where
         C: Session<Mode>,
     {
-        conn.run_action(LoadWaitGraph)
+        conn.run_action(LoadWaitGraph(WaitGraphRows))
+    }
+
+    /// Reads the same without the names of relations and objects, and without the relations of
+    /// waits for rows.
+    ///
+    /// The statement reads no catalog. It answers while a session locks one, as
+    /// `VACUUM FULL pg_class` does, when [`load`](Self::load) would wait for that session. Locks
+    /// have the `oid`s of their relations and databases; sessions have all their fields.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the statement fails, for example in an aborted transaction.
+    ///
+    /// # Cancel safety
+    ///
+    /// Only reads: a dropped future loses the result and changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # include!("../../tests/support/doctest.rs");
+    /// use diesel_pglock::WaitGraph;
+    ///
+    /// # fn main() -> diesel_pglock::Result<()> {
+    /// # let conn = &mut connection();
+    /// assert!(WaitGraph::load_without_names(conn)?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn load_without_names<C, Mode>(conn: &mut C) -> C::Output<'_, Self>
+    where
+        C: Session<Mode>,
+    {
+        conn.run_action(LoadWaitGraph(NamelessGraphRows))
     }
 
     pub(crate) fn from_rows(rows: Vec<WaitGraphRow>) -> Self {
@@ -95,7 +137,9 @@ impl WaitGraph {
             is_node,
         } = Edges::of(&rows);
         let ids = sessions.ids.iter().zip(&is_node);
-        let ids = ids.filter_map(|(id, is_node)| is_node.then(|| id.clone()));
+        let ids = ids
+            .filter(|(_, is_node)| **is_node)
+            .map(|(id, _)| id.clone());
         let mut nodes: BTreeMap<WaitId, WaitNode> =
             ids.map(|id| (id.clone(), WaitNode::new(id))).collect();
         for ((row, session), blockers) in rows.into_iter().zip(&sessions.of_rows).zip(blockers) {

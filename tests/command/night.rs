@@ -1,8 +1,11 @@
 //! The first screens of the command, on a server with many waits.
 
+use diesel::connection::SimpleConnection;
+
 use super::pglock;
 use super::scene::Scene;
 use super::terminal::Terminal;
+use crate::support::{is_alive, pid};
 
 #[test]
 fn signals_to_blockers_end_exactly_the_roots() {
@@ -54,6 +57,38 @@ fn the_queue_is_signalled_on_request() {
         queue.out.contains(&format!("{}  deploy", scene.deploy)),
         "{queue:?}"
     );
+}
+
+#[test]
+fn the_waits_are_shown_and_their_root_is_ended_while_a_catalog_is_locked() {
+    let scene = Scene::new();
+    let mut terminal = Terminal::start(&scene.database, &["top"], (24, 80));
+    let count = "pglock top: 40 waiting behind 5 roots";
+    terminal.wait_for("the waits", |screen| screen.contains(count));
+    let mut locker = scene.database.connect();
+    locker
+        .batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_class")
+        .unwrap();
+    terminal.wait_for("the reason", |screen| {
+        screen.contains("by wait; no names of")
+    });
+    terminal.type_("xy");
+    // The next one needs the catalog too.
+    let ended = format!("{} ended; 1 session goes on; 30", scene.report);
+    terminal.wait_for("the end of the root", |screen| screen.contains(&ended));
+    assert!(!is_alive(&mut locker, scene.report));
+    // A login to this database hangs. Other databases show the session that locks the catalog.
+    let hung = pglock(&scene.database, &["tree"]);
+    assert_eq!(hung.code, 3, "{hung:?}");
+    let hint = "in another database, such as `postgres`";
+    assert!(hung.err.contains(hint), "{hung:?}");
+    let url = scene.database.url.replace(&scene.database.name, "postgres");
+    let tree = pglock(&scene.database, &["tree", "--database-url", &url]);
+    let locker_pid = pid(&mut locker);
+    assert!(tree.out.contains(&format!("\n{locker_pid} ")), "{tree:?}");
+    locker.batch_execute("COMMIT").unwrap();
+    terminal.type_("q");
+    assert_eq!(terminal.end(), 0);
 }
 
 #[test]

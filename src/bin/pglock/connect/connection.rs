@@ -1,6 +1,7 @@
 //! The database of a command, and the connection to it.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use diesel::PgConnection;
@@ -13,6 +14,13 @@ use diesel_pglock::internal::{redact_conninfo, with_defaults, with_settings};
 
 /// The limit of connecting, in seconds.
 const CONNECT_TIMEOUT: u32 = 10;
+
+/// The duration of a failed attempt after which the login hangs, rather than is refused.
+const HANGING: Duration = Duration::from_secs(2);
+
+/// A login reads catalogs of its database. The waits are those of the server.
+const HANGING_HINT: &str = "if the server answers in another database, such as `postgres`, \
+    a session may have locked a catalog of this one: there `pglock tree` shows it";
 
 /// Options that choose the database.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -194,10 +202,15 @@ impl Database {
 
     pub fn connect(&self) -> Result<PgConnection, Failure> {
         // The library's connect keeps passwords out of its errors.
+        let started = Instant::now();
         let connected = complete(&self.conninfo).connect();
         let mut conn = connected.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            Failure::Connection(cause.unwrap_or_else(|| error.to_string()))
+            let cause = cause.unwrap_or_else(|| error.to_string());
+            Failure::Connection(match started.elapsed() < HANGING {
+                true => cause,
+                false => format!("{}; {HANGING_HINT}", cause.trim_end()),
+            })
         })?;
         // Behind a pooler a backend may have a statement of another client with the same name.
         conn.set_prepared_statement_cache_size(CacheSize::Disabled);

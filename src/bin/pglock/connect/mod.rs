@@ -8,6 +8,7 @@ mod reconnecting;
 mod redact;
 mod settings;
 mod settings_file;
+mod waits;
 
 pub use config::ConfigArgs;
 pub use connection::{ConnectionArgs, Database, Environment};
@@ -17,3 +18,4 @@ pub use reconnecting::Reconnecting;
 pub use redact::redact_arguments;
 pub use settings::{ActiveConfig, Settings};
 pub use settings_file::error_at;
+pub use waits::Waits;

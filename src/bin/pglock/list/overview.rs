@@ -3,7 +3,7 @@
 use diesel_pglock::{WaitGraph, WaitNode};
 
 use super::locks::show_table;
-use crate::connect::{ConnectionArgs, Environment, LimitArgs};
+use crate::connect::{ConnectionArgs, Environment, LimitArgs, Waits};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Colour, Column, Line, Table, clean, clean_query, note, show};
 use diesel_pglock::internal::format_duration;
@@ -32,7 +32,7 @@ pub fn run(
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
     let mut conn = connect.connect(environment)?;
-    let graph = timeout.within(&mut conn, |conn| Ok(WaitGraph::load(conn)?))?;
+    let graph = timeout.within(&mut conn, |conn| Waits::load(conn)?.noted())?;
     let roots = graph.worst_roots();
     show(&summary(&graph, &roots))?;
     if !roots.is_empty() {

@@ -15,6 +15,7 @@ use super::filter::Filter;
 use super::prepared::Prepared;
 use super::relation;
 use super::row::{Blocker, Row};
+use crate::connect::Waits;
 use crate::failure::Failure;
 
 /// The locks to list.
@@ -86,7 +87,7 @@ impl Selection {
     pub fn graph(&self, conn: &mut PgConnection) -> Result<WaitGraph, Failure> {
         let on = self.on.iter().map(|name| relation::find(conn, name));
         let on = on.collect::<Result<Vec<u32>, Failure>>()?;
-        let graph = WaitGraph::load(conn)?;
+        let graph = Waits::load(conn)?.noted()?;
         if self.pids.is_empty() && on.is_empty() && self.filters.is_empty() {
             return Ok(graph);
         }
@@ -129,7 +130,7 @@ impl Selection {
 
     /// Returns the waits for rows of some tables, which await a transaction.
     fn row_waits(&self, conn: &mut PgConnection, on: &[u32]) -> Result<Vec<Row>, Failure> {
-        let graph = WaitGraph::load(conn)?;
+        let graph = Waits::load(conn)?.noted()?;
         let waiters = graph.nodes().filter(|node| self.is_of_pids(node));
         let rows = waiters.filter_map(Row::awaited);
         let awaits_transaction = |row: &Row| row.lock.lock_type == LockType::TransactionId;
@@ -149,7 +150,7 @@ impl Selection {
         on: &[u32],
         rows: &mut FirstRows,
     ) -> Result<Vec<Vec<i32>>, Failure> {
-        let graph = WaitGraph::load(conn)?;
+        let graph = Waits::load(conn)?.noted()?;
         let blockers = BlockerRows::of(&graph);
         for waiter in graph.nodes().filter(|node| self.is_of_pids(node)) {
             let Some(row) = Row::awaited(waiter).filter(|row| is_on(row, on)) else {

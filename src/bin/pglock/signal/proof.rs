@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
-use diesel::prelude::*;
-use diesel_pglock::schema::pg_stat_activity;
 use diesel_pglock::{BackendState, PgActivity, SignalKind, WaitGraph, WaitNode};
 use serde::Serialize;
 
 use super::request::{Delivery, SignalResult};
-use crate::connect::LimitArgs;
+use crate::connect::{LimitArgs, Waits};
 use crate::failure::Failure;
-use diesel_pglock::internal::{ManualEntry, ManualLog};
+use diesel_pglock::internal::{ManualEntry, ManualLog, activities_without_names};
 
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -46,6 +44,8 @@ pub enum Effect {
 /// The server before the signals.
 pub struct Before {
     graph: WaitGraph,
+    /// The reason for which the signal log was not looked for.
+    pub nameless: Option<String>,
     /// The signal log, if there is one.
     log: Option<ManualLog>,
     activities: HashMap<i32, PgActivity>,
@@ -53,23 +53,26 @@ pub struct Before {
     waits: HashMap<i32, HashSet<WaitKey>>,
 }
 
-/// The identity of a wait: process, transaction, start and lock.
+/// The identity of a wait: process, transaction, start and lock, without names.
 type WaitKey = (Option<i32>, String, Option<DateTime<Utc>>, String);
 
 fn wait_key(node: &WaitNode) -> Option<WaitKey> {
     let lock = &node.wait.as_ref()?.lock;
-    let target = lock.target().to_string();
+    // The relation of a wait for a row is no part of the locked object.
+    let relation = lock.relation_oid.filter(|_| lock.transaction_id.is_none());
+    let object = (lock.object_id, lock.object_subid, &lock.virtual_xid);
+    let object = (relation, lock.transaction_id, lock.class_id, object);
     Some((
         lock.pid,
         lock.virtual_transaction.clone(),
         lock.wait_start,
-        target,
+        format!("{} {:?}", lock.mode, object),
     ))
 }
 
 impl Before {
     pub fn load(conn: &mut PgConnection, pids: &[i32]) -> Result<Self, Failure> {
-        let graph = WaitGraph::load(conn)?;
+        let Waits { graph, nameless } = Waits::load(conn)?;
         let behind = |pid: &i32| {
             let nodes = graph.node(*pid).map(|node| graph.blocked_by(node));
             let waits = nodes.into_iter().flatten().filter_map(wait_key);
@@ -78,8 +81,12 @@ impl Before {
         Ok(Self {
             activities: activities(conn, pids)?,
             waits: pids.iter().map(behind).collect(),
-            log: ManualLog::find(conn)?,
+            log: match nameless {
+                None => ManualLog::find(conn)?,
+                Some(_) => None,
+            },
             graph,
+            nameless,
         })
     }
 
@@ -127,7 +134,7 @@ impl Before {
         }
         let pids: Vec<i32> = sent.iter().map(|it| it.pid).collect();
         let after = activities(conn, &pids)?;
-        let graph = WaitGraph::load(conn)?;
+        let graph = WaitGraph::load_without_names(conn)?;
         let waits: HashSet<WaitKey> = graph.nodes().filter_map(wait_key).collect();
         let mut is_proven = true;
         for result in sent {
@@ -189,7 +196,6 @@ fn effect(kind: SignalKind, before: Option<&PgActivity>, after: Option<&PgActivi
 }
 
 fn activities(conn: &mut PgConnection, pids: &[i32]) -> Result<HashMap<i32, PgActivity>, Failure> {
-    let query = PgActivity::query().filter(pg_stat_activity::pid.eq_any(pids));
-    let found: Vec<PgActivity> = query.load(conn)?;
+    let found = activities_without_names(conn, pids)?;
     Ok(found.into_iter().map(|it| (it.pid, it)).collect())
 }

@@ -110,7 +110,8 @@ impl SignalRequest {
             }),
             None => Ok(()),
         });
-        result.not_logged = written.err().map(|failure| failure.to_string());
+        let not_logged = written.err().map(|failure| failure.to_string());
+        result.not_logged = not_logged.or_else(|| before.nameless.clone());
         Ok(result)
     }
 

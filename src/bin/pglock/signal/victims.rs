@@ -8,17 +8,13 @@ use diesel::PgConnection;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Nullable, Text};
-use diesel_pglock::prelude::*;
-use diesel_pglock::schema::{blocking_activity, pg_stat_activity};
-use diesel_pglock::{
-    BackendState, BlockedPgLock, LockMode, PgActivity, Signal, SignalKind, SignalOutcome,
-};
+use diesel_pglock::{BackendState, LockMode, PgActivity, SignalKind, SignalOutcome};
 
 use super::request::SignalResult;
 use crate::failure::Failure;
 use crate::list::{Blocker, Row};
 use crate::output::{clean, clean_query, cut};
-use diesel_pglock::internal::format_duration;
+use diesel_pglock::internal::{SignalTarget, format_duration};
 
 const MAX_NAME: usize = 30;
 const MAX_QUERY: usize = 60;
@@ -154,12 +150,17 @@ impl Victim {
         conn: &mut PgConnection,
         kind: SignalKind,
     ) -> Result<SignalResult, Failure> {
-        let signals = match &self.block {
-            None => self.signal_session(conn, kind),
-            Some(block) => self.signal_blocker(block, conn, kind),
+        let (waiters, must_be_root) = match &self.block {
+            None => (Vec::new(), false),
+            Some(block) => (block.waiters.clone(), block.is_root),
         };
-        let outcome = signals?.into_iter().next().map(|signal| signal.outcome);
-        let outcome = outcome.unwrap_or(SignalOutcome::Gone);
+        let target = SignalTarget {
+            pid: self.pid,
+            backend_start: self.backend_start(),
+            waiters,
+            must_be_root,
+        };
+        let outcome = target.send(conn, kind)?.outcome;
         let advice = match outcome {
             SignalOutcome::Denied(_) => self.advice(conn)?,
             _ => None,
@@ -182,40 +183,6 @@ impl Victim {
             Some(false) => format!("`GRANT pg_signal_backend TO {}` allows it", clean(&role)),
             _ => "only a superuser may signal it".to_owned(),
         }))
-    }
-
-    fn signal_session(
-        &self,
-        conn: &mut PgConnection,
-        kind: SignalKind,
-    ) -> diesel_pglock::Result<Vec<Signal>> {
-        let start = self.backend_start();
-        let query = PgActivity::query()
-            .filter(pg_stat_activity::pid.eq(self.pid))
-            .filter(pg_stat_activity::backend_start.is_not_distinct_from(start));
-        match kind {
-            SignalKind::Cancel => query.cancel_activity(conn),
-            SignalKind::Terminate => query.terminate_activity(conn),
-        }
-    }
-
-    fn signal_blocker(
-        &self,
-        block: &Block,
-        conn: &mut PgConnection,
-        kind: SignalKind,
-    ) -> diesel_pglock::Result<Vec<Signal>> {
-        let start = blocking_activity.field(pg_stat_activity::backend_start);
-        let query = BlockedPgLock::query()
-            .pids(block.waiters.iter().copied())
-            .blocked_by(self.pid)
-            .filter(start.is_not_distinct_from(self.backend_start()));
-        match (kind, block.is_root) {
-            (SignalKind::Cancel, true) => query.roots().cancel_blocking_activity(conn),
-            (SignalKind::Cancel, false) => query.cancel_blocking_activity(conn),
-            (SignalKind::Terminate, true) => query.roots().terminate_blocking_activity(conn),
-            (SignalKind::Terminate, false) => query.terminate_blocking_activity(conn),
-        }
     }
 }
 

@@ -7,9 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
-use diesel_pglock::WaitGraph;
 
-use crate::connect::{Database, LimitArgs, Reconnecting, limited};
+use crate::connect::{Database, LimitArgs, Reconnecting, Waits, limited};
 use crate::signal::{SignalRequest, VERIFY};
 
 /// The time between two checks whether a paused view goes on.
@@ -18,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(3600);
 /// A message to the view.
 #[derive(Debug)]
 pub enum Update {
-    Graph(Box<WaitGraph>),
+    Graph(Box<Waits>),
     /// The error that ended the connection.
     Lost(String),
     /// The outcome of a signal.
@@ -102,11 +101,9 @@ impl Worker {
 
     fn send_graph(&mut self) -> Result<(), SendError<Update>> {
         let limit = self.timeout.limit();
-        let graph = self
-            .server
-            .query(|conn| limited(conn, limit, |conn| Ok(WaitGraph::load(conn)?)));
-        self.updates.send(match graph {
-            Ok(graph) => Update::Graph(Box::new(graph)),
+        let waits = self.server.query(|conn| limited(conn, limit, Waits::load));
+        self.updates.send(match waits {
+            Ok(waits) => Update::Graph(Box::new(waits)),
             Err(failure) => Update::Lost(failure.to_string()),
         })
     }

@@ -9,6 +9,7 @@ use ratatui::widgets::TableState;
 
 use super::feed::Update;
 use super::session::{Session, Sort, sessions};
+use crate::connect::Waits;
 use crate::output::clean;
 use crate::signal::Victim;
 use crate::signal::{DECLINED, SignalRequest};
@@ -75,6 +76,8 @@ pub struct State {
     pub shows_tree: bool,
     /// The error that ended the connection.
     pub lost: Option<String>,
+    /// The reason that kept the names of relations from being read.
+    pub nameless: Option<String>,
     /// The outcome of the last signal.
     pub message: String,
 }
@@ -97,6 +100,7 @@ impl State {
             filter: String::new(),
             shows_tree: false,
             lost: None,
+            nameless: None,
             message: String::new(),
         }
     }
@@ -104,12 +108,14 @@ impl State {
     /// Applies an update of the feed.
     pub fn apply(&mut self, update: Update) {
         match update {
-            Update::Graph(graph) => {
+            Update::Graph(waits) => {
+                let Waits { graph, nameless } = *waits;
                 self.lost = None;
+                self.nameless = nameless.map(|it| clean(&it));
                 self.loaded = Some(Instant::now());
                 self.roots = graph.roots().count();
                 self.waiters = graph.nodes().count() - self.roots;
-                self.graph = *graph;
+                self.graph = graph;
                 self.arrange();
             }
             Update::Lost(error) => self.lost = Some(clean(&error)),

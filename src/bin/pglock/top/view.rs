@@ -139,6 +139,9 @@ fn header(state: &State) -> Line<'static> {
     let roots = format!("{roots} {}", if roots == 1 { "root" } else { "roots" });
     let text = format!("pglock top: {waiters} waiting{shown} behind {roots}, by {sort}");
     let text = text + if state.is_paused { ", paused" } else { "" } + &age(state);
+    if let Some(reason) = &state.nameless {
+        return Line::styled(format!("{text}; no names of relations: {reason}"), bold);
+    }
     match state.is_old() {
         true => Line::styled(text, bold),
         false => Line::raw(text),

@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use diesel_pglock::WaitGraph;
 
-use crate::connect::{Database, Reconnecting, limited};
+use crate::connect::{Database, Reconnecting, Waits, limited};
 use crate::failure::Failure;
 
 /// The pause before another attempt to connect, at least.
@@ -79,7 +79,7 @@ fn poll(number: u64, conn: Option<PgConnection>, settings: &PollSettings, droppe
 /// Loads the graph and the time of the server, by whose clock waits begin.
 fn load(conn: &mut PgConnection, limit: Duration) -> Result<(WaitGraph, DateTime<Utc>), Failure> {
     limited(conn, limit, |conn| {
-        let graph = WaitGraph::load(conn)?;
+        let graph = Waits::load(conn)?.graph;
         let clock = sql::<Timestamptz>("pg_catalog.clock_timestamp()");
         Ok((graph, diesel::select(clock).get_result(conn)?))
     })
