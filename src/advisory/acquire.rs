@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::hold::{AdvisoryHold, after_uncertain_reply, session_changed, unlock};
 use super::holders::holders;
-use super::statement::{AdvisoryTarget, TryAdvisoryLock};
+use super::statement::{AdvisoryTarget, HasLockTimeout, TryAdvisoryLock};
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::EndSessionOnDrop;
-use crate::session::{ACQUIRED, TakeOutcome};
+use crate::session::{ACQUIRED, BackendPid, TakeOutcome};
 use crate::timeout::{LockRequest, lock_request};
 use crate::timeout::{WaitLimit, WaitOption, jitter};
 use crate::views::PgLock;
@@ -227,13 +227,18 @@ async fn wait_for(
     backend: i32,
 ) -> Result<bool, Failed> {
     let local = driver.depth().map_err(Failed::after(None))? > 0;
+    if matches!(limit, WaitLimit::SessionTimeout) {
+        let reply = driver.ask(HasLockTimeout).await;
+        let (has_timeout, found) = reply.map_err(Failed::after(Some(backend)))?;
+        if found == backend && !has_timeout {
+            return wait_plainly(driver, target, local, backend).await;
+        }
+    }
     let wait = target.block(local).message(limit);
     let waited = driver.batch_execute(&wait).await;
     waited.map_err(Failed::after(Some(backend)))?;
-    let (outcome, found) = driver
-        .ask(TakeOutcome { local })
-        .await
-        .map_err(Failed::after(Some(backend)))?;
+    let outcome = driver.ask(TakeOutcome { local }).await;
+    let (outcome, found) = outcome.map_err(Failed::after(Some(backend)))?;
     match outcome {
         Some(outcome) if found == backend => Ok(outcome == ACQUIRED),
         // The lock that the wait may have brought to another backend is of no use.
@@ -241,4 +246,29 @@ async fn wait_for(
             target, backend, found,
         ))),
     }
+}
+
+/// Waits without a lock timeout: no failure means that the lock is busy, and none is read while
+/// others wait for it.
+async fn wait_plainly(
+    driver: &mut impl Driver,
+    target: AdvisoryTarget,
+    local: bool,
+    backend: i32,
+) -> Result<bool, Failed> {
+    let wait = target.plain_wait(local, backend);
+    let Err(error) = driver.batch_execute(&wait).await else {
+        return Ok(true);
+    };
+    if !local {
+        // Another backend of a pooler refuses to wait.
+        match driver.ask(BackendPid).await {
+            Ok(found) if found != backend => {
+                let changed = session_changed(target, backend, found);
+                return Err(Failed::after(Some(found))(changed));
+            }
+            _ => {}
+        }
+    }
+    Err(Failed::after(Some(backend))(error))
 }

@@ -6,7 +6,7 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable};
 
 use crate::session::query;
-use crate::timeout::LockBlock;
+use crate::timeout::{LockBlock, Reply, checked};
 use crate::types::Repr;
 use crate::types::{AdvisoryKey, LockMode};
 use crate::views::CURRENT_DATABASE_OID;
@@ -66,8 +66,20 @@ impl AdvisoryTarget {
         LockBlock {
             locks: format!("PERFORM {lock}({key}); "),
             held: Some(self.held()),
-            local,
+            reply: Reply::Outcome { local },
         }
+    }
+
+    /// The message that waits for the lock without a timeout, on this backend alone: on another
+    /// one of a pooler it fails, because the setting does not exist.
+    pub(crate) fn plain_wait(&self, local: bool, backend: i32) -> String {
+        let (lock, key) = (self.lock(""), self.key.arguments());
+        let wait = format!(
+            "SELECT CASE WHEN pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {backend} \
+             THEN {lock}({key})::pg_catalog.text \
+             ELSE pg_catalog.current_setting('diesel_pglock.another_backend') END"
+        );
+        checked(&wait, local)
     }
 
     /// The condition that this session holds the lock.
@@ -138,6 +150,22 @@ impl QueryFragment<Pg> for TryAdvisoryLock {
             out.push_sql(" END");
         }
         out.push_sql(", pg_catalog.pg_backend_pid()");
+        Ok(())
+    }
+}
+
+/// Returns whether the session has a lock timeout, and the backend that was asked.
+#[derive(Debug)]
+pub(crate) struct HasLockTimeout;
+
+query!(HasLockTimeout => (Bool, Integer), (bool, i32));
+
+impl QueryFragment<Pg> for HasLockTimeout {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.<>) '0', \
+             pg_catalog.pg_backend_pid()",
+        );
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The statement that locks tables.
 
-use crate::timeout::LockBlock;
 use crate::timeout::WaitLimit;
+use crate::timeout::{LockBlock, Reply};
 use crate::types::{LockMode, TableLockMode};
 
 /// The tables to lock, and their mode.
@@ -30,13 +30,13 @@ impl TableTarget {
     ///
     /// The server locks tables that inherit in its own order, in this one subtransaction, and
     /// for a role that may lock the parent alone: a lock statement each would do none of that.
-    pub(crate) fn block(&self, limit: WaitLimit) -> LockBlock {
+    pub(crate) fn block(&self, limit: WaitLimit, reply: Reply) -> LockBlock {
         let nowait = matches!(limit, WaitLimit::NoWait);
         let tables = self.tables.iter();
         LockBlock {
             locks: tables.map(|table| self.lock(table, nowait)).collect(),
             held: None,
-            local: true,
+            reply,
         }
     }
 

@@ -3,7 +3,7 @@
 use diesel::pg::Pg;
 use diesel_async::AsyncConnection;
 
-use super::lock_request::{LockRequest, acquire, try_acquire};
+use super::lock_request::{LockRequest, Place, acquire_at, take};
 use super::wait::WaitOption;
 use crate::error::{Error, Result};
 use crate::session::AsyncDriver;
@@ -24,7 +24,13 @@ where
     R: Send,
 {
     let locked = async move |conn: &mut C| {
-        Box::pin(acquire(&mut AsyncDriver(conn), &lock, wait)).await?;
+        Box::pin(acquire_at(
+            Place::First,
+            &mut AsyncDriver(conn),
+            &lock,
+            wait,
+        ))
+        .await?;
         f(conn).await
     };
     in_new_transaction(conn, locked).await
@@ -45,7 +51,8 @@ where
     R: Send,
 {
     let locked = async move |conn: &mut C| {
-        let held = Box::pin(try_acquire(&mut AsyncDriver(conn), &lock, wait)).await?;
+        let limit = wait.for_try()?;
+        let held = Box::pin(take(Place::First, &mut AsyncDriver(conn), &lock, limit)).await?;
         match held {
             Some(_) => f(conn).await.map(Some),
             None => Ok(None),

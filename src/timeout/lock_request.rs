@@ -28,9 +28,28 @@ pub(crate) trait LockRequest: Display + Send + Sync {
         limit: WaitLimit,
     ) -> impl Future<Output = Result<Option<Self::Held>>> + Send;
 
+    /// As [`take`](Self::take), at the start of a transaction of its own, which is rolled back if
+    /// the lock is busy.
+    fn take_first(
+        &self,
+        driver: &mut impl Driver,
+        limit: WaitLimit,
+    ) -> impl Future<Output = Result<Option<Self::Held>>> + Send {
+        self.take(driver, limit)
+    }
+
     /// Returns the locks that conflict, held ones first.
     fn holders(&self, driver: &mut impl Driver)
     -> impl Future<Output = Result<Vec<PgLock>>> + Send;
+}
+
+/// The place of a call in its transaction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Place {
+    /// In a transaction of the caller, or in none.
+    Anywhere,
+    /// At the start of a transaction of its own.
+    First,
 }
 
 /// Acquires a lock, or fails with an error that names its holders.
@@ -39,8 +58,26 @@ pub(crate) async fn acquire<L: LockRequest>(
     lock: &L,
     wait: WaitOption,
 ) -> Result<L::Held> {
+    acquire_at(Place::Anywhere, driver, lock, wait).await
+}
+
+/// Acquires a lock; `None` if it is busy.
+pub(crate) async fn try_acquire<L: LockRequest>(
+    driver: &mut impl Driver,
+    lock: &L,
+    wait: WaitOption,
+) -> Result<Option<L::Held>> {
+    take(Place::Anywhere, driver, lock, wait.for_try()?).await
+}
+
+pub(super) async fn acquire_at<L: LockRequest>(
+    place: Place,
+    driver: &mut impl Driver,
+    lock: &L,
+    wait: WaitOption,
+) -> Result<L::Held> {
     let started = Instant::now();
-    match take(driver, lock, wait.for_acquire()?).await? {
+    match take(place, driver, lock, wait.for_acquire()?).await? {
         Some(held) => Ok(held),
         None => Err(Error::NotAcquired {
             lock: lock.to_string(),
@@ -50,22 +87,17 @@ pub(crate) async fn acquire<L: LockRequest>(
     }
 }
 
-/// Acquires a lock; `None` if it is busy.
-pub(crate) async fn try_acquire<L: LockRequest>(
-    driver: &mut impl Driver,
-    lock: &L,
-    wait: WaitOption,
-) -> Result<Option<L::Held>> {
-    take(driver, lock, wait.for_try()?).await
-}
-
-async fn take<L: LockRequest>(
+pub(super) async fn take<L: LockRequest>(
+    place: Place,
     driver: &mut impl Driver,
     lock: &L,
     limit: WaitLimit,
 ) -> Result<Option<L::Held>> {
     let started = Instant::now();
-    let held = lock.take(driver, limit).await?;
+    let held = match place {
+        Place::Anywhere => lock.take(driver, limit).await?,
+        Place::First => lock.take_first(driver, limit).await?,
+    };
     trace::locked(lock, held.is_some(), started.elapsed());
     Ok(held)
 }
@@ -83,7 +115,8 @@ where
     E: From<Error>,
 {
     in_new_transaction(conn, |conn| {
-        run_ready(acquire(&mut SyncDriver(conn), lock, wait))?;
+        let mut driver = SyncDriver(conn);
+        run_ready(acquire_at(Place::First, &mut driver, lock, wait))?;
         f(conn)
     })
 }
@@ -101,7 +134,8 @@ where
     E: From<Error>,
 {
     in_new_transaction(conn, |conn| {
-        let held = run_ready(try_acquire(&mut SyncDriver(conn), lock, wait))?;
+        let limit = wait.for_try()?;
+        let held = run_ready(take(Place::First, &mut SyncDriver(conn), lock, limit))?;
         held.map(|_| f(conn)).transpose()
     })
 }

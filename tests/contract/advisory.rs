@@ -467,6 +467,8 @@ scenario!(a_wait_that_fails_with_the_lock_releases_it, |db| {
     let mut observer = db.connect();
     let mut b = wait!(connect(&db.role_url()));
     let waiter = wait!(backend(&mut b));
+    // With a lock timeout the statement goes on after the lock.
+    wait!(b.batch_execute("SET lock_timeout = '1min'")).unwrap();
     let mut holder = hold(&db);
     let ran = meanwhile!(
         wait!(b.advisory(KEY).run(closure!(|_| Ok::<_, Error>(())))),
