@@ -6,6 +6,7 @@
     reason = "a program for the terminal"
 )]
 
+mod bench;
 mod checks;
 mod command;
 mod debian;
@@ -36,7 +37,9 @@ missing requirements.
     cargo xtask soak NAME [--seconds N] [--seed S] [--count N]
                                  runs random calls under random disturbances, such as `soak locks`
                                  for so many seconds, or `soak cancels` for so many calls
-    cargo xtask bench            measures the wait of a blocked, prioritized statement, and the cost of migrations
+    cargo xtask bench [NAME]… [--quick] [--json FILE] [--update]
+                                 measures the crate beside what users would pick instead, or only
+                                 works whose name contains one of these; `--help` says more
 
 The tasks find PostgreSQL in `PGLOCK_PG_BINDIR`, in `PATH`, or in the folders of the
 distribution.";
@@ -59,27 +62,16 @@ fn run(task: Option<&str>, args: Vec<String>) -> Result<()> {
         Some("test" | "ci") if args.is_empty() => checks::run(),
         Some("matrix") => matrix::run(&args),
         Some("soak") => soak::run(&args),
-        Some("bench") if args.is_empty() => bench(),
+        Some("bench") => bench::run(&args),
         None | Some("help" | "--help" | "-h") => {
             println!("{HELP}");
             Ok(())
         }
-        Some("test" | "ci" | "bench") => Err(
-            "`test` and `bench` take no arguments; for a single test see `CONTRIBUTING.md`".into(),
-        ),
+        Some("test" | "ci") => {
+            Err("`test` takes no arguments; for a single test see `CONTRIBUTING.md`".into())
+        }
         Some(other) => Err(format!("unknown task `{other}`; `cargo xtask` lists all tasks").into()),
     }
-}
-
-fn bench() -> Result<()> {
-    postgres::ensure()?;
-    let features = package::all_features()?;
-    command::run(&mut command::cargo(&[
-        "bench",
-        "--benches",
-        "--features",
-        &features,
-    ]))
 }
 
 fn report(error: &dyn Error) {

@@ -1,0 +1,15 @@
+//! What a measuring process reports to the one that prints: one line of JSON each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::row::Row;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// The full version of the server.
+    Server(String),
+    Row(Box<Row>),
+    Note(String),
+    /// A work that could not be measured, and the reason.
+    Failed(String),
+}

@@ -1,0 +1,9 @@
+//! What several works share.
+
+mod by_hand;
+mod cpu;
+mod crowd;
+
+pub use by_hand::{BlockRow, LockRow, blocks_by_hand, locks_by_hand};
+pub use cpu::cpu_seconds;
+pub use crowd::Crowd;
