@@ -7,7 +7,7 @@ use pglock_sandbox::Sandbox;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Result;
-use crate::programs::Pgbench;
+use crate::programs::{Django, Pgbench};
 
 /// The sessions of the greatest crowd of waiters, and those that measure.
 const SESSIONS: &str = "1100";
@@ -58,6 +58,20 @@ impl Bench {
     /// Returns the number of rounds of a work whose samples take a tenth of a second.
     pub fn rounds(&self) -> usize {
         self.pick(21, 5)
+    }
+
+    /// Starts django-pglock, which a quick run does not install; `None` without it.
+    pub fn django(&self) -> Result<Option<Django>> {
+        let is_installed = if self.is_quick {
+            Django::is_installed()?
+        } else {
+            Django::install()?
+        };
+        if !is_installed {
+            self.note("django-pglock is not installed, and is left out.");
+            return Ok(None);
+        }
+        Django::start(&self.server).map(Some)
     }
 
     /// Returns the first of two sizes in a full run, and the second in a quick one.

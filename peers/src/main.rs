@@ -41,13 +41,25 @@ fn check(is_right: bool, problem: impl FnOnce() -> String) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    match Options::read(std::env::args().skip(1)).and_then(|options| run(&options)) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match start(&arguments) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn start(arguments: &[String]) -> Result<ExitCode> {
+    if let Some((works::memory::CHILD, rest)) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
+        works::memory::load(rest)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    run(&Options::read(arguments.iter().cloned())?)
 }
 
 fn run(options: &Options) -> Result<ExitCode> {

@@ -57,5 +57,9 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
         })
     };
     contest.add(Peer::speed("Diesel, `sql_query`", sample).at_least(0.97));
+    if let Some(mut django) = bench.django()? {
+        let sample = move || django.sample("advisory", calls / 4);
+        contest.add(Peer::speed("django-pglock", sample).at_least(1.0));
+    }
     Ok(contest.run(bench.rounds())?.into_rows())
 }

@@ -8,8 +8,13 @@ mod graph;
 mod idle;
 mod in_transaction;
 mod list;
+pub mod memory;
 mod migrations;
+mod others;
 mod support;
+mod table_lock;
+mod threads;
+mod through;
 
 use crate::work::Work;
 
@@ -18,10 +23,15 @@ pub const ALL: &[Work] = &[
     advisory_sync::WORK,
     advisory_async::WORK,
     in_transaction::WORK,
+    threads::WORK,
+    table_lock::WORK,
     list::WORK,
+    memory::WORK,
     blocked::WORK,
     graph::WORK,
     blocked_count::WORK,
+    others::WORK,
+    through::WORK,
     migrations::WORK,
     idle::WORK,
 ];

@@ -3,7 +3,9 @@
 mod by_hand;
 mod cpu;
 mod crowd;
+mod holders;
 
 pub use by_hand::{BlockRow, LockRow, blocks_by_hand, locks_by_hand};
 pub use cpu::cpu_seconds;
 pub use crowd::Crowd;
+pub use holders::hold_locks;
