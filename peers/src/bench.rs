@@ -7,6 +7,7 @@ use pglock_sandbox::Sandbox;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Result;
+use crate::peer::Peer;
 use crate::programs::{Django, Pgbench};
 
 /// The sessions of the greatest crowd of waiters, and those that measure.
@@ -21,7 +22,7 @@ pub struct Bench {
     pub is_quick: bool,
     /// True if this process and the server share one CPU.
     pub is_pinned: bool,
-    pub pgbench: Option<Pgbench>,
+    pgbench: Option<Pgbench>,
     server: Sandbox,
     notes: RefCell<Vec<String>>,
 }
@@ -60,18 +61,25 @@ impl Bench {
         self.pick(21, 5)
     }
 
-    /// Starts django-pglock, which a quick run does not install; `None` without it.
-    pub fn django(&self) -> Result<Option<Django>> {
-        let is_installed = if self.is_quick {
-            Django::is_installed()?
-        } else {
-            Django::install()?
-        };
-        if !is_installed {
+    /// Returns pgbench as a peer that runs a script so many times per sample; `None` without it.
+    pub fn pgbench(&self, script: String, calls: usize) -> Option<Peer<'_>> {
+        let pgbench = self.pgbench.as_ref()?;
+        let sample = move || pgbench.sample(&self.url, &script, calls);
+        Some(Peer::speed("pgbench -M prepared", sample))
+    }
+
+    /// Returns django-pglock as a peer; `None` without it.
+    ///
+    /// A quick run does not install it.
+    pub fn django(&self, work: &'static str, calls: usize) -> Result<Option<Peer<'_>>> {
+        let install = self.pick(Django::install as fn() -> _, Django::is_installed);
+        if !install()? {
             self.note("django-pglock is not installed, and is left out.");
             return Ok(None);
         }
-        Django::start(&self.server).map(Some)
+        let mut django = Django::start(&self.server)?;
+        let sample = move || django.sample(work, calls);
+        Ok(Some(Peer::speed("django-pglock", sample)))
     }
 
     /// Returns the first of two sizes in a full run, and the second in a quick one.

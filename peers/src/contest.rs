@@ -5,12 +5,9 @@ use std::time::Instant;
 use rand::seq::SliceRandom;
 
 use crate::Result;
-use crate::figures::{Spread, median};
-use crate::row::{Figure, Judged, Row};
-use crate::target::Target;
-
-/// Takes one sample: most are seconds for one operation.
-type Sample<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
+use crate::figures::median;
+use crate::peer::{Peer, Sample};
+use crate::row::Row;
 
 /// Some work of this crate, and of the peers beside it.
 pub struct Contest<'a> {
@@ -19,101 +16,10 @@ pub struct Contest<'a> {
     peers: Vec<Peer<'a>>,
 }
 
-/// A program, a crate or a statement that does the same work.
-#[must_use = "a peer takes part only once it is added to a contest"]
-pub struct Peer<'a> {
-    name: String,
-    sample: Sample<'a>,
-    figure: Figure,
-    judged: Judged,
-    allowance: f64,
-    target: Option<Target>,
-    known_gap: Option<f64>,
-}
-
 /// The samples of a contest: one of each contestant in every round.
 pub struct Race {
     ours: Vec<f64>,
     rows: Vec<Row>,
-}
-
-impl<'a> Peer<'a> {
-    /// Returns a peer whose speed is compared: more is better for us.
-    pub fn speed(name: impl Into<String>, sample: impl FnMut() -> Result<f64> + 'a) -> Self {
-        Self::new(Figure::Speed, name.into(), Box::new(sample))
-    }
-
-    /// Returns a peer whose time is compared: less is better for us.
-    pub fn time(name: impl Into<String>, sample: impl FnMut() -> Result<f64> + 'a) -> Self {
-        Self::new(Figure::Time, name.into(), Box::new(sample))
-    }
-
-    fn new(figure: Figure, name: String, sample: Sample<'a>) -> Self {
-        Self {
-            name,
-            sample,
-            figure,
-            judged: Judged::Median,
-            allowance: 0.0,
-            target: None,
-            known_gap: None,
-        }
-    }
-
-    /// Expects at least this speed.
-    pub fn at_least(mut self, least: f64) -> Self {
-        self.target = Some(Target::AtLeast(least));
-        self
-    }
-
-    /// Expects at most this time.
-    pub fn at_most(mut self, most: f64) -> Self {
-        self.target = Some(Target::AtMost(most));
-        self
-    }
-
-    /// Subtracts some seconds from ours before the figure is computed.
-    pub fn allow(mut self, seconds: f64) -> Self {
-        self.allowance = seconds;
-        self
-    }
-
-    /// Shows a confidence interval, which has to include the target.
-    pub fn with_confidence(mut self) -> Self {
-        self.judged = Judged::BetterEnd;
-        self
-    }
-
-    /// Admits that the target is missed, with the figure at the time of writing.
-    pub fn known_gap(mut self, figure: f64) -> Self {
-        self.known_gap = Some(figure);
-        self
-    }
-
-    fn row(self, work: &str, ours: &[f64], theirs: &[f64]) -> Row {
-        let pairs = ours.iter().zip(theirs);
-        let ratios: Vec<f64> = pairs.map(|(ours, peer)| self.ratio(*ours, *peer)).collect();
-        let spread = match self.judged {
-            Judged::Median => Spread::of(&ratios),
-            Judged::BetterEnd => Spread::with_confidence(&ratios),
-        };
-        Row {
-            peer: Some(self.name),
-            judged: self.judged,
-            seconds: Some((median(ours), median(theirs))),
-            target: self.target,
-            known_gap: self.known_gap,
-            ..Row::new(work, self.figure, spread, ratios.len())
-        }
-    }
-
-    /// Compares samples of the same round, so that what slows a whole round down cancels out.
-    fn ratio(&self, ours: f64, theirs: f64) -> f64 {
-        match self.figure {
-            Figure::Speed => theirs / ours,
-            _ => (ours - self.allowance) / theirs,
-        }
-    }
 }
 
 impl<'a> Contest<'a> {
@@ -156,7 +62,7 @@ impl<'a> Contest<'a> {
     fn sample(&mut self, contestant: usize) -> Result<f64> {
         match contestant.checked_sub(1) {
             None => (self.ours)(),
-            Some(peer) => (self.peers[peer].sample)(),
+            Some(peer) => self.peers[peer].sample(),
         }
     }
 
@@ -198,9 +104,17 @@ pub fn per_call(calls: usize, mut call: impl FnMut() -> Result<()>) -> Result<f6
     Ok(started.elapsed().as_secs_f64() / calls as f64)
 }
 
+/// Returns the seconds of one call.
+pub fn seconds(call: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let started = Instant::now();
+    call()?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Spread;
 
     #[test]
     fn speed_and_time_are_inverse() {

@@ -13,6 +13,7 @@ mod machine;
 mod message;
 mod options;
 mod page;
+mod peer;
 mod pinning;
 mod programs;
 mod report;
@@ -42,6 +43,7 @@ fn check(is_right: bool, problem: impl FnOnce() -> String) -> Result<()> {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match start(&arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -51,15 +53,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: &[String]) -> Result<ExitCode> {
-    if let Some((works::memory::CHILD, rest)) = arguments
-        .split_first()
-        .map(|(first, rest)| (first.as_str(), rest))
-    {
+fn start(arguments: &[&str]) -> Result<ExitCode> {
+    if let [works::memory::CHILD, rest @ ..] = arguments {
         works::memory::load(rest)?;
         return Ok(ExitCode::SUCCESS);
     }
-    run(&Options::read(arguments.iter().cloned())?)
+    run(&Options::read(arguments.iter().map(ToString::to_string))?)
 }
 
 fn run(options: &Options) -> Result<ExitCode> {

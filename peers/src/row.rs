@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::figures::Spread;
+use crate::figures::{Spread, growth};
 use crate::target::{Target, Verdict};
 
 /// What the figure of a row is.
@@ -68,6 +68,14 @@ impl Row {
             known_gap: None,
             pinned: false,
         }
+    }
+
+    /// Returns a row that shows how a cost grows; each point is a size and its cost.
+    ///
+    /// What grows in proportion meets the target.
+    pub fn growth(work: impl Into<String>, small: (f64, f64), large: (f64, f64)) -> Self {
+        let exponent = Spread::exact(growth(small, large));
+        Self::new(work, Figure::Growth, exponent, 1).at_most(1.05)
     }
 
     /// Expects at most this figure.

@@ -12,7 +12,8 @@ use tokio_postgres::NoTls;
 use crate::Result;
 use crate::bench::{Bench, runtime};
 use crate::check;
-use crate::contest::{Contest, Peer};
+use crate::contest::Contest;
+use crate::peer::Peer;
 use crate::row::Row;
 use crate::work::Work;
 
@@ -44,7 +45,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
             .known_gap(0.957),
     );
     contest.add(tokio_postgres(bench, runtime, calls)?);
-    contest.add(sqlx(bench, runtime, calls)?.at_least(0.97));
+    contest.add(sqlx(bench, runtime, calls)?);
     Ok(contest.run(bench.rounds())?.into_rows())
 }
 

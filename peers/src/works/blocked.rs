@@ -7,9 +7,9 @@ use super::support::{BlockRow, Crowd, blocks_by_hand};
 use crate::Result;
 use crate::bench::Bench;
 use crate::check;
-use crate::contest::{Contest, Peer, Race, per_call};
-use crate::figures::{Spread, growth};
-use crate::row::{Figure, Row};
+use crate::contest::{Contest, Race, seconds};
+use crate::peer::Peer;
+use crate::row::Row;
 use crate::work::Work;
 
 pub const WORK: Work = Work {
@@ -19,22 +19,20 @@ pub const WORK: Work = Work {
     run,
 };
 
-/// The waiters, and the figures of today.
-const FULL: &[(usize, f64)] = &[(200, 9.0), (500, 8.0), (1_000, 8.4)];
+/// The numbers of waiters, and the figures of today.
+const SIZES: &[(usize, f64)] = &[(200, 9.0), (500, 8.0), (1_000, 8.4)];
 
 fn run(bench: &Bench) -> Result<Vec<Row>> {
-    let sizes = bench.pick(FULL, &FULL[..1]);
-    let mut rows = Vec::new();
-    let mut costs = Vec::new();
+    let sizes = bench.pick(SIZES, &SIZES[..1]);
+    let (mut rows, mut costs) = (Vec::new(), Vec::new());
     for (waiters, gap) in sizes {
         let race = race(bench, *waiters, *gap)?;
         costs.push((Crowd::blocks(*waiters) as f64, race.least()));
         rows.extend(race.into_rows());
     }
     if let [first, .., last] = costs[..] {
-        let growth = Spread::exact(growth(first, last));
         let title = "`BlockedPgLock` from 200 to 1000 waiters, by rows";
-        rows.push(Row::new(title, Figure::Growth, growth, 1).at_most(1.05));
+        rows.push(Row::growth(title, first, last));
     }
     Ok(rows)
 }
@@ -43,27 +41,16 @@ fn race(bench: &Bench, waiters: usize, gap: f64) -> Result<Race> {
     let crowd = Crowd::of(bench, waiters)?;
     let (mut conn, mut plain) = (bench.connect()?, bench.connect()?);
     let ours = || {
-        per_call(1, || {
-            complete(
-                BlockedPgLock::query()
-                    .load::<BlockedPgLock>(&mut conn)?
-                    .len(),
-                waiters,
-            )
-        })
+        let mut list = || BlockedPgLock::query().load::<BlockedPgLock>(&mut conn);
+        seconds(|| complete(list()?.len(), waiters))
     };
     let mut contest = Contest::new(format!("`BlockedPgLock`, {waiters} waiters"), ours);
     let by_hand = || {
-        let query = || blocks_by_hand();
-        per_call(1, || {
-            complete(query().load::<BlockRow>(&mut plain)?.len(), waiters)
-        })
+        let mut list = || blocks_by_hand().load::<BlockRow>(&mut plain);
+        seconds(|| complete(list()?.len(), waiters))
     };
-    contest.add(
-        Peer::time("raw lateral", by_hand)
-            .at_most(1.5)
-            .known_gap(gap),
-    );
+    let by_hand = Peer::time("raw lateral", by_hand);
+    contest.add(by_hand.at_most(1.5).known_gap(gap));
     let race = contest.run(bench.pick(5, 3))?;
     drop(crowd);
     Ok(race)

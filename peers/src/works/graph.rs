@@ -7,8 +7,9 @@ use super::support::{BlockRow, Crowd, blocks_by_hand, cpu_seconds};
 use crate::Result;
 use crate::bench::Bench;
 use crate::check;
-use crate::contest::{Contest, Peer, Race, per_call};
-use crate::figures::{Spread, growth, median};
+use crate::contest::{Contest, Race, seconds};
+use crate::figures::{Spread, median};
+use crate::peer::Peer;
 use crate::row::{Figure, Row};
 use crate::work::Work;
 
@@ -19,54 +20,50 @@ pub const WORK: Work = Work {
     run,
 };
 
-/// The waiters, the targets, and the figures of today.
-const FULL: &[(usize, f64, f64)] = &[(200, 0.9, 1.46), (500, 0.7, 1.34), (1_000, 0.7, 1.25)];
+/// A number of waiters, the target there, and the figure of today.
+type Size = (usize, f64, f64);
+
+const SIZES: &[Size] = &[(200, 0.9, 1.46), (500, 0.7, 1.34), (1_000, 0.7, 1.25)];
 
 fn run(bench: &Bench) -> Result<Vec<Row>> {
-    let sizes = bench.pick(FULL, &FULL[..1]);
-    let mut rows = Vec::new();
-    let mut costs = Vec::new();
+    let sizes = bench.pick(SIZES, &SIZES[..1]);
+    let (mut rows, mut costs) = (Vec::new(), Vec::new());
     for (waiters, target, gap) in sizes {
         let crowd = Crowd::of(bench, *waiters)?;
-        let race = race(bench, *waiters, *target, *gap)?;
+        let race = race(bench, (*waiters, *target, *gap))?;
         let client = client(bench, *waiters)?;
         drop(crowd);
         costs.push((Crowd::blocks(*waiters) as f64, client));
-        let share = Spread::exact(client / race.ours());
-        rows.extend(race.into_rows());
-        let title = format!("`WaitGraph::load`, {waiters} waiters, client");
-        rows.push(
-            Row::new(title, Figure::ClientShare, share, LOADS)
-                .at_most(0.05)
-                .known_gap(0.40),
-        );
+        let share = share(*waiters, client / race.ours());
+        rows.extend(race.into_rows().into_iter().chain([share]));
     }
     if let [first, .., last] = costs[..] {
-        let growth = Spread::exact(growth(first, last));
         let title = "`WaitGraph::load` from 200 to 1000 waiters, client, by blocks";
-        rows.push(Row::new(title, Figure::Growth, growth, LOADS).at_most(1.05));
+        rows.push(Row::growth(title, first, last));
     }
     Ok(rows)
 }
 
-fn race(bench: &Bench, waiters: usize, target: f64, gap: f64) -> Result<Race> {
+fn race(bench: &Bench, (waiters, target, gap): Size) -> Result<Race> {
     let (mut conn, mut plain) = (bench.connect()?, bench.connect()?);
-    let ours = || per_call(1, || complete(&WaitGraph::load(&mut conn)?, waiters));
+    let ours = || seconds(|| complete(&WaitGraph::load(&mut conn)?, waiters));
     let mut contest = Contest::new(format!("`WaitGraph::load`, {waiters} waiters"), ours);
     let by_hand = || {
-        per_call(1, || {
-            let rows = blocks_by_hand().load::<BlockRow>(&mut plain)?;
-            check(rows.len() == Crowd::blocks(waiters), || {
-                "a block was not listed".to_owned()
-            })
+        let mut list = || blocks_by_hand().load::<BlockRow>(&mut plain);
+        seconds(|| {
+            let is_complete = list()?.len() == Crowd::blocks(waiters);
+            check(is_complete, || "a block was not listed".to_owned())
         })
     };
-    contest.add(
-        Peer::time("raw lateral", by_hand)
-            .at_most(target)
-            .known_gap(gap),
-    );
+    let by_hand = Peer::time("raw lateral", by_hand);
+    contest.add(by_hand.at_most(target).known_gap(gap));
     contest.run(bench.pick(9, 3))
+}
+
+fn share(waiters: usize, share: f64) -> Row {
+    let title = format!("`WaitGraph::load`, {waiters} waiters, client");
+    let row = Row::new(title, Figure::ClientShare, Spread::exact(share), LOADS);
+    row.at_most(0.05).known_gap(0.4)
 }
 
 /// The loads in which the client's own time is measured.

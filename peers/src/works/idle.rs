@@ -9,7 +9,8 @@ use diesel_pglock::prelude::*;
 
 use crate::Result;
 use crate::bench::Bench;
-use crate::contest::{Contest, Peer, per_call};
+use crate::contest::{Contest, per_call};
+use crate::peer::Peer;
 use crate::row::Row;
 use crate::work::Work;
 

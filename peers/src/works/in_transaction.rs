@@ -1,11 +1,11 @@
 //! Advisory locks of the session, within a transaction.
 
-use diesel::Connection;
+use diesel::{Connection, PgConnection};
 use diesel_pglock::prelude::*;
 
 use crate::Result;
 use crate::bench::Bench;
-use crate::contest::{Contest, Peer, per_call};
+use crate::contest::{Contest, per_call};
 use crate::row::Row;
 use crate::work::Work;
 
@@ -29,33 +29,19 @@ const WITH_SAVEPOINT: &str =
 fn run(bench: &Bench) -> Result<Vec<Row>> {
     let transactions = bench.pick(200, 50);
     let mut conn = bench.connect()?;
-    let ours = || {
-        per_lock(transactions, || {
-            conn.transaction(|conn| {
-                (0..LOCKS).try_for_each(|_| conn.advisory(KEY).acquire()?.release())
-            })
-            .map_err(Into::into)
-        })
-    };
-    let mut contest = Contest::new("advisory lock within a transaction, sync", ours);
-    if let Some(pgbench) = &bench.pgbench {
-        let script = |lock: &str| format!("BEGIN;\n{}COMMIT;\n", lock.repeat(LOCKS));
-        let (plain, with_savepoint) = (script(PLAIN), script(WITH_SAVEPOINT));
-        let sample = move |script: &str| {
-            Ok(pgbench.sample(&bench.url, script, transactions)? / LOCKS as f64)
-        };
-        contest.add(
-            Peer::speed("pgbench -M prepared", move || sample(&plain))
-                .at_least(0.5)
-                .known_gap(0.355),
-        );
-        contest.add(Peer::speed("the same with a savepoint", move || {
-            sample(&with_savepoint)
-        }));
-    }
+    let ours = || per_call(transactions, || Ok(conn.transaction(acquire_and_release)?));
+    let title = format!("{LOCKS} advisory locks in turn within a transaction, sync");
+    let mut contest = Contest::new(title, ours);
+    let pgbench = |lock| bench.pgbench(script(lock), transactions);
+    contest.add(pgbench(PLAIN).map(|peer| peer.at_least(0.5).known_gap(0.39)));
+    contest.add(pgbench(WITH_SAVEPOINT).map(|peer| peer.named("pgbench, with a savepoint each")));
     Ok(contest.run(bench.rounds())?.into_rows())
 }
 
-fn per_lock(transactions: usize, run: impl FnMut() -> Result<()>) -> Result<f64> {
-    Ok(per_call(transactions, run)? / LOCKS as f64)
+fn acquire_and_release(conn: &mut PgConnection) -> diesel_pglock::Result<()> {
+    (0..LOCKS).try_for_each(|_| conn.advisory(KEY).acquire()?.release())
+}
+
+fn script(lock: &str) -> String {
+    format!("BEGIN;\n{}COMMIT;\n", lock.repeat(LOCKS))
 }

@@ -7,9 +7,9 @@ use super::support::{LockRow, hold_locks, locks_by_hand};
 use crate::Result;
 use crate::bench::Bench;
 use crate::check;
-use crate::contest::{Contest, Peer, Race, per_call};
-use crate::figures::{Spread, growth};
-use crate::row::{Figure, Row};
+use crate::contest::{Contest, Race, seconds};
+use crate::peer::Peer;
+use crate::row::Row;
 use crate::work::Work;
 
 pub const WORK: Work = Work {
@@ -23,9 +23,12 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let (small, large) = (10_000, bench.pick(100_000, 30_000));
     let few = race(bench, small, bench.rounds(), 2.5)?;
     let many = race(bench, large, bench.pick(9, 3), 3.1)?;
-    let exponent = growth((small as f64, few.least()), (large as f64, many.least()));
     let title = format!("list from {small} to {large} locks");
-    let growth = Row::new(title, Figure::Growth, Spread::exact(exponent), 1).at_most(1.05);
+    let growth = Row::growth(
+        title,
+        (small as f64, few.least()),
+        (large as f64, many.least()),
+    );
     let rows = few.into_rows().into_iter().chain(many.into_rows());
     Ok(rows.chain([growth]).collect())
 }
@@ -34,22 +37,16 @@ fn race(bench: &Bench, locks: usize, rounds: usize, gap: f64) -> Result<Race> {
     let holders = hold_locks(bench, locks)?;
     let (mut conn, mut plain) = (bench.connect()?, bench.connect()?);
     let ours = || {
-        per_call(1, || {
-            complete(PgLock::query().load::<PgLock>(&mut conn)?.len(), locks)
-        })
+        let mut list = || PgLock::query().load::<PgLock>(&mut conn);
+        seconds(|| complete(list()?.len(), locks))
     };
     let mut contest = Contest::new(format!("list of {locks} locks"), ours);
     let by_hand = || {
-        let query = || locks_by_hand(bench.version());
-        per_call(1, || {
-            complete(query().load::<LockRow>(&mut plain)?.len(), locks)
-        })
+        let mut list = || locks_by_hand(bench.version()).load::<LockRow>(&mut plain);
+        seconds(|| complete(list()?.len(), locks))
     };
-    contest.add(
-        Peer::time("25 columns by hand", by_hand)
-            .at_most(1.3)
-            .known_gap(gap),
-    );
+    let by_hand = Peer::time("25 columns by hand", by_hand);
+    contest.add(by_hand.at_most(1.3).known_gap(gap));
     let race = contest.run(rounds)?;
     drop(holders);
     Ok(race)

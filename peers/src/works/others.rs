@@ -10,8 +10,9 @@ use diesel_pglock::WaitGraph;
 
 use super::support::{BlockRow, Crowd, blocks_by_hand};
 use crate::bench::Bench;
-use crate::contest::{Contest, Peer};
+use crate::contest::Contest;
 use crate::figures::{quantile, sorted};
+use crate::peer::Peer;
 use crate::row::Row;
 use crate::work::Work;
 use crate::{Result, check};

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
-use diesel_pglock::TableLockMode;
 use diesel_pglock::prelude::*;
+use diesel_pglock::{TableLock, TableLockMode};
 
 use crate::Result;
 use crate::bench::Bench;
-use crate::contest::{Contest, Peer, Race, per_call};
+use crate::contest::{Contest, Race, per_call};
 use crate::row::Row;
 use crate::work::Work;
 
@@ -38,49 +39,41 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 fn without_timeout(bench: &Bench) -> Result<Race> {
-    let calls = bench.pick(500, 200);
+    let calls = calls(bench);
     let mut conn = bench.connect()?;
-    let ours = || {
-        per_call(calls, || {
-            let lock = conn.lock_table::<accounts::table>(TableLockMode::Share);
-            Ok(lock.run(|_| diesel_pglock::Result::<_>::Ok(()))?)
-        })
-    };
+    let ours = || per_call(calls, || Ok(lock(&mut conn).run(|_| nothing())?));
     let mut contest = Contest::new("table lock", ours);
     let least = if bench.version() >= 18 { 0.83 } else { 0.87 };
-    let pgbench = pgbench(bench, PLAIN, calls);
-    contest.add(pgbench.map(|peer| peer.at_least(least).known_gap(0.58)));
+    let pgbench = bench.pgbench(PLAIN.to_owned(), calls);
+    contest.add(pgbench.map(|peer| peer.at_least(least).known_gap(0.2)));
     contest.run(bench.rounds())
 }
 
 fn with_timeout(bench: &Bench) -> Result<Race> {
-    let calls = bench.pick(500, 200);
+    let calls = calls(bench);
     let mut conn = bench.connect()?;
     let ours = || {
         per_call(calls, || {
-            let lock = conn.lock_table::<accounts::table>(TableLockMode::Share);
-            Ok(lock
-                .timeout(TIMEOUT)
-                .run(|_| diesel_pglock::Result::<_>::Ok(()))?)
+            Ok(lock(&mut conn).timeout(TIMEOUT).run(|_| nothing())?)
         })
     };
     let mut contest = Contest::new("table lock with a timeout", ours);
     let least = if bench.version() >= 18 { 0.75 } else { 0.8 };
-    let pgbench = pgbench(bench, WITH_TIMEOUT, calls);
-    contest.add(pgbench.map(|peer| peer.at_least(least).known_gap(0.1)));
-    if let Some(mut django) = bench.django()? {
-        let sample = move || django.sample("table_lock", calls);
-        contest.add(
-            Peer::speed("django-pglock", sample)
-                .at_least(1.0)
-                .known_gap(0.4),
-        );
-    }
+    let pgbench = bench.pgbench(WITH_TIMEOUT.to_owned(), calls);
+    contest.add(pgbench.map(|peer| peer.at_least(least).known_gap(0.22)));
+    let django = bench.django("table_lock", calls)?;
+    contest.add(django.map(|peer| peer.at_least(1.0)));
     contest.run(bench.rounds())
 }
 
-fn pgbench<'a>(bench: &'a Bench, script: &'static str, calls: usize) -> Option<Peer<'a>> {
-    let pgbench = bench.pgbench.as_ref()?;
-    let sample = move || pgbench.sample(&bench.url, script, calls);
-    Some(Peer::speed("pgbench -M prepared", sample))
+fn calls(bench: &Bench) -> usize {
+    bench.pick(500, 200)
+}
+
+fn lock(conn: &mut PgConnection) -> TableLock<'_, PgConnection> {
+    conn.lock_table::<accounts::table>(TableLockMode::Share)
+}
+
+fn nothing() -> diesel_pglock::Result<()> {
+    Ok(())
 }

@@ -12,7 +12,8 @@ use diesel_pglock::prelude::*;
 
 use crate::Result;
 use crate::bench::Bench;
-use crate::contest::{Contest, Peer};
+use crate::contest::Contest;
+use crate::peer::Peer;
 use crate::row::Row;
 use crate::work::Work;
 
@@ -32,9 +33,8 @@ const TERMINATE: &str =
     "SELECT pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS blocker(pid)";
 
 fn run(bench: &Bench) -> Result<Vec<Row>> {
-    bench
-        .connect()?
-        .batch_execute("CREATE TABLE IF NOT EXISTS blocked (id int)")?;
+    let create = "CREATE TABLE IF NOT EXISTS blocked (id int)";
+    bench.connect()?.batch_execute(create)?;
     let mut rows = contest(bench, "first wait of a run", 1)?;
     rows.extend(contest(bench, "later waits of a run", WAITS)?);
     Ok(rows)
@@ -48,11 +48,8 @@ fn contest(bench: &Bench, which: &str, waits: usize) -> Result<Vec<Row>> {
     let ours = || conn.prioritize(&prioritizer, |conn| wait(bench, conn, waits));
     let mut contest = Contest::new(format!("blocked until through, {which}"), ours);
     let raw = || with_raw_watcher(bench, &mut plain, waits);
-    contest.add(
-        Peer::time("raw watcher, each 5 ms", raw)
-            .at_most(1.3)
-            .known_gap(3.4),
-    );
+    let raw = Peer::time("raw watcher, each 5 ms", raw);
+    contest.add(raw.at_most(1.3).known_gap(3.4));
     Ok(contest.run(bench.pick(41, 9))?.into_rows())
 }
 
