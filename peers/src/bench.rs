@@ -1,4 +1,4 @@
-//! What a work needs: a server, its size, and the peers that are programs.
+//! The surroundings of a work: a server, the size of the run, and the peers that are programs.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! What a measuring process reports to the one that prints: one line of JSON each.
+//! The messages from a measuring process to the printing one: a line of JSON each.
 
 use serde::{Deserialize, Serialize};
 

@@ -15,10 +15,10 @@ Measures diesel-pglock beside what users would pick instead, on a throwaway serv
     --quick      takes fewer rounds of smaller sizes; fails only if a figure misses its target
                  by more than half
     --json FILE  also writes the rows to a file
-    --update     also writes the table to docs/performance.md
+    --update     also writes the table of a full run to docs/performance.md
     --list       lists the works";
 
-/// What a run measures, and where it writes.
+/// The works of a run, their size, and the files that it writes.
 #[derive(Debug, Default, PartialEq)]
 pub struct Options {
     pub names: Vec<String>,
@@ -50,7 +50,15 @@ impl Options {
                 other => options.names.push(known(other)?),
             }
         }
-        Ok(options)
+        options.checked()
+    }
+
+    /// Refuses a page with figures of a part.
+    fn checked(self) -> Result<Self> {
+        if self.updates_page && (self.is_quick || !self.names.is_empty()) {
+            return Err("--update needs a full run of all works".into());
+        }
+        Ok(self)
     }
 
     /// Returns the arguments with which another process measures the same.
@@ -80,11 +88,18 @@ mod tests {
 
     #[test]
     fn the_measuring_process_measures_the_same_and_writes_nothing() {
-        let options = read("list --quick --update --json x.json").unwrap();
-        assert!(options.updates_page && options.json.is_some());
+        let options = read("list --quick --json x.json").unwrap();
+        assert!(options.json.is_some());
         let same = Options::read(options.arguments()).unwrap();
         assert_eq!((same.names, same.is_quick), (options.names, true));
-        assert!(!same.updates_page && same.json.is_none());
+        assert_eq!(same.json, None);
+    }
+
+    #[test]
+    fn the_page_shows_full_runs_only() {
+        assert!(read("--update").unwrap().updates_page);
+        assert!(read("--update --quick").is_err());
+        assert!(read("--update list").is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::row::Row;
 use crate::table;
 use crate::target::Verdict;
 
-/// What a run has measured.
+/// The results of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The date, the size of the run, and the machine, in one line.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::figures::{Spread, growth};
 use crate::target::{Target, Verdict};
 
-/// What the figure of a row is.
+/// The meaning of the figure of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Figure {
     /// The peer's time divided by ours: more is better.
@@ -22,7 +22,7 @@ pub enum Figure {
     Growth,
 }
 
-/// Which of the three figures of a spread is judged.
+/// The part of a spread that is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Judged {
     /// The median; the ends are the quartiles.
@@ -35,7 +35,7 @@ pub enum Judged {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use = "a row is shown only if the work returns it"]
 pub struct Row {
-    /// What is measured.
+    /// The title of the measured work.
     pub work: String,
     /// The peer that the figure refers to.
     pub peer: Option<String>,
@@ -72,7 +72,7 @@ impl Row {
 
     /// Returns a row that shows how a cost grows; each point is a size and its cost.
     ///
-    /// What grows in proportion meets the target.
+    /// Growth in proportion meets the target.
     pub fn growth(work: impl Into<String>, small: (f64, f64), large: (f64, f64)) -> Self {
         let exponent = Spread::exact(growth(small, large));
         Self::new(work, Figure::Growth, exponent, 1).at_most(1.05)
@@ -90,7 +90,7 @@ impl Row {
         self
     }
 
-    /// Returns how the row stands beside its target.
+    /// Judges the row by its target; `None` without one.
     pub fn verdict(&self) -> Option<Verdict> {
         let target = self.target?;
         Some(target.judge(self.judged_figure(target), self.known_gap.is_some()))

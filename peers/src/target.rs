@@ -1,4 +1,4 @@
-//! Targets, and how a figure stands beside them.
+//! Targets, and the judgement of figures by them.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub enum Target {
     AtMost(f64),
 }
 
-/// How a figure stands beside its target.
+/// The judgement of a figure by its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The target is met.

@@ -3,7 +3,7 @@
 use pglock_sandbox::Sandbox;
 
 use crate::command::{self, cargo};
-use crate::{Result, extras, package, postgres};
+use crate::{Result, bench, extras, package, postgres};
 
 /// Runs every check; the last lines are cargo's own summaries of the tests.
 pub fn run() -> Result<()> {
@@ -14,6 +14,7 @@ pub fn run() -> Result<()> {
     each_feature_alone()?;
     examples(&features)?;
     tests(&features)?;
+    bench::run(&["--quick".to_owned()])?;
     doctests(&features)
 }
 

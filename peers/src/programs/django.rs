@@ -11,7 +11,7 @@ use crate::Result;
 
 const SCRIPT: &str = include_str!("django.py");
 
-/// What is installed: the peer in the version with which the targets were set.
+/// The installed packages, with the version of the peer for which the targets were set.
 const PACKAGES: [&str; 3] = ["django-pglock==1.8.0", "django>=5,<6", "psycopg[binary]"];
 
 /// The marker of a finished installation.

@@ -32,7 +32,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let mut contest = Contest::new("advisory lock, sync", ours);
     let pgbench = bench.pgbench(SCRIPT.to_owned(), calls);
     contest.add(pgbench.map(|peer| peer.at_least(0.97).known_gap(0.9)));
-    contest.add(typed(bench, calls)?.at_least(0.97));
+    contest.add(typed(bench, calls)?.at_least(0.97).known_gap(0.9));
     contest.add(untyped(bench, calls)?.at_least(0.97));
     let django = bench.django("advisory", calls / 4)?;
     contest.add(django.map(|peer| peer.at_least(1.0)));

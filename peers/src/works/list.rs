@@ -21,8 +21,8 @@ pub const WORK: Work = Work {
 
 fn run(bench: &Bench) -> Result<Vec<Row>> {
     let (small, large) = (10_000, bench.pick(100_000, 30_000));
-    let few = race(bench, small, bench.rounds(), 2.5)?;
-    let many = race(bench, large, bench.pick(9, 3), 3.1)?;
+    let few = race(bench, small, bench.rounds(), 1.8)?;
+    let many = race(bench, large, bench.pick(9, 3), 1.7)?;
     let title = format!("list from {small} to {large} locks");
     let growth = Row::growth(
         title,

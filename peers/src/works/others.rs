@@ -1,4 +1,4 @@
-//! What other sessions notice of wait graphs that are loaded ten times per second.
+//! The latencies of other sessions while wait graphs are loaded ten times per second.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,7 +19,7 @@ use crate::{Result, check};
 
 pub const WORK: Work = Work {
     name: "others",
-    summary: "the slowest percent of others' advisory locks, while `WaitGraph` is loaded at 10 Hz",
+    summary: "the p99 of other advisory locks, while `WaitGraph` is loaded at 10 Hz",
     has_free_targets: true,
     run,
 };
@@ -38,7 +38,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     };
     let ours = || beside(bench, length, &mut graph);
     let mut contest = Contest::new(
-        format!("p99 of others, `WaitGraph` at 10 Hz, {WAITERS} waiters"),
+        format!("p99 of other locks, `WaitGraph` at 10 Hz, {WAITERS} waiters"),
         ours,
     );
     let nothing = Peer::time("nothing loaded", || beside(bench, length, || Ok(())));

@@ -1,4 +1,4 @@
-//! What several works share.
+//! Parts that several works share: sessions that hold and wait, and lists written by hand.
 
 mod by_hand;
 mod cpu;
