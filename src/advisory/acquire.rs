@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::hold::{AdvisoryHold, after_uncertain_reply, session_changed, unlock};
 use super::holders::holders;
-use super::statement::{AdvisoryTarget, HasLockTimeout, TryAdvisoryLock};
+use super::statement::{AdvisoryTarget, TryAdvisoryLock, WaitKind};
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::EndSessionOnDrop;
@@ -172,13 +172,15 @@ async fn attempt(
     target: AdvisoryTarget,
     limit: WaitLimit,
 ) -> Result<Option<i32>, Failed> {
-    let (granted, backend) = try_once(driver, target, None).await?;
+    let (granted, backend, wait) = try_once(driver, target, None).await?;
     if granted || matches!(limit, WaitLimit::NoWait) {
         return Ok(granted.then_some(backend));
     }
     crate::trace::waiting(&target);
     let acquired = if target.polling {
         poll_for(driver, target, limit, backend).await?
+    } else if matches!(limit, WaitLimit::SessionTimeout) && wait != WaitKind::WithTimeout {
+        wait_plainly(driver, target, wait, backend).await?
     } else {
         wait_for(driver, target, limit, backend).await?
     };
@@ -190,11 +192,12 @@ async fn try_once(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     refused: Option<i32>,
-) -> Result<(bool, i32), Failed> {
-    let reply = driver.ask(TryAdvisoryLock(target)).await;
-    let (granted, backend) = reply.map_err(Failed::after(refused))?;
+) -> Result<(bool, i32, WaitKind), Failed> {
+    let reply = TryAdvisoryLock(target).ask(driver).await;
+    let (granted, backend, wait) = reply.map_err(Failed::after(refused))?;
     let granted = granted.ok_or(Error::InRecovery);
-    Ok((granted.map_err(Failed::after(refused))?, backend))
+    let granted = granted.map_err(Failed::after(refused))?;
+    Ok((granted, backend, wait.into()))
 }
 
 /// Tries again after random pauses until the limit; `true` if the lock was acquired.
@@ -208,7 +211,7 @@ async fn poll_for(
         let pause = jitter(POLL);
         let pause = limit.remaining().map_or(pause, |left| left.min(pause));
         driver.pause(pause).await;
-        let (granted, found) = try_once(driver, target, Some(backend)).await?;
+        let (granted, found, _) = try_once(driver, target, Some(backend)).await?;
         if granted && found != backend {
             let changed = session_changed(target, backend, found);
             return Err(Failed::after(Some(found))(changed));
@@ -227,13 +230,6 @@ async fn wait_for(
     backend: i32,
 ) -> Result<bool, Failed> {
     let local = driver.depth().map_err(Failed::after(None))? > 0;
-    if matches!(limit, WaitLimit::SessionTimeout) {
-        let reply = driver.ask(HasLockTimeout).await;
-        let (has_timeout, found) = reply.map_err(Failed::after(Some(backend)))?;
-        if found == backend && !has_timeout {
-            return wait_plainly(driver, target, local, backend).await;
-        }
-    }
     let wait = target.block(local).message(limit);
     let waited = driver.batch_execute(&wait).await;
     waited.map_err(Failed::after(Some(backend)))?;
@@ -253,10 +249,11 @@ async fn wait_for(
 async fn wait_plainly(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
-    local: bool,
+    wait: WaitKind,
     backend: i32,
 ) -> Result<bool, Failed> {
-    let wait = target.plain_wait(local, backend);
+    let local = driver.depth().map_err(Failed::after(None))? > 0;
+    let wait = target.plain_wait(backend, wait == WaitKind::WithClientCheck, local);
     let Err(error) = driver.batch_execute(&wait).await else {
         return Ok(true);
     };

@@ -41,7 +41,7 @@ impl AdvisoryHold {
         } = self;
         let mut session = EndSessionOnDrop::new(driver);
         let unlock = AdvisoryUnlock { target, backend };
-        let released = match session.driver().ask(unlock).await {
+        let released = match unlock.ask(session.driver()).await {
             Ok(reply) => self.released(reply),
             Err(error) => {
                 // In an aborted transaction the session does not answer.
@@ -95,7 +95,8 @@ pub(crate) async fn after_uncertain_reply(
 
 /// Releases a lock that was acquired once more than wanted; if that fails, the session ends.
 pub(crate) async fn unlock(driver: &mut impl Driver, target: AdvisoryTarget, backend: i32) -> bool {
-    let released = driver.ask(AdvisoryUnlock { target, backend }).await.is_ok();
+    let unlock = AdvisoryUnlock { target, backend };
+    let released = unlock.ask(driver).await.is_ok();
     if !released {
         driver.end_session().await;
     }

@@ -2,11 +2,12 @@
 
 use diesel::QueryResult;
 use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable};
 
-use crate::session::query;
-use crate::timeout::{LockBlock, Reply, checked};
+use crate::error::Result;
+use crate::session::{Driver, Statement, query};
+use crate::timeout::{LockBlock, Reply, can_check_client, with_client_check};
 use crate::types::Repr;
 use crate::types::{AdvisoryKey, LockMode};
 use crate::views::CURRENT_DATABASE_OID;
@@ -36,19 +37,37 @@ impl AdvisoryTarget {
         }
     }
 
-    /// The name of the function that takes the lock; `verb` is empty or `try_`.
-    fn lock(&self, verb: &str) -> String {
-        let xact = if self.xact { "_xact" } else { "" };
-        format!("pg_catalog.pg_{verb}advisory{xact}_lock{}", self.suffix())
+    /// The name of the function that waits for the lock.
+    fn lock(&self) -> &'static str {
+        match (self.shared, self.xact) {
+            (false, false) => "pg_catalog.pg_advisory_lock",
+            (false, true) => "pg_catalog.pg_advisory_xact_lock",
+            (true, false) => "pg_catalog.pg_advisory_lock_shared",
+            (true, true) => "pg_catalog.pg_advisory_xact_lock_shared",
+        }
+    }
+
+    /// The name of the function that takes the lock if it is free.
+    fn try_lock(&self) -> &'static str {
+        match (self.shared, self.xact) {
+            (false, false) => "pg_catalog.pg_try_advisory_lock",
+            (false, true) => "pg_catalog.pg_try_advisory_xact_lock",
+            (true, false) => "pg_catalog.pg_try_advisory_lock_shared",
+            (true, true) => "pg_catalog.pg_try_advisory_xact_lock_shared",
+        }
     }
 
     /// The name of the function that gives the lock back.
-    fn unlock(&self) -> String {
-        format!("pg_catalog.pg_advisory_unlock{}", self.suffix())
+    fn unlock(&self) -> &'static str {
+        match self.shared {
+            false => "pg_catalog.pg_advisory_unlock",
+            true => "pg_catalog.pg_advisory_unlock_shared",
+        }
     }
 
-    fn suffix(&self) -> &'static str {
-        if self.shared { "_shared" } else { "" }
+    /// True if the text of its statements depends on its mode and duration alone.
+    fn is_common(&self) -> bool {
+        matches!(self.key.0, Repr::Big(_)) && !self.on_standby
     }
 
     /// The modes that keep this lock from being taken.
@@ -62,7 +81,7 @@ impl AdvisoryTarget {
 
     /// The block that waits for the lock.
     pub(crate) fn block(&self, local: bool) -> LockBlock {
-        let (lock, key) = (self.lock(""), self.key.arguments());
+        let (lock, key) = (self.lock(), self.key.arguments());
         LockBlock {
             locks: format!("PERFORM {lock}({key}); "),
             held: Some(self.held()),
@@ -72,14 +91,17 @@ impl AdvisoryTarget {
 
     /// The message that waits for the lock without a timeout, on this backend alone: on another
     /// one of a pooler it fails, because the setting does not exist.
-    pub(crate) fn plain_wait(&self, local: bool, backend: i32) -> String {
-        let (lock, key) = (self.lock(""), self.key.arguments());
+    pub(crate) fn plain_wait(&self, backend: i32, checks_client: bool, local: bool) -> String {
+        let (lock, key) = (self.lock(), self.key.arguments());
         let wait = format!(
             "SELECT CASE WHEN pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {backend} \
              THEN {lock}({key})::pg_catalog.text \
              ELSE pg_catalog.current_setting('diesel_pglock.another_backend') END"
         );
-        checked(&wait, local)
+        match checks_client {
+            true => with_client_check(&wait, local),
+            false => wait,
+        }
     }
 
     /// The condition that this session holds the lock.
@@ -129,44 +151,98 @@ impl std::fmt::Display for AdvisoryTarget {
     }
 }
 
-/// Acquires the lock if it is free; returns whether it was, and the backend that was asked.
+/// Acquires the lock if it is free; returns whether it was, the backend that was asked, and
+/// after a refusal a [`WaitKind`].
 ///
 /// In recovery the lock is not acquired, and the first column is NULL, unless the caller wants
 /// a lock on the standby.
 #[derive(Debug)]
 pub(crate) struct TryAdvisoryLock(pub(crate) AdvisoryTarget);
 
-query!(TryAdvisoryLock => (Nullable<Bool>, Integer), (Option<bool>, i32));
+query!(TryAdvisoryLock => (Nullable<Bool>, Integer, Nullable<Integer>), Tried);
 
-// The backend's pid costs nothing, and reveals a pooler.
+/// The reply to a try.
+pub(crate) type Tried = (Option<bool>, i32, Option<i32>);
+
+// The backend's pid costs nothing, and reveals a pooler. OFFSET 0 keeps the subquery apart: the
+// function is called once.
 impl QueryFragment<Pg> for TryAdvisoryLock {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT ");
+        out.push_sql(concat!(
+            "SELECT t.granted, pg_catalog.pg_backend_pid(), CASE WHEN NOT t.granted THEN \
+             CASE WHEN pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.<>) '0' THEN 0 \
+             WHEN ",
+            can_check_client!(),
+            " THEN 2 ELSE 1 END END FROM (SELECT ",
+        ));
         if !self.0.on_standby {
             out.push_sql("CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN ");
         }
-        push_call(&self.0.lock("try_"), &self.0.key, &mut out)?;
+        push_call(self.0.try_lock(), &self.0.key, &mut out)?;
         if !self.0.on_standby {
             out.push_sql(" END");
         }
-        out.push_sql(", pg_catalog.pg_backend_pid()");
+        out.push_sql(" AS granted OFFSET 0) AS t");
         Ok(())
     }
 }
 
-/// Returns whether the session has a lock timeout, and the backend that was asked.
-#[derive(Debug)]
-pub(crate) struct HasLockTimeout;
+impl TryAdvisoryLock {
+    pub(crate) async fn ask(self, driver: &mut impl Driver) -> Result<Tried> {
+        let target = self.0;
+        match (target.is_common(), target.shared, target.xact) {
+            (false, ..) => driver.ask(self).await,
+            (true, false, false) => driver.ask(Typed::<_, false, false>(self)).await,
+            (true, false, true) => driver.ask(Typed::<_, false, true>(self)).await,
+            (true, true, false) => driver.ask(Typed::<_, true, false>(self)).await,
+            (true, true, true) => driver.ask(Typed::<_, true, true>(self)).await,
+        }
+    }
+}
 
-query!(HasLockTimeout => (Bool, Integer), (bool, i32));
+/// The statement that waits after a refused try.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum WaitKind {
+    /// The session has a lock timeout, whose failure must be told from others.
+    WithTimeout,
+    Plain,
+    /// The same, and the server can check meanwhile whether the client is connected.
+    WithClientCheck,
+}
 
-impl QueryFragment<Pg> for HasLockTimeout {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "SELECT pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.<>) '0', \
-             pg_catalog.pg_backend_pid()",
-        );
-        Ok(())
+impl From<Option<i32>> for WaitKind {
+    fn from(column: Option<i32>) -> Self {
+        match column {
+            Some(1) => Self::Plain,
+            Some(2) => Self::WithClientCheck,
+            _ => Self::WithTimeout,
+        }
+    }
+}
+
+/// A statement about a common target with a type of its own, by which the statement cache finds it
+/// without rendering it.
+struct Typed<Q, const SHARED: bool, const XACT: bool>(Q);
+
+impl<Q: 'static, const SHARED: bool, const XACT: bool> QueryId for Typed<Q, SHARED, XACT> {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<Q: Query, const SHARED: bool, const XACT: bool> Query for Typed<Q, SHARED, XACT> {
+    type SqlType = Q::SqlType;
+}
+
+impl<Q: Statement, const SHARED: bool, const XACT: bool> Statement for Typed<Q, SHARED, XACT> {
+    type Row = Q::Row;
+}
+
+impl<Q, const SHARED: bool, const XACT: bool> QueryFragment<Pg> for Typed<Q, SHARED, XACT>
+where
+    Q: QueryFragment<Pg>,
+{
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(out)
     }
 }
 
@@ -187,9 +263,19 @@ impl QueryFragment<Pg> for AdvisoryUnlock {
         out.push_sql("SELECT CASE WHEN pg_catalog.pg_backend_pid() = ");
         out.push_bind_param::<Integer, _>(&self.backend)?;
         out.push_sql(" THEN ");
-        push_call(&self.target.unlock(), &self.target.key, &mut out)?;
+        push_call(self.target.unlock(), &self.target.key, &mut out)?;
         out.push_sql(" ELSE false END, pg_catalog.pg_backend_pid()");
         Ok(())
+    }
+}
+
+impl AdvisoryUnlock {
+    pub(crate) async fn ask(self, driver: &mut impl Driver) -> Result<(bool, i32)> {
+        match (self.target.is_common(), self.target.shared) {
+            (false, _) => driver.ask(self).await,
+            (true, false) => driver.ask(Typed::<_, false, false>(self)).await,
+            (true, true) => driver.ask(Typed::<_, true, false>(self)).await,
+        }
     }
 }
 

@@ -113,7 +113,7 @@ const RESTORE_LOCK_TIMEOUT: &str =
 
 /// Renders the message of a wait during which the server checks whether the client is still
 /// connected.
-pub(crate) fn checked(wait: &str, local: bool) -> String {
+fn checked(wait: &str, local: bool) -> String {
     format!("{CHECK_CLIENT}; {wait}{}", restore(RESTORE_CHECK, local))
 }
 
@@ -125,17 +125,36 @@ fn restore(statement: &str, local: bool) -> String {
     }
 }
 
-/// Lets the server check every second whether the client is still connected, from PostgreSQL 14
-/// on, and on platforms that support it: the others refuse the setting.
+/// Renders a wait during which the server checks whether the client is connected: it can, and
+/// does not yet.
+pub(crate) fn with_client_check(wait: &str, local: bool) -> String {
+    let restore = restore("SET LOCAL client_connection_check_interval = 0", local);
+    format!("SET LOCAL client_connection_check_interval = '1s'; {wait}{restore}")
+}
+
+/// The condition that the server can check whether the client is connected, and does not yet.
+///
+/// It can from PostgreSQL 14 on, but not on every platform: the others refuse the setting.
+macro_rules! can_check_client {
+    () => {
+        "pg_catalog.current_setting('client_connection_check_interval', true) OPERATOR(pg_catalog.=) '0' \
+         AND (pg_catalog.version() OPERATOR(pg_catalog.~) 'linux' \
+           OR pg_catalog.version() OPERATOR(pg_catalog.~) 'darwin|bsd|dragonfly' \
+           AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 150000)"
+    };
+}
+
+pub(crate) use can_check_client;
+
+/// Lets the server check every second whether the client is still connected.
 ///
 /// Without the check the wait of a client that is gone would keep its place in the queue. It is a
 /// statement of its own because the server reads the setting when a statement starts.
-const CHECK_CLIENT: &str = "SELECT pg_catalog.set_config('diesel_pglock.check_interval', '0', true), \
-     pg_catalog.set_config('client_connection_check_interval', '1s', true) \
-     WHERE pg_catalog.current_setting('client_connection_check_interval', true) OPERATOR(pg_catalog.=) '0' \
-     AND (pg_catalog.version() OPERATOR(pg_catalog.~) 'linux' \
-       OR pg_catalog.version() OPERATOR(pg_catalog.~) 'darwin|bsd|dragonfly' \
-       AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 150000)";
+const CHECK_CLIENT: &str = concat!(
+    "SELECT pg_catalog.set_config('diesel_pglock.check_interval', '0', true), \
+     pg_catalog.set_config('client_connection_check_interval', '1s', true) WHERE ",
+    can_check_client!()
+);
 
 const RESTORE_CHECK: &str = "SELECT pg_catalog.set_config('diesel_pglock.check_interval', '', true), \
      pg_catalog.set_config('client_connection_check_interval', '0', true) \

@@ -13,7 +13,7 @@ mod wait;
 #[cfg(feature = "async")]
 pub(crate) use async_lock_request::{run_in_transaction, try_run_in_transaction};
 pub(crate) use builder_options::{advisory_lock_options, lock_options};
-pub(crate) use lock_block::{LockBlock, Reply, checked, is_busy};
+pub(crate) use lock_block::{LockBlock, Reply, can_check_client, is_busy, with_client_check};
 pub(crate) use lock_request::LockRequest;
 pub(crate) use scoped_timeout::TimeoutSetting;
 #[cfg(feature = "migrations")]
