@@ -65,6 +65,44 @@ scenario!(
     }
 );
 
+scenario!(a_run_that_waits_reads_no_outcome, |db| {
+    let (mut conn, pid) = logging!(db);
+    let mut observer = db.connect();
+    for timeout in ["0", "1min"] {
+        wait!(conn.batch_execute(&format!("SET lock_timeout = '{timeout}'"))).unwrap();
+        let holder = db.running("SELECT pg_advisory_lock(1)");
+        let (cost, ran) = cost!(
+            pid,
+            meanwhile!(
+                wait!(conn.advisory(1).run(closure!(|_| Ok::<_, Error>(())))),
+                {
+                    wait!(wait_until_blocked(&mut observer, pid));
+                    drop(holder);
+                }
+            )
+        );
+        // A lock timeout takes one more: the outcome tells whether it has passed.
+        let expected = if timeout == "0" { 3 } else { 4 };
+        assert_eq!((cost, ran.unwrap()), (expected, ()), "{timeout}");
+    }
+});
+
+scenario!(
+    a_table_lock_in_its_own_transaction_is_three_statements,
+    |db| {
+        let (mut conn, pid) = logging!(db);
+        for timeout in [None, Some(LONG)] {
+            let lock = conn.lock_table::<users::table>(Share);
+            let lock = match timeout {
+                Some(timeout) => lock.timeout(timeout),
+                None => lock,
+            };
+            let (cost, ran) = cost!(pid, wait!(lock.run(closure!(|_| Ok::<_, Error>(())))));
+            assert_eq!((cost, ran.unwrap()), (3, ()));
+        }
+    }
+);
+
 scenario!(
     a_lock_timeout_is_two_statements_beside_those_of_the_closure,
     |db| {
