@@ -12,6 +12,7 @@ mod report;
 #[cfg(unix)]
 mod run;
 mod scene;
+mod schema;
 mod terminal;
 mod top;
 mod tree;

@@ -24,6 +24,13 @@ pub struct Watch {
 
 impl Watch {
     pub fn start(database: &Database, args: &[&str]) -> Self {
+        let watch = Self::spawn(database, args);
+        watch.line("watching");
+        watch
+    }
+
+    /// Starts the command, and leaves its first line to be read.
+    pub fn spawn(database: &Database, args: &[&str]) -> Self {
         let folder = Folder::new();
         let args = [&["watch", "--interval", "100ms"], args].concat();
         let mut command = folder.command(&args);
@@ -39,28 +46,32 @@ impl Watch {
                 }
             }
         });
-        let watch = Self {
+        Self {
             child,
             lines,
             _folder: folder,
-        };
-        watch.line("watching");
-        watch
+        }
     }
 
     /// Returns the next line that contains a text.
     #[track_caller]
     pub fn line(&self, text: &str) -> String {
+        self.lines_until(text).pop().expect("a line")
+    }
+
+    /// Returns the next lines, up to one that contains a text.
+    #[track_caller]
+    pub fn lines_until(&self, text: &str) -> Vec<String> {
         let started = Instant::now();
-        let mut others = Vec::new();
-        loop {
+        let mut lines: Vec<String> = Vec::new();
+        while !lines.last().is_some_and(|line| line.contains(text)) {
             let left = LIMIT.saturating_sub(started.elapsed());
             match self.lines.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => others.push(line),
-                Err(error) => panic!("{text}: {error}: {others:#?}"),
+                Ok(line) => lines.push(line),
+                Err(error) => panic!("{text}: {error}: {lines:#?}"),
             }
         }
+        lines
     }
 
     /// Returns the next event of this kind.

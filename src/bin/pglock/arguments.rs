@@ -63,6 +63,8 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Writes the JSON Schema of the output of `--json` to stdout
+    Schema,
     /// Writes a manual page to stdout
     Man {
         /// The command of the page; default: an overview

@@ -61,6 +61,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
     match arguments.command {
         Some(Command::Completions { shell }) => manual::completions(shell),
         Some(Command::Man { command }) => manual::page(command.as_deref()),
+        Some(Command::Schema) => manual::schema(),
         Some(Command::Report(args)) => report::run(&args),
         command => run_on_database(command, arguments.list, &arguments.connection),
     }
@@ -88,8 +89,11 @@ fn run_on_database(
         Some(Command::Run(args)) => run::run(&args, connect, &environment),
         Some(Command::Config(args)) => connect::config::run(&args, connect, &environment),
         // These need no database.
-        Some(Command::Report(_) | Command::Completions { .. } | Command::Man { .. }) => {
-            Ok(Outcome::Done)
-        }
+        Some(
+            Command::Report(_)
+            | Command::Completions { .. }
+            | Command::Man { .. }
+            | Command::Schema,
+        ) => Ok(Outcome::Done),
     }
 }

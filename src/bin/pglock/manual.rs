@@ -1,4 +1,4 @@
-//! `pglock completions` and `pglock man`, for packages.
+//! `pglock completions`, `pglock man` and `pglock schema`, for packages and programs.
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
@@ -25,6 +25,11 @@ pub fn page(name: Option<&str>) -> Result<Outcome, Failure> {
     let mut text = Vec::new();
     clap_mangen::Man::new(command).render(&mut text)?;
     write(&text)
+}
+
+/// Writes the schema of this version: later ones may have more properties.
+pub fn schema() -> Result<Outcome, Failure> {
+    write(include_bytes!("../../../docs/json-schema.json"))
 }
 
 fn find<'c>(command: &'c Command, name: &str) -> Result<&'c Command, Failure> {
