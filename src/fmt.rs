@@ -201,6 +201,31 @@ pub fn format_duration(duration: TimeDelta) -> String {
     }
 }
 
+/// Decodes the `%XX` of a URL. Other text is kept; bytes that are not UTF-8 become `�`.
+pub fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let encoded = after.first_chunk().filter(|_| byte == b'%');
+        match encoded.and_then(hexadecimal) {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hexadecimal(digits: &[u8; 2]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
+}
+
 /// Formats an error with its chain of sources. A source that the text names at its end already
 /// is not repeated.
 pub fn with_sources(error: &dyn std::error::Error) -> String {

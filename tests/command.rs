@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod scene;
 mod schema;
+mod secrets;
 mod terminal;
 mod top;
 mod tree;

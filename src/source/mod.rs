@@ -17,6 +17,8 @@ mod r2d2;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod redact;
 #[cfg(any(feature = "postgres", feature = "async"))]
+mod secrets;
+#[cfg(any(feature = "postgres", feature = "async"))]
 mod tcp_limits;
 #[cfg(any(feature = "postgres", feature = "async"))]
 mod url;
@@ -29,5 +31,5 @@ pub(crate) use blocking_source::BlockingSource;
 #[cfg(feature = "cli")]
 pub use conninfo::{url, with_defaults, with_settings};
 #[cfg(feature = "cli")]
-pub use redact::redact_conninfo;
+pub use redact::{redact_conninfo, redact_text};
 pub use watcher_source::{Connector, WatcherSource};

@@ -2,8 +2,11 @@
 
 use diesel::ConnectionError;
 
-use super::conninfo;
-use super::conninfo::pairs;
+#[cfg(feature = "cli")]
+use super::conninfo::{self, pairs};
+#[cfg(feature = "cli")]
+use super::secrets::written_passwords;
+use super::secrets::{passwords, secrets};
 use crate::error::Error;
 
 /// Returns the error of connecting to `url` without the secrets of the URL.
@@ -13,63 +16,27 @@ use crate::error::Error;
 pub(super) fn redact_error(error: ConnectionError, url: &str) -> Error {
     Error::Watcher(Box::new(match error {
         ConnectionError::BadConnection(message) => {
-            ConnectionError::BadConnection(redact_message(&message, &secrets(url)))
+            ConnectionError::BadConnection(redact(&message, url))
         }
         ConnectionError::InvalidConnectionUrl(message) => {
-            ConnectionError::InvalidConnectionUrl(redact_message(&message, &secrets(url)))
+            ConnectionError::InvalidConnectionUrl(redact(&message, url))
         }
         other => other,
     }))
 }
 
-/// Returns the passwords in a URL or a `keyword=value` string, the longest first.
-///
-/// One secret may contain another. If the shorter one were replaced first, the rest of the
-/// longer one would remain.
-fn secrets(url: &str) -> Vec<String> {
-    let mut secrets = match conninfo::url(url) {
-        Some((_, rest)) => secrets_of_url(rest),
-        None => secrets_of_pairs(url),
-    };
-    secrets.retain(|secret| !secret.is_empty());
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets
+fn redact(message: &str, url: &str) -> String {
+    let message = redact_message(message, &secrets(url));
+    without_parts(&message, &passwords(url))
 }
 
-/// Returns the passwords in a URL. The last `@` ends one, since it may contain any character.
+/// Returns a message about a text without the passwords in that text, and without parts of them.
 ///
-/// For libpq the first `@` ends it, and the rest belongs to the host that it quotes. All that
-/// follows is a secret then.
-fn secrets_of_url(rest: &str) -> Vec<String> {
-    let credentials = rest.rsplit_once('@').and_then(|(it, _)| it.split_once(':'));
-    let password = credentials.map(|(_, password)| password);
-    let has_at = password.is_some_and(|password| password.contains('@'));
-    let with_host = rest.split_once(':').filter(|_| has_at);
-    let parameters = rest.split("password=").skip(1);
-    let parameters = parameters.filter_map(|rest| rest.split('&').next());
-    password
-        .into_iter()
-        .chain(with_host.map(|(_, it)| it))
-        .chain(parameters)
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Returns the passwords in `keyword=value` pairs.
-///
-/// A word without a keyword is the rest of a password that lacks its quotes, or a mistyped
-/// URL that contains one.
-fn secrets_of_pairs(conninfo: &str) -> Vec<String> {
-    let is_password = |keyword: &str| keyword.ends_with("password");
-    let mut behind_password = false;
-    let secrets = pairs(conninfo).into_iter().filter_map(|(keyword, value)| {
-        behind_password |= is_password(&keyword);
-        match value {
-            None => Some(keyword).filter(|it| behind_password || it.contains('@')),
-            value => value.filter(|_| is_password(&keyword)),
-        }
-    });
-    secrets.collect()
+/// The text may be any that contains a connection string, such as a line of a file. The message
+/// quotes it as it is, so each form in which a password can be written is removed.
+#[cfg(feature = "cli")]
+pub fn redact_text(message: &str, text: &str) -> String {
+    without_parts(&redact(message, text), &written_passwords(text))
 }
 
 /// Returns a connection string that can be shown, without passwords and rare parameters.
@@ -136,25 +103,53 @@ fn redact_message(message: &str, secrets: &[String]) -> String {
         .fold(message, |message, secret| message.replace(secret, "…"))
 }
 
+/// The length from which a part of a secret is removed, in characters.
+const MIN_PART: usize = 4;
+
+/// Replaces each longer text that a secret contains.
+///
+/// A message may quote the text between two characters that a parser splits at. Words that begin
+/// like a secret are kept.
+fn without_parts(message: &str, secrets: &[String]) -> String {
+    let mut shown = String::new();
+    let mut rest = message;
+    while let Some(c) = rest.chars().next() {
+        let is_inside = is_within_word(shown.chars().last(), Some(c));
+        let part = if is_inside {
+            ""
+        } else {
+            common_start(rest, secrets)
+        };
+        if part.chars().count() < MIN_PART {
+            shown.push(c);
+            rest = &rest[c.len_utf8()..];
+        } else {
+            shown.push('…');
+            rest = &rest[part.len()..];
+        }
+    }
+    shown
+}
+
+/// Returns the longest start of a text, of whole words, that a secret contains.
+fn common_start<'t>(text: &'t str, secrets: &[String]) -> &'t str {
+    let ends = text.char_indices().map(|(i, c)| i + c.len_utf8());
+    let splits = ends.map(|end| text.split_at(end));
+    let is_part = |(start, _): &(&str, &str)| secrets.iter().any(|secret| secret.contains(start));
+    let ends_word =
+        |(start, rest): &(&str, &str)| !is_within_word(start.chars().last(), rest.chars().next());
+    let parts = splits.take_while(is_part).filter(ends_word);
+    parts.last().map_or("", |(start, _)| start)
+}
+
+fn is_within_word(before: Option<char>, after: Option<char>) -> bool {
+    let is_of_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    is_of_word(before) && is_of_word(after)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_password_is_found_in_every_place() {
-        let with_host = ["pa/ss@w@host/db", "pa/ss@w"];
-        assert_eq!(secrets("postgres://app:pa/ss@w@host/db"), with_host);
-        assert_eq!(secrets("host=x password=hunter2 dbname=y"), ["hunter2"]);
-        assert_eq!(secrets("password = 'a b' sslpassword=c"), ["a b", "c"]);
-        assert_eq!(secrets("password=my secret host=x"), ["secret", "my"]);
-        assert!(secrets("app").is_empty());
-        assert_eq!(secrets("app:hunter2@host/db"), ["app:hunter2@host/db"]);
-        assert_eq!(
-            secrets("postgres://host/db?password=hunter2&x=y"),
-            ["hunter2"]
-        );
-        assert!(secrets("postgres://app@host/db").is_empty());
-    }
 
     #[test]
     fn a_quotation_of_a_part_of_a_password_is_removed() {
@@ -177,6 +172,32 @@ mod tests {
         let secrets = secrets("sslpassword=hunter password=hunter2");
         let message = "cannot use hunter2 or hunter";
         assert_eq!(redact_message(message, &secrets), "cannot use … or …");
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn a_part_of_a_password_is_removed_wherever_a_parser_ends_it() {
+        assert_eq!(
+            redact("no option \"app:hun\"", "app:hunter2=x@host/db"),
+            "no option \"app:hun\"",
+            "three characters are no part"
+        );
+        let message = "invalid connection option \"app:hunter2@host/db?sslmode\"";
+        let shown = "invalid connection option \"…\"";
+        assert_eq!(redact(message, "app:hunter2@host/db?sslmode=x"), shown);
+        let message = "unknown field `x hunt`";
+        let shown = "unknown field `x …`";
+        assert_eq!(redact(message, "postgres://a:hunt,er2@h"), shown);
+        let pairs = r"password='it\'s hunter2' host=shop";
+        let message = r"unknown field `s hunter2` of `'it\'s`, not the host shop";
+        let shown = "unknown field `…` of `…`, not the host shop";
+        assert_eq!(redact_text(message, pairs), shown);
+        let message = "ALTER TABLE posts waits";
+        assert_eq!(redact(message, "postgres://a:postgres@h"), message);
+        // libpq decodes what it takes for a host.
+        let message = "could not translate host name 'nteR@host'";
+        let shown = "could not translate host name '…@host'";
+        assert_eq!(redact(message, "postgres://a:hu@nte%52@host"), shown);
     }
 
     #[cfg(feature = "cli")]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::pg_activity::PgActivity;
+use crate::fmt::percent_decode;
 
 impl PgActivity {
     /// Returns the context that the program wrote into a comment of its query.
@@ -64,35 +65,10 @@ fn sqlcommenter(query: &str) -> Option<Value> {
     for pair in comment.split(',') {
         let (key, value) = pair.split_once('=')?;
         let value = value.trim().strip_prefix('\'')?.strip_suffix('\'')?;
-        let value = decode(&value.replace("\\'", "'"));
-        object.insert(decode(key.trim()), Value::String(value));
+        let value = percent_decode(&value.replace("\\'", "'"));
+        object.insert(percent_decode(key.trim()), Value::String(value));
     }
     Some(Value::Object(object))
-}
-
-/// Decodes the `%XX` of a URL. Other text is kept; bytes that are not UTF-8 become `�`.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let encoded = after.first_chunk().filter(|_| byte == b'%');
-        match encoded.and_then(hexadecimal) {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn hexadecimal(digits: &[u8; 2]) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Keeps passwords out of messages that quote the arguments or `pglock.toml`.
 
-use diesel_pglock::internal::{redact_conninfo, url};
+use diesel_pglock::internal::{redact_conninfo, redact_text, url};
 
 /// Redacts the arguments in a message: a URL is easily given in the wrong place.
 pub fn redact_arguments(message: &str) -> String {
@@ -15,7 +15,7 @@ fn redact_argument(message: &str, argument: &str) -> String {
     let texts = [Some(argument), value].into_iter().flatten();
     let secret = texts.filter(|text| may_hold_password(text));
     secret.fold(message.to_owned(), |message, text| {
-        message.replace(text, &redacted(text))
+        redact_text(&message.replace(text, &redacted(text)), text)
     })
 }
 
@@ -24,7 +24,7 @@ fn redacted(text: &str) -> String {
 }
 
 /// Redacts the quotations in an error of the TOML parser: any of them may be a misplaced URL.
-pub fn redact_quotations(message: &str) -> String {
+fn redact_quotations(message: &str) -> String {
     let before = message.split_once("string \"").map(|(before, _)| before);
     let after = message.rsplit_once("\", ").map(|(_, after)| after);
     match (before, after) {
@@ -39,7 +39,18 @@ fn redact_words(message: &str) -> String {
 }
 
 fn may_hold_password(text: &str) -> bool {
-    text.contains("://") || text.contains("password")
+    let after_colon = text.split_once(':').map(|(_, rest)| rest);
+    text.contains("://")
+        || text.contains("password")
+        || after_colon.is_some_and(|it| it.contains('@'))
+}
+
+/// Redacts the passwords of a file in an error about it, which may quote a part of any line.
+pub fn redact_lines(message: &str, file: &str) -> String {
+    let lines = file.lines().filter(|line| may_hold_password(line));
+    lines.fold(redact_quotations(message), |message, line| {
+        redact_text(&message, line)
+    })
 }
 
 #[cfg(test)]

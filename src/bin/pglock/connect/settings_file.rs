@@ -7,7 +7,7 @@ use diesel_pglock::{AdvisoryKey, SignalKind};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::redact::redact_quotations;
+use super::redact::redact_lines;
 use crate::failure::Failure;
 use crate::list::Field;
 use crate::list::Filter;
@@ -154,9 +154,10 @@ struct Mistake {
 }
 
 fn mistake<T>(at: &Spanned<String>, result: Result<T, impl ToString>) -> Option<Mistake> {
+    // The text of the file has escapes, in which that of the error differs.
     Some(Mistake {
         position: at.span().start,
-        error: result.err()?.to_string(),
+        error: redact_lines(&result.err()?.to_string(), at.get_ref()),
     })
 }
 
@@ -166,7 +167,7 @@ pub fn error_at(path: &Path, text: &str, position: usize, error: &str) -> Failur
     let line = before.matches('\n').count() + 1;
     let key = key_at(text, line).map(|key| format!("`{key}`: "));
     let (path, key) = (path.display(), key.unwrap_or_default());
-    Failure::Usage(format!("{path}:{line}: {key}{}", redact_quotations(error)))
+    Failure::Usage(format!("{path}:{line}: {key}{}", redact_lines(error, text)))
 }
 
 /// Returns the key of a line, or of the list that the line belongs to.
