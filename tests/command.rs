@@ -2,6 +2,7 @@
 
 mod config;
 mod list;
+mod lock_types;
 mod log;
 mod manual;
 mod migrate;

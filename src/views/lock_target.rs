@@ -58,6 +58,20 @@ impl LockTarget<'_> {
         }
     }
 
+    fn user_lock(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (class, object) = (self.0.class_id, self.0.object_id);
+        let (class, object) = (class.unwrap_or_default(), object.unwrap_or_default());
+        write!(f, "user lock {class}, {object}")
+    }
+
+    fn frozen_ids(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the frozen transaction ids of database ")?;
+        match &self.0.database {
+            Some(database) => f.write_str(database),
+            None => write!(f, "{}", self.0.database_oid.unwrap_or_default()),
+        }
+    }
+
     fn object(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(object) = &self.0.object {
             return f.write_str(object);
@@ -105,8 +119,101 @@ impl fmt::Display for LockTarget<'_> {
                 write!(f, "virtual transaction {virtual_xid}")
             }
             LockType::Advisory => self.advisory(f),
-            LockType::Object | LockType::UserLock => self.object(f),
+            LockType::Object => self.object(f),
+            LockType::UserLock => self.user_lock(f),
+            LockType::FrozenId => self.frozen_ids(f),
             other => write!(f, "{other}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::RelationKind;
+    use crate::views::LockedRelation;
+
+    fn lock(lock_type: LockType) -> PgLock {
+        PgLock {
+            lock_type,
+            ..PgLock::default()
+        }
+    }
+
+    fn on_users(lock_type: LockType) -> PgLock {
+        let users = LockedRelation {
+            oid: 7,
+            schema: "public".to_owned(),
+            name: "users".to_owned(),
+            kind: RelationKind::Table,
+        };
+        PgLock {
+            relation: Some(users),
+            page: Some(3),
+            tuple: Some(4),
+            ..lock(lock_type)
+        }
+    }
+
+    /// The columns that `pg_locks` fills for each type, and their meaning.
+    #[test]
+    fn a_lock_is_described_by_the_columns_of_its_type() {
+        let shown = [
+            (on_users(LockType::Relation), "relation public.users"),
+            (on_users(LockType::Extend), "the end of public.users"),
+            (on_users(LockType::Page), "page 3 of public.users"),
+            (on_users(LockType::Tuple), "row (3,4) of public.users"),
+            (
+                PgLock {
+                    database_oid: Some(731),
+                    class_id: Some(1),
+                    ..lock(LockType::SpecToken)
+                },
+                "speculative insertion of transaction 731",
+            ),
+            (
+                PgLock {
+                    database_oid: Some(5),
+                    transaction_id: Some(731),
+                    object_id: Some(16400),
+                    ..lock(LockType::ApplyTransaction)
+                },
+                "transaction 731, applied by subscription 16400",
+            ),
+            (
+                PgLock {
+                    virtual_xid: Some("3/42".to_owned()),
+                    ..lock(LockType::VirtualXid)
+                },
+                "virtual transaction 3/42",
+            ),
+            (
+                PgLock {
+                    database: Some("shop".to_owned()),
+                    database_oid: Some(5),
+                    ..lock(LockType::FrozenId)
+                },
+                "the frozen transaction ids of database shop",
+            ),
+            (
+                PgLock {
+                    class_id: Some(8),
+                    object_id: Some(9),
+                    ..lock(LockType::UserLock)
+                },
+                "user lock 8, 9",
+            ),
+            (
+                PgLock {
+                    class_id: Some(2615),
+                    object_id: Some(2200),
+                    ..lock(LockType::Object)
+                },
+                "object 2200 of catalog 2615",
+            ),
+        ];
+        for (lock, expected) in shown {
+            assert_eq!(lock.target().to_string(), expected);
         }
     }
 }
