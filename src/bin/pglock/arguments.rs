@@ -68,7 +68,8 @@ pub enum Command {
     /// Writes a manual page to stdout
     Man {
         /// The command of the page; default: an overview
-        command: Option<String>,
+        #[arg(value_name = "COMMAND")]
+        page: Option<String>,
     },
 }
 

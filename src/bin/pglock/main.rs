@@ -4,6 +4,7 @@
 //! library, and shows the result. A hidden module of the library has the helpers they share.
 
 mod arguments;
+mod completions;
 mod connect;
 mod duration;
 mod failure;
@@ -59,8 +60,8 @@ fn print_usage(error: &clap::Error) -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<Outcome, Failure> {
     match arguments.command {
-        Some(Command::Completions { shell }) => manual::completions(shell),
-        Some(Command::Man { command }) => manual::page(command.as_deref()),
+        Some(Command::Completions { shell }) => completions::run(shell),
+        Some(Command::Man { page }) => manual::page(page.as_deref()),
         Some(Command::Schema) => manual::schema(),
         Some(Command::Report(args)) => report::run(&args),
         command => run_on_database(command, arguments.list, &arguments.connection),

@@ -1,17 +1,10 @@
-//! `pglock completions`, `pglock man` and `pglock schema`, for packages and programs.
+//! `pglock man` and `pglock schema`, for packages and programs.
 
 use clap::{Command, CommandFactory};
-use clap_complete::Shell;
 
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::show;
-
-pub fn completions(shell: Shell) -> Result<Outcome, Failure> {
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "pglock", &mut text);
-    write(&text)
-}
 
 /// Writes the page `pglock(1)`, or the page of a command such as `pglock-tree(1)`.
 pub fn page(name: Option<&str>) -> Result<Outcome, Failure> {

@@ -13,7 +13,7 @@ pub mod tree;
 mod value;
 pub mod who;
 
-pub use field::Field;
+pub use field::{Field, fields};
 pub use filter::{Filter, advisory_key};
 pub use locks::ListArgs;
 pub use log::LogArgs;

@@ -25,6 +25,9 @@ enum Denied {
     Lock(TableLockMode),
 }
 
+/// The rules that are no modes.
+pub const RULES: [&str; 2] = ["rewrite", "index"];
+
 /// A statement that a rule denies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {

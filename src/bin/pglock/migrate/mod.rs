@@ -18,3 +18,5 @@ mod spare;
 mod summary;
 
 pub use command::{MigrateArgs, run};
+pub use deny::RULES;
+pub use priority::POLICIES;

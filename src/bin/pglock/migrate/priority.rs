@@ -112,6 +112,9 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The policies, without the duration that one of them may have.
+pub const POLICIES: [&str; 4] = ["terminate", "cancel", "cancel-then-terminate", "observe"];
+
 fn parse_policy(text: &str) -> Result<Policy, String> {
     let (name, after) = match text.split_once(':') {
         Some((name, after)) => (name, Some(parse_duration(after)?)),
@@ -219,6 +222,7 @@ mod tests {
             parse("cancel-then-terminate:3s"),
             Ok("CancelThenTerminate(3s)".to_owned())
         );
+        assert!(POLICIES.iter().all(|name| parse(name).is_ok()));
         assert!(parse("kill").is_err());
         assert!(parse("cancel:3s").is_err());
     }
