@@ -358,3 +358,28 @@ fn a_narrow_view_leaves_out_the_least_important_columns() {
     assert_eq!(terminal.end(), 0);
     jam.end().unwrap();
 }
+
+#[test]
+fn activity_that_is_hidden_from_the_role_is_hinted_at() {
+    let (jam, _) = jam();
+    let plain = Database::in_place(jam.database.role_url(), &jam.database.name);
+    for (database, is_hinted) in [(&plain, true), (&jam.database, false)] {
+        let mut terminal = Terminal::start(database, &["top"], (24, 80));
+        let hint = "; pg_read_all_stats would show more";
+        terminal.wait_for("the head", |screen| {
+            let head = screen.lines().next().unwrap_or_default();
+            head.contains(" waiting behind ")
+                && !head.contains(" 0 waiting")
+                && head.ends_with(hint) == is_hinted
+        });
+        terminal.type_("q");
+        assert_eq!(terminal.end(), 0);
+        let overview = pglock(database, &[]);
+        assert_eq!(
+            overview.err.contains("pg_read_all_stats"),
+            is_hinted,
+            "{overview:?}"
+        );
+    }
+    jam.end().unwrap();
+}

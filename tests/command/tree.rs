@@ -50,7 +50,11 @@ fn the_tree_fits_the_terminal_and_has_no_escape_sequences() {
     let jam = Jam::between(Database::new(), "\u{1b}]0;owned\u{7}", &"漢".repeat(20));
     let mut terminal = Terminal::start(&jam.database, &["tree"], (24, 50));
     assert_eq!(terminal.end(), 0);
-    assert!(!terminal.raw.contains('\u{1b}'), "{:?}", terminal.raw);
+    let plain = terminal
+        .raw
+        .replace("\u{1b}[31m", "")
+        .replace("\u{1b}[0m", "");
+    assert!(!plain.contains('\u{1b}'), "{:?}", terminal.raw);
     let screen = terminal.screen();
     let roots = screen
         .lines()
@@ -73,4 +77,40 @@ fn a_tree_without_waiters_is_exit_code_1() {
         ran.out.ends_with("waits for a lock\n"),
         "{ran:?}"
     );
+}
+
+/// Returns the colours of the lines that begin so, or with branches.
+fn colours(terminal: &Terminal, start: &str) -> Vec<vt100::Color> {
+    let screen = terminal.screen();
+    let is_of_line = |line: &str| {
+        line.trim_start_matches(['─', '└', '├', '│', ' '])
+            .starts_with(start)
+    };
+    let lines = screen
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| is_of_line(line));
+    let cell = |(row, _)| terminal.state().cell(row as u16, 0).unwrap().fgcolor();
+    lines.map(cell).collect()
+}
+
+#[test]
+fn roots_are_red_on_a_terminal() {
+    let jam = Jam::new();
+    let on_users = ["tree", "--on", "users"];
+    let mut terminal = Terminal::start(&jam.database, &on_users, (24, 80));
+    assert_eq!(terminal.end(), 0);
+    let [holder, waiter] = [jam.holder_pid, jam.waiter_pid].map(|pid| format!("{pid} "));
+    assert_eq!(colours(&terminal, &holder), [vt100::Color::Idx(1)]);
+    assert_eq!(colours(&terminal, &waiter), [vt100::Color::Default]);
+    assert_eq!(
+        colours(&terminal, "1 session waits"),
+        [vt100::Color::Default]
+    );
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let mut plain = Terminal::with(&jam.database, &on_users, (24, 80), &[variable]);
+        assert_eq!(plain.end(), 0);
+        assert!(!plain.raw.contains('\u{1b}'), "{:?}", plain.raw);
+    }
+    jam.end().unwrap();
 }

@@ -233,7 +233,12 @@ pub fn hint(rows: &[Row]) -> &'static str {
         .iter()
         .filter_map(|row| row.lock.activity.as_ref())
         .chain(blockers);
-    match activities.any(PgActivity::is_hidden) {
+    hint_if(activities.any(PgActivity::is_hidden))
+}
+
+/// Returns the hint at activity that is hidden from the role.
+pub fn hint_if(is_hidden: bool) -> &'static str {
+    match is_hidden {
         true => {
             "the activity of some sessions is hidden from this role; members of pg_read_all_stats see it\n"
         }

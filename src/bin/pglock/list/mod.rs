@@ -17,7 +17,7 @@ pub use field::{Field, fields};
 pub use filter::{Filter, advisory_key};
 pub use locks::ListArgs;
 pub use log::LogArgs;
-pub use overview::{client, name};
+pub use overview::{client, has_hidden_activity, name};
 pub use row::{Blocker, Row};
 pub use selection::{Listing, Selection};
 pub use tree::TreeArgs;

@@ -1,8 +1,8 @@
 //! `pglock` without arguments: how many sessions wait, and behind which roots.
 
-use diesel_pglock::{WaitGraph, WaitNode};
+use diesel_pglock::{PgActivity, WaitGraph, WaitNode};
 
-use super::locks::show_table;
+use super::locks::{hint_if, show_table};
 use crate::connect::{ConnectionArgs, Environment, LimitArgs, Waits};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Colour, Column, Line, Table, clean, clean_query, note, show};
@@ -38,12 +38,19 @@ pub fn run(
     if !roots.is_empty() {
         show_table(&table(&graph, &roots))?;
     }
+    note(hint_if(has_hidden_activity(&graph)))?;
     if graph.is_empty() {
         note("`pglock ls` lists the locks\n")?;
     } else {
         note("`pglock tree` shows the waits, `pglock --roots --terminate` ends the roots\n")?;
     }
     Ok(Outcome::of_found(graph.nodes().count()))
+}
+
+/// Returns true if the role lacks the privilege to read some sessions.
+pub fn has_hidden_activity(graph: &WaitGraph) -> bool {
+    let mut activities = graph.nodes().filter_map(|node| node.activity.as_ref());
+    activities.any(PgActivity::is_hidden)
 }
 
 /// Returns the summary, with a line for each deadlock.

@@ -1,7 +1,7 @@
 //! `pglock tree`.
 
 use clap::Args;
-use diesel_pglock::WaitGraph;
+use diesel_pglock::{WaitGraph, WaitNode};
 
 use super::filter::Filter;
 use super::locks::parse_pid;
@@ -11,7 +11,7 @@ use super::selection::Selection;
 use crate::connect::{ConnectionArgs, Environment, LimitArgs};
 use crate::failure::{Failure, Outcome};
 use crate::output::show_json;
-use crate::output::{Screen, show};
+use crate::output::{Colour, Screen, show};
 
 /// The waits to draw, and the format of the tree.
 #[derive(Args, Clone, Debug)]
@@ -52,8 +52,9 @@ fn draw(graph: &WaitGraph, limit: Option<usize>) -> String {
     if graph.is_empty() {
         return graph.to_string();
     }
-    let summary = summary_line(graph, &graph.worst_roots());
-    let draw = |limit| screen.fit(&(summary.clone() + &graph.tree(limit).to_string()));
+    let summary = screen.fit(&summary_line(graph, &graph.worst_roots()));
+    let tree = |limit| screen.fit(&graph.tree(limit).to_string());
+    let draw = |limit| summary.clone() + &paint_roots(graph, &tree(limit), &screen);
     if let Some(limit) = limit {
         return draw(limit);
     }
@@ -64,6 +65,35 @@ fn draw(graph: &WaitGraph, limit: Option<usize>) -> String {
             .is_none_or(|height| text.lines().count() < height)
     };
     trees.find(fits).unwrap_or_else(|| draw(MIN_CHILDREN))
+}
+
+/// Colours the lines of the roots, as `pglock top` does.
+fn paint_roots(graph: &WaitGraph, tree: &str, screen: &Screen) -> String {
+    let roots: Vec<String> = graph.roots().map(start_of_line).collect();
+    let is_root = |line: &str| {
+        let mut rests = roots
+            .iter()
+            .filter_map(|root| line.strip_prefix(root.as_str()));
+        rests.any(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let colour = |line| {
+        if is_root(line) {
+            Colour::Red
+        } else {
+            Colour::Plain
+        }
+    };
+    let lines = tree
+        .lines()
+        .map(|line| screen.paint(colour(line), line) + "\n");
+    lines.collect()
+}
+
+/// Returns the text with which the tree begins the line of a root; all other lines have branches
+/// or other words before them.
+fn start_of_line(root: &WaitNode) -> String {
+    let pid = root.pid.map(|pid| pid.to_string());
+    pid.unwrap_or_else(|| "prepared transaction".to_owned())
 }
 
 pub fn run(

@@ -35,6 +35,7 @@ impl Screen {
     pub fn paint(&self, colour: Colour, text: &str) -> String {
         match colour {
             Colour::Bold if self.colour => format!("\u{1b}[1m{text}\u{1b}[0m"),
+            Colour::Red if self.colour => format!("\u{1b}[31m{text}\u{1b}[0m"),
             Colour::Yellow if self.colour => format!("\u{1b}[33m{text}\u{1b}[0m"),
             _ => text.to_owned(),
         }
@@ -53,6 +54,7 @@ impl Screen {
 pub enum Colour {
     Plain,
     Bold,
+    Red,
     Yellow,
 }
 

@@ -10,6 +10,7 @@ use ratatui::widgets::TableState;
 use super::feed::Update;
 use super::session::{Session, Sort, sessions};
 use crate::connect::Waits;
+use crate::list::has_hidden_activity;
 use crate::output::clean;
 use crate::signal::Victim;
 use crate::signal::{DECLINED, SignalRequest};
@@ -61,6 +62,8 @@ pub struct State {
     /// The numbers of all waiters and roots, whatever the filter.
     pub waiters: usize,
     pub roots: usize,
+    /// True if the activity of some sessions is hidden from the role.
+    pub has_hidden_activity: bool,
     /// The sessions that match the filter, sorted.
     pub sessions: Vec<Session>,
     /// The sessions that are marked for a signal.
@@ -89,6 +92,7 @@ impl State {
             loaded: None,
             waiters: 0,
             roots: 0,
+            has_hidden_activity: false,
             sessions: Vec::new(),
             marked: HashSet::new(),
             is_moved: false,
@@ -115,6 +119,7 @@ impl State {
                 self.loaded = Some(Instant::now());
                 self.roots = graph.roots().count();
                 self.waiters = graph.nodes().count() - self.roots;
+                self.has_hidden_activity = has_hidden_activity(&graph);
                 self.graph = graph;
                 self.arrange();
             }

@@ -142,9 +142,18 @@ fn header(state: &State) -> Line<'static> {
     if let Some(reason) = &state.nameless {
         return Line::styled(format!("{text}; no names of relations: {reason}"), bold);
     }
+    let text = text + hint(state);
     match state.is_old() {
         true => Line::styled(text, bold),
         false => Line::raw(text),
+    }
+}
+
+/// Returns a hint that fits a line with the numbers.
+fn hint(state: &State) -> &'static str {
+    match state.has_hidden_activity {
+        true => "; pg_read_all_stats would show more",
+        false => "",
     }
 }
 
