@@ -461,3 +461,25 @@ async fn an_async_connection_loads_the_same_graph() {
     root.batch_execute("COMMIT").unwrap();
     waiting.finish().unwrap();
 }
+
+#[test]
+fn of_several_lockers_of_a_row_the_graph_shows_the_one_that_is_awaited() {
+    let db = Database::new();
+    let lock = "SELECT FROM users WHERE id = 1 FOR KEY SHARE";
+    let mut lockers = [(); 2].map(|()| holding(&db, lock));
+    let pids = lockers.each_mut().map(pid);
+    let waiting = Waiting::on(&db, "DELETE FROM users WHERE id = 1");
+    let mut observer = db.connect();
+    let mut awaited = || -> Vec<i32> {
+        let graph = WaitGraph::load(&mut observer).unwrap();
+        let blockers = graph.blockers_of(waiting.pid);
+        blockers.filter_map(|node| node.pid).collect()
+    };
+    let first = awaited();
+    assert_eq!(first.len(), 1);
+    let i = usize::from(first[0] == pids[1]);
+    lockers[i].batch_execute("COMMIT").unwrap();
+    wait_until("the other is awaited", || awaited() == [pids[1 - i]]);
+    lockers[1 - i].batch_execute("COMMIT").unwrap();
+    waiting.finish().unwrap();
+}

@@ -18,6 +18,10 @@ use crate::session::{Action, Driver, Session, Statement};
 /// `Display` draws a tree for a terminal. [`to_dot`](Self::to_dot) and
 /// [`to_mermaid`](Self::to_mermaid) draw a diagram.
 ///
+/// A row may have several lockers, by `FOR SHARE`, `FOR KEY SHARE` or foreign keys. A session that
+/// waits for the row awaits their transactions one by one, and the server shows only that which it
+/// awaits now. When this blocker ends, a later graph may have another one of the same row.
+///
 /// # Examples
 ///
 /// ```

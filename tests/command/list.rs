@@ -8,7 +8,7 @@ use diesel::connection::SimpleConnection;
 use diesel_pglock::prelude::*;
 use serde_json::Value;
 
-use super::{Folder, Jam, named, pglock, ran};
+use super::{Folder, Jam, Ran, named, pglock, ran};
 use crate::support::{Database, Waiting, server};
 
 fn json(text: &str) -> Vec<Value> {
@@ -270,6 +270,29 @@ fn a_cancel_that_changes_nothing_is_reported() {
     let sent = format!("{}: cancel sent\n", jam.holder_pid);
     assert_eq!((unverified.code, unverified.out), (0, sent));
     jam.end().unwrap();
+}
+
+#[test]
+fn a_session_that_awaits_the_next_locker_of_a_row_still_waits() {
+    let database = Database::new();
+    let lock = "BEGIN; SELECT FROM users WHERE id = 1 FOR KEY SHARE";
+    let _lockers = [(); 2].map(|()| database.running(lock));
+    let waiting = Waiting::on(&database, "DELETE FROM users WHERE id = 1");
+    let args = ["--roots", "--on", "users", "--terminate", "--yes"];
+    let first = pglock(&database, &args);
+    let last = pglock(&database, &args);
+    let proof = |ran: &Ran| ran.out.split_once(' ').map(|(_, proof)| proof.to_owned());
+    assert_eq!(
+        proof(&first).unwrap(),
+        "ended; 1 session still waits\n",
+        "{first:?}"
+    );
+    assert_eq!(
+        proof(&last).unwrap(),
+        "ended; 1 session goes on\n",
+        "{last:?}"
+    );
+    waiting.finish().unwrap();
 }
 
 #[test]

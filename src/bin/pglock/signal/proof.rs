@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
-use diesel_pglock::{BackendState, PgActivity, SignalKind, WaitGraph, WaitNode};
+use diesel_pglock::{BackendState, LockType, PgActivity, SignalKind, WaitGraph, WaitNode};
 use serde::Serialize;
 
 use super::request::{Delivery, SignalResult};
@@ -58,16 +58,16 @@ type WaitKey = (Option<i32>, String, Option<DateTime<Utc>>, String);
 
 fn wait_key(node: &WaitNode) -> Option<WaitKey> {
     let lock = &node.wait.as_ref()?.lock;
-    // The relation of a wait for a row is no part of the locked object.
-    let relation = lock.relation_oid.filter(|_| lock.transaction_id.is_none());
+    let (pid, transaction) = (lock.pid, lock.virtual_transaction.clone());
+    // A row may have several lockers, whose transactions a session awaits one by one. It goes on
+    // only after the last.
+    if lock.lock_type == LockType::TransactionId {
+        return Some((pid, transaction, None, lock.lock_type.to_string()));
+    }
     let object = (lock.object_id, lock.object_subid, &lock.virtual_xid);
-    let object = (relation, lock.transaction_id, lock.class_id, object);
-    Some((
-        lock.pid,
-        lock.virtual_transaction.clone(),
-        lock.wait_start,
-        format!("{} {:?}", lock.mode, object),
-    ))
+    let object = (lock.relation_oid, lock.class_id, object);
+    let object = format!("{} {object:?}", lock.mode);
+    Some((pid, transaction, lock.wait_start, object))
 }
 
 impl Before {
