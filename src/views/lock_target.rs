@@ -103,7 +103,9 @@ impl fmt::Display for LockTarget<'_> {
             }
             LockType::TransactionId => self.transaction(f),
             LockType::SpecToken => {
-                let transaction = lock.database_oid.unwrap_or_default();
+                // Older servers have it in the column of the database.
+                let transaction = lock.transaction_id.or(lock.database_oid);
+                let transaction = transaction.unwrap_or_default();
                 write!(f, "speculative insertion of transaction {transaction}")
             }
             LockType::ApplyTransaction => {
@@ -167,6 +169,14 @@ mod tests {
                 PgLock {
                     database_oid: Some(731),
                     class_id: Some(1),
+                    ..lock(LockType::SpecToken)
+                },
+                "speculative insertion of transaction 731",
+            ),
+            (
+                PgLock {
+                    transaction_id: Some(731),
+                    object_id: Some(1),
                     ..lock(LockType::SpecToken)
                 },
                 "speculative insertion of transaction 731",

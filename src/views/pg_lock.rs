@@ -48,8 +48,8 @@ pub struct PgLock {
     /// The database of the locked object; `None` for shared objects and for transactions.
     #[diesel(deserialize_as = LossyText<Option<String>>, select_expression = pg_database::datname.nullable())]
     pub database: Option<String>,
-    /// The `oid` of that database; 0 for shared objects. A speculative insertion has its
-    /// transaction here.
+    /// The `oid` of that database; 0 for shared objects. Older servers have the transaction of a
+    /// speculative insertion here, newer ones in `transaction_id`.
     #[diesel(column_name = database)]
     pub database_oid: Option<u32>,
     /// The locked relation, or the relation of the page or row.
