@@ -96,7 +96,8 @@ expression! {
     /// Keeps the locks that belong to this database.
     ///
     /// A lock on a transaction or on a shared catalog belongs to no database. The database
-    /// of its session, or of its prepared transaction, decides.
+    /// of its session, or of its prepared transaction, decides. For a speculative insertion older
+    /// servers have a transaction in the column of the database.
     InCurrentDatabase: Nullable<Bool>, beside (pg_locks::pid, pg_stat_activity::pid),
     concat!(
         r#"CASE WHEN "pg_catalog"."pg_locks"."pid" IS NULL "#,
@@ -104,7 +105,9 @@ expression! {
         r#"THEN "pg_catalog"."pg_locks"."virtualtransaction" OPERATOR(pg_catalog.=) ANY ("#,
         own_prepared_transactions!(),
         ") ELSE ",
-        r#"COALESCE(NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid), "pg_catalog"."pg_stat_activity"."datid") = "#,
+        r#"COALESCE(CASE WHEN "pg_catalog"."pg_locks"."locktype" OPERATOR(pg_catalog.<>) 'spectoken' "#,
+        r#"THEN NULLIF("pg_catalog"."pg_locks"."database", 0::pg_catalog.oid) END, "#,
+        r#""pg_catalog"."pg_stat_activity"."datid") = "#,
         current_database_oid!(),
         " END"
     )
