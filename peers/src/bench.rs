@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::Result;
 use crate::peer::Peer;
+use crate::placement::Placement;
 use crate::programs::{Django, Pgbench};
 
 /// The sessions of the greatest crowd of waiters, and those that measure.
@@ -20,8 +21,8 @@ const LOCKS_PER_SESSION: &str = "160";
 pub struct Bench {
     pub url: String,
     pub is_quick: bool,
-    /// True if this process and the server share one CPU.
-    pub is_pinned: bool,
+    /// The CPUs of this process and the server.
+    pub placement: Placement,
     pgbench: Option<Pgbench>,
     server: Sandbox,
     notes: RefCell<Vec<String>>,
@@ -29,7 +30,7 @@ pub struct Bench {
 
 impl Bench {
     /// Starts a server.
-    pub fn start(is_quick: bool, is_pinned: bool) -> Result<Self> {
+    pub fn start(is_quick: bool, placement: Placement) -> Result<Self> {
         let server = Sandbox::builder()
             .setting("max_connections", SESSIONS)
             .setting("max_locks_per_transaction", LOCKS_PER_SESSION)
@@ -40,7 +41,7 @@ impl Bench {
         let bench = Self {
             url: server.url(),
             is_quick,
-            is_pinned,
+            placement,
             pgbench: Pgbench::find()?,
             server,
             notes: RefCell::default(),

@@ -14,7 +14,7 @@ mod message;
 mod options;
 mod page;
 mod peer;
-mod pinning;
+mod placement;
 mod programs;
 mod report;
 mod row;
@@ -27,6 +27,7 @@ mod works;
 use std::process::ExitCode;
 
 use options::{HELP, Options};
+use placement::Placement;
 use report::Report;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -68,8 +69,8 @@ fn run(options: &Options) -> Result<ExitCode> {
         works::ALL
             .iter()
             .for_each(|work| println!("{:24}{}", work.name, work.summary));
-    } else if let Some(is_pinned) = options.worker {
-        worker::measure(options, is_pinned)?;
+    } else if let Some(placement) = options.worker {
+        worker::measure(options, placement)?;
     } else {
         return compare(options);
     }
@@ -79,12 +80,13 @@ fn run(options: &Options) -> Result<ExitCode> {
 /// Measures on one CPU and on all, and prints the table.
 fn compare(options: &Options) -> Result<ExitCode> {
     let mut report = Report::new(options.is_quick);
-    if pinning::is_available() {
-        worker::run(options, true, |message| report.add(message))?;
-    } else {
-        report.note("`taskset` was not found: nothing was measured on one CPU.");
+    for placement in [Placement::OneCpu, Placement::AllCpus] {
+        if placement.is_available() {
+            worker::run(options, placement, |message| report.add(message))?;
+        } else {
+            report.note("`taskset` was not found: nothing was measured on one CPU.");
+        }
     }
-    worker::run(options, false, |message| report.add(message))?;
     println!("{report}");
     if let Some(file) = &options.json {
         std::fs::write(file, serde_json::to_vec_pretty(&report)?)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Result;
+use crate::placement::Placement;
 use crate::works;
 
 pub const HELP: &str = "\
@@ -27,8 +28,8 @@ pub struct Options {
     pub updates_page: bool,
     pub lists: bool,
     pub helps: bool,
-    /// Measures in this process, pinned or not, instead of starting others.
-    pub worker: Option<bool>,
+    /// Measures in this process, which runs there, instead of starting others.
+    pub worker: Option<Placement>,
 }
 
 impl Options {
@@ -42,8 +43,8 @@ impl Options {
                 "--update" => options.updates_page = true,
                 "--list" => options.lists = true,
                 "--help" | "-h" => options.helps = true,
-                "--worker=pinned" => options.worker = Some(true),
-                "--worker=free" => options.worker = Some(false),
+                "--worker=one" => options.worker = Some(Placement::OneCpu),
+                "--worker=all" => options.worker = Some(Placement::AllCpus),
                 "--json" => {
                     options.json = Some(arguments.next().ok_or("--json needs a file")?.into())
                 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::figures::{Spread, growth};
+use crate::placement::Placement;
 use crate::target::{Target, Verdict};
 
 /// The meaning of the figure of a row.
@@ -49,8 +50,8 @@ pub struct Row {
     pub target: Option<Target>,
     /// The figure at which a miss of the target was admitted.
     pub known_gap: Option<f64>,
-    /// True if the server and the client shared one CPU.
-    pub pinned: bool,
+    /// The CPUs of the server and the client.
+    pub placement: Placement,
 }
 
 impl Row {
@@ -66,7 +67,7 @@ impl Row {
             rounds,
             target: None,
             known_gap: None,
-            pinned: false,
+            placement: Placement::AllCpus,
         }
     }
 

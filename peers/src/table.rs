@@ -6,7 +6,7 @@ use crate::row::{Figure, Row};
 use crate::target::Verdict;
 
 const HEAD: &str = "\
-| work | CPU | beside | ours | peer | figure | spread | target | result | rounds |
+| work | CPUs | beside | ours | peer | figure | spread | target | result | rounds |
 |---|---|---|--:|--:|--:|--:|--:|---|--:|
 ";
 
@@ -28,7 +28,7 @@ fn cells(row: &Row) -> [String; 10] {
     let time = |pick: fn((f64, f64)) -> f64| row.seconds.map(pick).map(duration);
     [
         row.work.clone(),
-        (if row.pinned { "one" } else { "free" }).to_owned(),
+        row.placement.to_string(),
         row.peer.clone().unwrap_or_default(),
         time(|(ours, _)| ours).unwrap_or_default(),
         time(|(_, peer)| peer).unwrap_or_default(),
@@ -85,6 +85,7 @@ fn duration(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::figures::Spread;
+    use crate::placement::Placement;
     use crate::target::Target;
 
     #[test]
@@ -93,7 +94,7 @@ mod tests {
         row.target = Some(Target::AtLeast(0.97));
         row.peer = Some("pgbench".to_owned());
         row.seconds = Some((0.000_042_1, 0.001_5));
-        row.pinned = true;
+        row.placement = Placement::OneCpu;
         let table = render(&[row]);
         let expected = "| take | one | pgbench | 42.1 µs | 1.50 ms | speed 0.934 | 0.934–0.934 | ≥ 0.97 | missed | 7 |";
         assert_eq!(table.lines().last(), Some(expected));

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::bench::Bench;
+use crate::placement::Placement;
 use crate::row::Row;
 
 /// A work of the table; each is a file in `works/`.
@@ -10,7 +11,7 @@ pub struct Work {
     pub name: &'static str,
     /// The one line of `--list`.
     pub summary: &'static str,
-    /// True if a run on all CPUs has targets too, and belongs to a quick run.
+    /// True if it has targets on all CPUs too, not only on one.
     pub has_free_targets: bool,
     /// Measures it.
     pub run: fn(&Bench) -> Result<Vec<Row>>,
@@ -22,12 +23,17 @@ impl Work {
         names.is_empty() || names.iter().any(|name| self.name.contains(name.as_str()))
     }
 
+    /// Returns true if its targets apply there; a quick run measures nothing else.
+    pub fn has_targets_on(&self, placement: Placement) -> bool {
+        placement == Placement::OneCpu || self.has_free_targets
+    }
+
     /// Measures it, and marks its rows.
     pub fn measure(&self, bench: &Bench) -> Result<Vec<Row>> {
         let mut rows = (self.run)(bench)?;
         for row in &mut rows {
-            row.pinned = bench.is_pinned;
-            if !bench.is_pinned && !self.has_free_targets {
+            row.placement = bench.placement;
+            if !self.has_targets_on(bench.placement) {
                 (row.target, row.known_gap) = (None, None);
             }
         }

@@ -1,86 +1,78 @@
 //! The process that measures: it has a server of its own, on the same CPUs.
 
+use std::env;
+use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use diesel::RunQueryDsl;
 use diesel::dsl::sql;
 use diesel::sql_types::Text;
 
-use crate::Result;
 use crate::bench::Bench;
 use crate::message::Message;
 use crate::options::Options;
-use crate::pinning;
+use crate::placement::Placement;
+use crate::work::Work;
 use crate::works;
+use crate::{Result, check};
 
 /// Measures all chosen works in this process, and reports them on the standard output.
-pub fn measure(options: &Options, is_pinned: bool) -> Result<()> {
-    let bench = Bench::start(options.is_quick, is_pinned)?;
+pub fn measure(options: &Options, placement: Placement) -> Result<()> {
+    let bench = Bench::start(options.is_quick, placement)?;
     send(&Message::Server(server_version(&bench)?))?;
+    let is_due = |work: &Work| !options.is_quick || work.has_targets_on(placement);
     let chosen = works::ALL
         .iter()
         .filter(|work| work.is_chosen(&options.names));
-    // A quick run measures on all CPUs only what has targets there.
-    let chosen = chosen.filter(|work| is_pinned || !options.is_quick || work.has_free_targets);
-    for work in chosen {
-        eprintln!(
-            "measuring {} {}",
-            work.name,
-            if is_pinned {
-                "on one CPU"
-            } else {
-                "on all CPUs"
-            }
-        );
-        match work.measure(&bench) {
-            Ok(rows) => rows
-                .into_iter()
-                .try_for_each(|row| send(&Message::Row(Box::new(row))))?,
-            Err(error) => send(&Message::Failed(format!(
-                "{}: {}",
-                work.name,
-                with_sources(&*error)
-            )))?,
-        }
-        bench
-            .take_notes()
-            .into_iter()
-            .try_for_each(|note| send(&Message::Note(note)))?;
-    }
-    Ok(())
+    chosen
+        .filter(|work| is_due(work))
+        .try_for_each(|work| measure_one(work, &bench))
 }
 
-/// Measures in another process, on one CPU or on all, and passes on what it reports.
-pub fn run(options: &Options, is_pinned: bool, mut receive: impl FnMut(Message)) -> Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
-    if is_pinned {
-        command = pinning::pinned(&command);
+fn measure_one(work: &Work, bench: &Bench) -> Result<()> {
+    eprintln!("{}, CPUs: {}", work.name, bench.placement);
+    match work.measure(bench) {
+        Ok(rows) => {
+            let mut rows = rows.into_iter().map(Box::new);
+            rows.try_for_each(|row| send(&Message::Row(row)))?;
+        }
+        Err(error) => send(&Message::Failed(failure(work, &*error)))?,
     }
-    command.arg(if is_pinned {
-        "--worker=pinned"
-    } else {
-        "--worker=free"
-    });
-    command.args(options.arguments());
+    let mut notes = bench.take_notes().into_iter();
+    notes.try_for_each(|note| send(&Message::Note(note)))
+}
+
+/// Returns the name of a work, the message of its error, and those of the causes.
+fn failure(work: &Work, error: &(dyn Error + 'static)) -> String {
+    let mut text = format!("{}: {error}", work.name);
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// Measures in another process, and passes on what it reports.
+pub fn run(
+    options: &Options,
+    placement: Placement,
+    mut receive: impl FnMut(Message),
+) -> Result<()> {
+    let mut command = placement.command(env::current_exe()?);
+    command
+        .arg(format!("--worker={placement}"))
+        .args(options.arguments());
     let mut worker = command.stdout(Stdio::piped()).spawn()?;
     let reports = worker.stdout.take().expect("its output is piped");
     for line in BufReader::new(reports).lines() {
         receive(serde_json::from_str(&line?)?);
     }
     let status = worker.wait()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("the measuring process failed: {status}").into())
-    }
-}
-
-/// Returns the message of an error, and those of its causes.
-fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let errors = std::iter::successors(Some(error), |error| error.source());
-    let messages: Vec<String> = errors.map(ToString::to_string).collect();
-    messages.join(": ")
+    check(status.success(), || {
+        format!("the measuring process failed: {status}")
+    })
 }
 
 fn send(message: &Message) -> Result<()> {
