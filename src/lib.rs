@@ -163,7 +163,9 @@ pub mod internal {
     pub use crate::migrate::cluster_wide_statement;
     pub use crate::prioritize::{ManualEntry, ManualLog};
     pub use crate::signal::{SignalTarget, activities_without_names};
-    pub use crate::source::{redact_conninfo, redact_text, url, with_defaults, with_settings};
+    pub use crate::source::{
+        redact_conninfo, redact_text, url, with_database, with_defaults, with_settings,
+    };
     pub use crate::table::table_lock_conflicts;
     pub use crate::views::{REGCLASS_PREFIX, REGCLASS_SUFFIX};
 }

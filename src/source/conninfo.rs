@@ -84,6 +84,16 @@ pub fn with_settings(conninfo: &str, settings: &[(&str, &str)]) -> String {
     }
 }
 
+/// Returns the connection string with another database, of any name.
+#[cfg(feature = "cli")]
+pub fn with_database(conninfo: &str, name: &str) -> String {
+    let value: String = match url(conninfo) {
+        Some(_) => name.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+        None => format!("'{}'", name.replace('\\', r"\\").replace('\'', r"\'")),
+    };
+    with_settings(conninfo, &[("dbname", &value)])
+}
+
 /// Returns the text to append to a URL: each parameter that it lacks.
 fn missing_parameters(rest: &str, defaults: &[(&str, &str)]) -> String {
     let names = query(rest).into_iter().flat_map(|query| query.split('&'));
@@ -112,6 +122,21 @@ fn query(rest: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "cli")]
+    #[test]
+    fn a_database_may_have_any_name() {
+        let with = |conninfo| super::with_database(conninfo, r"it's \ a&b");
+        assert_eq!(
+            with("host=h dbname=x"),
+            r"host=h dbname=x dbname='it\'s \\ a&b'"
+        );
+        let encoded = "dbname=%69%74%27%73%20%5C%20%61%26%62";
+        assert_eq!(
+            with("postgres://h/x?a=b"),
+            format!("postgres://h/x?a=b&{encoded}")
+        );
+    }
+
     #[test]
     fn pairs_are_read_as_libpq_reads_them() {
         let pairs = |text| -> Vec<String> {

@@ -29,7 +29,7 @@ pub use async_watcher_source::AsyncWatcherSource;
 #[cfg(all(feature = "async", feature = "migrations"))]
 pub(crate) use blocking_source::BlockingSource;
 #[cfg(feature = "cli")]
-pub use conninfo::{url, with_defaults, with_settings};
+pub use conninfo::{url, with_database, with_defaults, with_settings};
 #[cfg(feature = "cli")]
 pub use redact::{redact_conninfo, redact_text};
 pub use watcher_source::{Connector, WatcherSource};

@@ -11,6 +11,7 @@ use super::node::{WaitId, WaitNode};
 use super::query::{Columns, NamelessGraphRows, WaitGraphRow, WaitGraphRows};
 use crate::error::Result;
 use crate::session::{Action, Driver, Session, Statement};
+use crate::views::{LockedRelation, PgLock};
 
 /// A snapshot of all waits for locks on the server, in all databases.
 ///
@@ -185,6 +186,17 @@ impl WaitGraph {
         let waits = self.nodes_mut().filter_map(|node| node.wait.as_mut());
         for blocker in waits.flat_map(|wait| &mut wait.blockers) {
             blocker.gid = gids.get(&blocker.id).cloned();
+        }
+    }
+
+    /// Adds the names of relations of other databases, which [`load`](Self::load) cannot read.
+    ///
+    /// `name` returns the relation of an awaited lock that has none yet.
+    pub fn name_relations(&mut self, name: impl Fn(&PgLock) -> Option<LockedRelation>) {
+        let nodes = self.nodes.values_mut();
+        for wait in nodes.filter_map(|node| node.wait.as_mut()) {
+            let lock = &mut wait.lock;
+            lock.relation = lock.relation.take().or_else(|| name(lock));
         }
     }
 

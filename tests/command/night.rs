@@ -92,6 +92,20 @@ fn the_waits_are_shown_and_their_root_is_ended_while_a_catalog_is_locked() {
 }
 
 #[test]
+fn relations_of_other_databases_are_named_on_demand() {
+    let scene = Scene::new();
+    let elsewhere = scene.elsewhere.to_string();
+    let relation = "relation public.users";
+    let tree = ["tree", &elsewhere];
+    let nameless = pglock(&scene.database, &tree);
+    assert!(!nameless.out.contains(relation), "{nameless:?}");
+    let named = pglock(&scene.database, &[&tree[..], &["--names"]].concat());
+    assert!(named.out.contains(relation), "{named:?}");
+    let list = pglock(&scene.database, &[&elsewhere, "--names"]);
+    assert!(list.out.contains(relation), "{list:?}");
+}
+
+#[test]
 fn a_row_wait_belongs_to_its_table() {
     let scene = Scene::new();
     let args = ["--blocking", "--on", "users", "--terminate", "--dry-run"];

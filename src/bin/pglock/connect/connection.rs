@@ -10,7 +10,7 @@ use diesel_pglock::WatcherSource;
 
 use super::settings::{Settings, Source};
 use crate::failure::Failure;
-use diesel_pglock::internal::{redact_conninfo, with_defaults, with_settings};
+use diesel_pglock::internal::{redact_conninfo, with_database, with_defaults, with_settings};
 
 /// The limit of connecting, in seconds.
 const CONNECT_TIMEOUT: u32 = 10;
@@ -198,6 +198,11 @@ impl Database {
     pub fn with(&self, settings: &[(&str, &str)]) -> Self {
         let conninfo = with_settings(&self.conninfo, settings);
         Self::new(&conninfo, self.source.clone())
+    }
+
+    /// Returns the connection string of another database of the server.
+    pub fn of_name(&self, name: &str) -> Self {
+        Self::new(&with_database(&self.conninfo, name), self.source.clone())
     }
 
     pub fn connect(&self) -> Result<PgConnection, Failure> {

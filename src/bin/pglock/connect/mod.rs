@@ -3,6 +3,7 @@
 pub mod config;
 mod connection;
 mod limit;
+mod other_databases;
 mod pooler;
 mod reconnecting;
 mod redact;
@@ -13,6 +14,7 @@ mod waits;
 pub use config::ConfigArgs;
 pub use connection::{ConnectionArgs, Database, Environment};
 pub use limit::{LimitArgs, limited};
+pub use other_databases::OtherDatabases;
 pub use pooler::refuse_pooler;
 pub use reconnecting::Reconnecting;
 pub use redact::redact_arguments;

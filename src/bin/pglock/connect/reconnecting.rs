@@ -1,6 +1,7 @@
 //! A connection that is opened again after a failure.
 
 use diesel::PgConnection;
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 
 use super::connection::Database;
 use crate::failure::Failure;
@@ -18,7 +19,9 @@ impl Reconnecting {
         Self { conn, database }
     }
 
-    /// Queries the server, on a new connection if the last query failed.
+    /// Queries the server, on a new connection if the last one was lost.
+    ///
+    /// A connection whose statement failed stays: a login may hang where it still answers.
     pub fn query<T>(
         &mut self,
         f: impl FnOnce(&mut PgConnection) -> Result<T, Failure>,
@@ -27,8 +30,15 @@ impl Reconnecting {
             Some(conn) => conn,
             None => self.database.connect()?,
         };
-        let answer = f(&mut conn)?;
-        self.conn = Some(conn);
-        Ok(answer)
+        let answer = f(&mut conn);
+        if answer.is_ok() || is_usable(&mut conn) {
+            self.conn = Some(conn);
+        }
+        answer
     }
+}
+
+fn is_usable(conn: &mut PgConnection) -> bool {
+    !AnsiTransactionManager::is_broken_transaction_manager(conn)
+        && conn.batch_execute("SELECT 1").is_ok()
 }

@@ -55,6 +55,9 @@ pub struct ListArgs {
     /// Uses this config of `pglock.toml`; filters add to it, other options override it
     #[arg(short, long, value_name = "NAME")]
     config: Option<String>,
+    /// Connects to the other databases of the server too, to name their relations
+    #[arg(long)]
+    names: bool,
     /// Shows JSON
     #[arg(long)]
     json: bool,
@@ -96,7 +99,8 @@ pub fn run(
 
     let named = config.and_then(|it| it.settings.database.as_ref());
     let connect = connect.or_named(named);
-    let mut conn = connect.database(&settings, environment)?.connect()?;
+    let database = connect.database(&settings, environment)?;
+    let mut conn = database.connect()?;
     let action = config.map_or(args.action, |config| {
         let config = config.settings;
         args.action.or(config.signal(), config.queue, config.yes)
@@ -106,7 +110,10 @@ pub fn run(
         return action.run(kind, &selection, &mut conn, args.timeout, args.json);
     }
     let load = |conn: &mut PgConnection| selection.load(conn, limit);
-    let listing = args.timeout.within(&mut conn, load)?;
+    let mut listing = args.timeout.within(&mut conn, load)?;
+    if args.names {
+        listing.name_relations(&database, args.timeout)?;
+    }
     let list = List {
         rows: listing.rows,
         found: listing.found,

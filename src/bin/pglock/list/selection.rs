@@ -15,7 +15,7 @@ use super::filter::Filter;
 use super::prepared::Prepared;
 use super::relation;
 use super::row::{Blocker, Row};
-use crate::connect::Waits;
+use crate::connect::{Database, LimitArgs, OtherDatabases, Waits};
 use crate::failure::Failure;
 
 /// The locks to list.
@@ -47,6 +47,22 @@ pub struct Listing {
     pub found: usize,
     /// The deadlocks, which have no root.
     pub cycles: Vec<Vec<i32>>,
+}
+
+impl Listing {
+    /// Adds the names of relations of other databases.
+    pub fn name_relations(
+        &mut self,
+        database: &Database,
+        timeout: LimitArgs,
+    ) -> Result<(), Failure> {
+        let locks = self.rows.iter().map(|row| &row.lock);
+        let others = OtherDatabases::of_locks(locks, database, timeout)?;
+        for lock in self.rows.iter_mut().map(|row| &mut row.lock) {
+            lock.relation = lock.relation.take().or_else(|| others.relation(lock));
+        }
+        Ok(())
+    }
 }
 
 impl Selection {

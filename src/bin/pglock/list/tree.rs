@@ -8,7 +8,7 @@ use super::locks::parse_pid;
 use super::overview::summary_line;
 use super::selection::Selection;
 
-use crate::connect::{ConnectionArgs, Environment, LimitArgs};
+use crate::connect::{ConnectionArgs, Environment, LimitArgs, OtherDatabases, Settings};
 use crate::failure::{Failure, Outcome};
 use crate::output::show_json;
 use crate::output::{Colour, Screen, show};
@@ -37,6 +37,9 @@ pub struct TreeArgs {
     /// The maximum number of waiters below one session; default: 20, on a terminal as many as fit
     #[arg(short, long, value_name = "NUMBER", conflicts_with = "format")]
     limit: Option<usize>,
+    /// Connects to the other databases of the server too, to name their relations
+    #[arg(long)]
+    names: bool,
     #[command(flatten)]
     timeout: LimitArgs,
 }
@@ -101,16 +104,23 @@ pub fn run(
     connect: &ConnectionArgs,
     environment: &Environment,
 ) -> Result<Outcome, Failure> {
-    let mut conn = connect.connect(environment)?;
+    let database = connect.database(&Settings::find()?, environment)?;
+    let mut conn = database.connect()?;
     let selection = Selection {
         pids: args.pids.clone(),
         on: args.on.clone(),
         filters: args.filter.clone(),
         ..Selection::default()
     };
-    let graph = args
+    let mut graph = args
         .timeout
         .within(&mut conn, |conn| selection.graph(conn))?;
+    if args.names {
+        let waits = graph.nodes().filter_map(|node| node.wait.as_ref());
+        let locks = waits.map(|wait| &wait.lock);
+        let others = OtherDatabases::of_locks(locks, &database, args.timeout)?;
+        graph.name_relations(|lock| others.relation(lock));
+    }
     match args {
         TreeArgs { dot: true, .. } => show(&graph.to_dot())?,
         TreeArgs { mermaid: true, .. } => show(&graph.to_mermaid())?,
