@@ -8,6 +8,8 @@ use crate::row::Row;
 pub enum Message {
     /// The full version of the server.
     Server(String),
+    /// The work that is measured now.
+    Started(String),
     Row(Box<Row>),
     Note(String),
     /// A work that could not be measured, and the reason.

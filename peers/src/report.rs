@@ -35,10 +35,11 @@ impl Report {
         }
     }
 
-    /// Adds what a measuring process reports, and shows each row at once.
+    /// Adds what a measuring process reports, and shows its progress.
     pub fn add(&mut self, message: Message) {
         match message {
             Message::Server(version) => self.set_server(&version),
+            Message::Started(work) => eprintln!("measuring {work}"),
             Message::Row(row) => self.push(*row),
             Message::Note(note) => self.note(&note),
             Message::Failed(failure) => self.failures.push(failure),

@@ -31,7 +31,8 @@ pub fn measure(options: &Options, placement: Placement) -> Result<()> {
 }
 
 fn measure_one(work: &Work, bench: &Bench) -> Result<()> {
-    eprintln!("{}, CPUs: {}", work.name, bench.placement);
+    let started = format!("{}, CPUs: {}", work.name, bench.placement);
+    send(&Message::Started(started))?;
     match work.measure(bench) {
         Ok(rows) => {
             let mut rows = rows.into_iter().map(Box::new);

@@ -30,7 +30,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let title = format!("`blocked_count` of all, from {small} to {large} waiters, by blocks");
     let cost = |waiters, seconds| (Crowd::blocks(waiters) as f64, seconds);
     let growth = Row::growth(title, cost(small, few), cost(large, many));
-    Ok(vec![time, growth.known_gap(1.31)])
+    Ok(vec![time, growth.known_gap(1.1)])
 }
 
 fn count(bench: &Bench, waiters: usize) -> Result<f64> {

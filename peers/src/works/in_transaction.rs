@@ -33,7 +33,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let title = format!("{LOCKS} advisory locks in turn within a transaction, sync");
     let mut contest = Contest::new(title, ours);
     let pgbench = |lock| bench.pgbench(script(lock), transactions);
-    contest.add(pgbench(PLAIN).map(|peer| peer.at_least(0.5).known_gap(0.39)));
+    contest.add(pgbench(PLAIN).map(|peer| peer.at_least(0.5).known_gap(0.46)));
     contest.add(pgbench(WITH_SAVEPOINT).map(|peer| peer.named("pgbench, with a savepoint each")));
     Ok(contest.run(bench.rounds())?.into_rows())
 }

@@ -43,9 +43,8 @@ fn without_timeout(bench: &Bench) -> Result<Race> {
     let mut conn = bench.connect()?;
     let ours = || per_call(calls, || Ok(lock(&mut conn).run(|_| nothing())?));
     let mut contest = Contest::new("table lock", ours);
-    let least = if bench.version() >= 18 { 0.83 } else { 0.87 };
     let pgbench = bench.pgbench(PLAIN.to_owned(), calls);
-    contest.add(pgbench.map(|peer| peer.at_least(least).known_gap(0.2)));
+    contest.add(pgbench.map(|peer| peer.at_least(0.87).known_gap(0.2)));
     contest.run(bench.rounds())
 }
 

@@ -35,8 +35,8 @@ const TERMINATE: &str =
 fn run(bench: &Bench) -> Result<Vec<Row>> {
     let create = "CREATE TABLE IF NOT EXISTS blocked (id int)";
     bench.connect()?.batch_execute(create)?;
-    let mut rows = contest(bench, "first wait of a run", 1, 5.8)?;
-    rows.extend(contest(bench, "later waits of a run", WAITS, 3.4)?);
+    let mut rows = contest(bench, "first wait of a run", 1, 2.6)?;
+    rows.extend(contest(bench, "later waits of a run", WAITS, 2.2)?);
     Ok(rows)
 }
 
