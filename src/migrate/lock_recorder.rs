@@ -16,7 +16,7 @@ use super::report::TakenLock;
 use crate::advisory::AdvisoryTarget;
 use crate::error::{Error, Result};
 use crate::fmt::with_sources;
-use crate::session::{Driver, run_ready, uncached};
+use crate::session::{Driver, SyncDriver, run_ready, uncached};
 use crate::types::{RelationKind, TableLockMode};
 use crate::views::LockedRelation;
 
@@ -129,14 +129,20 @@ where
         Ok(current.and_then(|place| place.schema().map(str::to_owned)))
     }
 
+    /// Reads the locks by a cached statement, or anew if a migration has deallocated that.
     fn own_locks(&mut self) -> Result<Vec<OwnLock>> {
         type Columns = <OwnLocks as Query>::SqlType;
         let query = OwnLocks {
             history: self.history.and_then(HistoryPlace::oid),
         };
-        Ok(run_ready(
-            uncached(self.conn).load::<_, Columns, OwnLock>(query),
-        )?)
+        let mut driver = SyncDriver(&mut *self.conn);
+        if let Ok(locks) = run_ready(driver.load::<_, Columns, OwnLock>(query)) {
+            return Ok(locks);
+        }
+        let again = format!("ROLLBACK TO SAVEPOINT diesel_pglock; {KEEP_TIMEOUTS}; {BEGIN}");
+        self.conn.batch_execute(&again)?;
+        let mut driver = uncached(self.conn);
+        Ok(run_ready(driver.load::<_, Columns, OwnLock>(query))?)
     }
 
     /// Returns the strongest mode on each table, without system catalogs.

@@ -23,7 +23,7 @@ pub(super) const KEEP_TIMEOUTS: &str = "SELECT pg_catalog.set_config('diesel_pgl
 ///
 /// There is at least one row: a session holds a lock on its virtual transaction. The planning of
 /// the view `pg_locks` would cost more than the rest.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct OwnLocks {
     /// The history; `None` if it is not known.
     pub(super) history: Option<u32>,

@@ -126,6 +126,20 @@ fn a_version_is_recorded_as_it_is_written() {
 }
 
 #[test]
+fn the_locks_are_reported_after_a_migration_has_deallocated_all_statements() {
+    let db = Database::new();
+    let ups = [
+        "SELECT 1",
+        "DEALLOCATE ALL; ALTER TABLE users ADD COLUMN age int",
+        "ALTER TABLE posts ADD COLUMN age int",
+    ];
+    let report = run(&db, &Migrations::new(&db, &ups), patient(&db));
+    let locks = report.migrations.iter().map(|it| it.locks.len());
+    assert_eq!(locks.collect::<Vec<_>>(), [0, 1, 1], "{report:?}");
+    assert_eq!(report.warnings.len(), 0, "{report:?}");
+}
+
+#[test]
 fn a_migration_may_discard_the_cached_statements() {
     let db = Database::new();
     let ups = [
