@@ -63,7 +63,7 @@ fn race(bench: &Bench, (waiters, target): Size) -> Result<Race> {
 fn share(waiters: usize, share: f64) -> Row {
     let title = format!("`WaitGraph::load`, {waiters} waiters, client");
     let row = Row::new(title, Figure::ClientShare, Spread::exact(share), LOADS);
-    row.at_most(0.05).known_gap(0.29)
+    row.at_most(0.05).known_gap(0.35)
 }
 
 /// The loads in which the client's own time is measured.

@@ -44,7 +44,7 @@ fn without_timeout(bench: &Bench) -> Result<Race> {
     let ours = || per_call(calls, || Ok(lock(&mut conn).run(|_| nothing())?));
     let mut contest = Contest::new("table lock", ours);
     let pgbench = bench.pgbench(PLAIN.to_owned(), calls);
-    contest.add(pgbench.map(|peer| peer.at_least(0.87).known_gap(0.2)));
+    contest.add(pgbench.map(|peer| peer.at_least(0.87).known_gap(0.42)));
     contest.run(bench.rounds())
 }
 
@@ -59,7 +59,7 @@ fn with_timeout(bench: &Bench) -> Result<Race> {
     let mut contest = Contest::new("table lock with a timeout", ours);
     let least = if bench.version() >= 18 { 0.75 } else { 0.8 };
     let pgbench = bench.pgbench(WITH_TIMEOUT.to_owned(), calls);
-    contest.add(pgbench.map(|peer| peer.at_least(least).known_gap(0.22)));
+    contest.add(pgbench.map(|peer| peer.at_least(least).known_gap(0.27)));
     let django = bench.django("table_lock", calls)?;
     contest.add(django.map(|peer| peer.at_least(1.0)));
     contest.run(bench.rounds())
