@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::hold::{AdvisoryHold, after_uncertain_reply, session_changed, unlock};
 use super::holders::holders;
-use super::statement::{AdvisoryTarget, TryAdvisoryLock, WaitKind};
+use super::statement::{AdvisoryTarget, Tried, TryAdvisoryLock, WaitKind};
 use crate::error::{Error, Result};
 use crate::session::Driver;
 use crate::session::EndSessionOnDrop;
@@ -172,9 +172,12 @@ async fn attempt(
     target: AdvisoryTarget,
     limit: WaitLimit,
 ) -> Result<Option<i32>, Failed> {
-    let (granted, backend, wait) = try_once(driver, target, None).await?;
-    if granted || matches!(limit, WaitLimit::NoWait) {
-        return Ok(granted.then_some(backend));
+    let (refused, backend) = try_once(driver, target, None).await?;
+    let Some(wait) = refused else {
+        return Ok(Some(backend));
+    };
+    if matches!(limit, WaitLimit::NoWait) {
+        return Ok(None);
     }
     crate::trace::waiting(&target);
     let acquired = if target.polling {
@@ -187,17 +190,19 @@ async fn attempt(
     Ok(acquired.then_some(backend))
 }
 
-/// Tries once; `refused` is the backend that refused the try before.
+/// Tries once; returns how to wait if the lock is busy. `refused` is the backend that refused the
+/// try before.
 async fn try_once(
     driver: &mut impl Driver,
     target: AdvisoryTarget,
     refused: Option<i32>,
-) -> Result<(bool, i32, WaitKind), Failed> {
+) -> Result<(Option<WaitKind>, i32), Failed> {
     let reply = TryAdvisoryLock(target).ask(driver).await;
-    let (granted, backend, wait) = reply.map_err(Failed::after(refused))?;
-    let granted = granted.ok_or(Error::InRecovery);
-    let granted = granted.map_err(Failed::after(refused))?;
-    Ok((granted, backend, wait.into()))
+    match reply.map_err(Failed::after(refused))? {
+        (Tried::Granted, backend) => Ok((None, backend)),
+        (Tried::Refused(wait), backend) => Ok((Some(wait), backend)),
+        (Tried::InRecovery, _) => Err(Failed::after(refused)(Error::InRecovery)),
+    }
 }
 
 /// Tries again after random pauses until the limit; `true` if the lock was acquired.
@@ -211,7 +216,8 @@ async fn poll_for(
         let pause = jitter(POLL);
         let pause = limit.remaining().map_or(pause, |left| left.min(pause));
         driver.pause(pause).await;
-        let (granted, found, _) = try_once(driver, target, Some(backend)).await?;
+        let (wait, found) = try_once(driver, target, Some(backend)).await?;
+        let granted = wait.is_none();
         if granted && found != backend {
             let changed = session_changed(target, backend, found);
             return Err(Failed::after(Some(found))(changed));

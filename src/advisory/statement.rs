@@ -3,7 +3,7 @@
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable};
+use diesel::sql_types::{BigInt, Bool, Integer};
 
 use crate::error::Result;
 use crate::session::{Driver, Statement, query};
@@ -151,52 +151,67 @@ impl std::fmt::Display for AdvisoryTarget {
     }
 }
 
-/// Acquires the lock if it is free; returns whether it was, the backend that was asked, and
-/// after a refusal a [`WaitKind`].
+/// Acquires the lock if it is free; returns a [`Tried`] as a number, and the backend that was
+/// asked.
 ///
-/// In recovery the lock is not acquired, and the first column is NULL, unless the caller wants
-/// a lock on the standby.
+/// In recovery the lock is not acquired, unless the caller wants a lock on the standby.
 #[derive(Debug)]
 pub(crate) struct TryAdvisoryLock(pub(crate) AdvisoryTarget);
 
-query!(TryAdvisoryLock => (Nullable<Bool>, Integer, Nullable<Integer>), Tried);
+query!(TryAdvisoryLock => (Integer, Integer), (i32, i32));
 
-/// The reply to a try.
-pub(crate) type Tried = (Option<bool>, i32, Option<i32>);
-
-// The backend's pid costs nothing, and reveals a pooler. OFFSET 0 keeps the subquery apart: the
-// function is called once.
+// The backend's pid costs nothing, and reveals a pooler. The wait is looked into after a refusal
+// alone.
 impl QueryFragment<Pg> for TryAdvisoryLock {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT CASE ");
+        if !self.0.on_standby {
+            out.push_sql("WHEN pg_catalog.pg_is_in_recovery() THEN 4 ");
+        }
+        out.push_sql("WHEN ");
+        push_call(self.0.try_lock(), &self.0.key, &mut out)?;
         out.push_sql(concat!(
-            "SELECT t.granted, pg_catalog.pg_backend_pid(), CASE WHEN NOT t.granted THEN \
-             CASE WHEN pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.<>) '0' THEN 0 \
+            " THEN 3 \
+             WHEN pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.<>) '0' THEN 0 \
              WHEN ",
             can_check_client!(),
-            " THEN 2 ELSE 1 END END FROM (SELECT ",
+            " THEN 2 ELSE 1 END, pg_catalog.pg_backend_pid()",
         ));
-        if !self.0.on_standby {
-            out.push_sql("CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN ");
-        }
-        push_call(self.0.try_lock(), &self.0.key, &mut out)?;
-        if !self.0.on_standby {
-            out.push_sql(" END");
-        }
-        out.push_sql(" AS granted OFFSET 0) AS t");
         Ok(())
     }
 }
 
+/// The result of a try.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Tried {
+    Granted,
+    Refused(WaitKind),
+    InRecovery,
+}
+
+impl From<i32> for Tried {
+    fn from(number: i32) -> Self {
+        match number {
+            3 => Self::Granted,
+            4 => Self::InRecovery,
+            1 => Self::Refused(WaitKind::Plain),
+            2 => Self::Refused(WaitKind::WithClientCheck),
+            _ => Self::Refused(WaitKind::WithTimeout),
+        }
+    }
+}
+
 impl TryAdvisoryLock {
-    pub(crate) async fn ask(self, driver: &mut impl Driver) -> Result<Tried> {
+    pub(crate) async fn ask(self, driver: &mut impl Driver) -> Result<(Tried, i32)> {
         let target = self.0;
-        match (target.is_common(), target.shared, target.xact) {
+        let reply = match (target.is_common(), target.shared, target.xact) {
             (false, ..) => driver.ask(self).await,
             (true, false, false) => driver.ask(Typed::<_, false, false>(self)).await,
             (true, false, true) => driver.ask(Typed::<_, false, true>(self)).await,
             (true, true, false) => driver.ask(Typed::<_, true, false>(self)).await,
             (true, true, true) => driver.ask(Typed::<_, true, true>(self)).await,
-        }
+        };
+        reply.map(|(tried, backend)| (tried.into(), backend))
     }
 }
 
@@ -208,16 +223,6 @@ pub(crate) enum WaitKind {
     Plain,
     /// The same, and the server can check meanwhile whether the client is connected.
     WithClientCheck,
-}
-
-impl From<Option<i32>> for WaitKind {
-    fn from(column: Option<i32>) -> Self {
-        match column {
-            Some(1) => Self::Plain,
-            Some(2) => Self::WithClientCheck,
-            _ => Self::WithTimeout,
-        }
-    }
 }
 
 /// A statement about a common target with a type of its own, by which the statement cache finds it
