@@ -239,16 +239,8 @@ fn the_filter_on_this_database_keeps_all_locks_of_its_prepared_transactions() {
 #[test]
 fn a_speculative_insertion_belongs_to_the_database_of_its_session() {
     let (db, other) = (Database::new(), Database::new());
-    let mut holder = db.running(
-        "CREATE FUNCTION slow(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql
-             AS 'BEGIN PERFORM pg_advisory_xact_lock(77); RETURN i; END';
-         CREATE TABLE keys (i int);
-         CREATE UNIQUE INDEX ON keys (i);
-         CREATE INDEX ON keys (slow(i));
-         SELECT pg_advisory_lock(77)",
-    );
-    let insert = "INSERT INTO keys VALUES (1) ON CONFLICT (i) DO NOTHING";
-    let inserting = [(); 2].map(|()| Waiting::on(&db, insert));
+    let mut holder = db.running(HOLD_INSERTIONS);
+    let inserting = [(); 2].map(|()| Waiting::on(&db, INSERTION));
     let here = |db: &Database| {
         let locks = PgLock::query().lock_type(LockType::SpecToken);
         let locks: Vec<PgLock> = locks.current_database().load(&mut db.connect()).unwrap();

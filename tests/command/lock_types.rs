@@ -5,7 +5,7 @@ use diesel::connection::SimpleConnection;
 use serde_json::Value;
 
 use super::pglock;
-use crate::support::{Database, Waiting, number};
+use crate::support::{Database, HOLD_INSERTIONS, INSERTION, Waiting, number};
 
 /// A wait for a lock, and what the command shows of it.
 struct Shown {
@@ -59,18 +59,9 @@ fn transaction_of(database: &Database, pid: i32) -> i64 {
 #[test]
 fn a_speculative_insertion_is_shown_with_its_transaction() {
     let database = Database::new();
-    let mut holder = database.running(
-        "CREATE FUNCTION slow(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql
-             AS 'BEGIN PERFORM pg_advisory_xact_lock(77); RETURN i; END';
-         CREATE TABLE keys (i int);
-         CREATE UNIQUE INDEX ON keys (i);
-         CREATE INDEX ON keys (slow(i));
-         SELECT pg_advisory_lock(77)",
-    );
-    let insert = "INSERT INTO keys VALUES (1) ON CONFLICT (i) DO NOTHING";
-    // It has put the row into the first index, and evaluates the expression of the second.
-    let inserting = Waiting::on(&database, insert);
-    let waiting = Waiting::on(&database, insert);
+    let mut holder = database.running(HOLD_INSERTIONS);
+    let inserting = Waiting::on(&database, INSERTION);
+    let waiting = Waiting::on(&database, INSERTION);
     let xid = transaction_of(&database, inserting.pid);
     let shown = Shown::of(&database, waiting.pid);
     let listed = pglock(

@@ -8,7 +8,7 @@ mod waiting;
 pub use chance::{Chance, seed};
 pub use proxy::{Network, Proxy};
 pub use standby::{await_replay, standby_of};
-pub use waiting::Waiting;
+pub use waiting::{HOLD_INSERTIONS, INSERTION, Waiting};
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};

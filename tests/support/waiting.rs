@@ -28,3 +28,15 @@ impl Waiting {
         self.thread.join().expect("no panic")
     }
 }
+
+/// Makes each [`INSERTION`] stop in the middle while this session holds the lock: it has put the row
+/// into the first index, and evaluates the expression of the second.
+pub const HOLD_INSERTIONS: &str = "CREATE FUNCTION slow(i int) RETURNS int IMMUTABLE
+     LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(77); RETURN i; END';
+     CREATE TABLE keys (i int);
+     CREATE UNIQUE INDEX ON keys (i);
+     CREATE INDEX ON keys (slow(i));
+     SELECT pg_advisory_lock(77)";
+
+/// A speculative insertion.
+pub const INSERTION: &str = "INSERT INTO keys VALUES (1) ON CONFLICT (i) DO NOTHING";
